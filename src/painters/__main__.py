@@ -1,0 +1,7 @@
+"""``python -m painters`` is the command line."""
+
+import sys
+
+from painters.cli import main
+
+sys.exit(main())

@@ -1,0 +1,101 @@
+"""Real images: Fashion-MNIST, and folders of a reader's own pictures."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, UnidentifiedImageError
+from torch import Tensor
+
+FASHION_CLASSES = (
+    "T-shirt/top",
+    "Trouser",
+    "Pullover",
+    "Dress",
+    "Coat",
+    "Sandal",
+    "Shirt",
+    "Sneaker",
+    "Bag",
+    "Ankle boot",
+)
+
+
+@dataclass(frozen=True, eq=False)
+class ImageData:
+    """Training and test images, uint8 (n, C, H, W), with integer labels (n,) if there are any."""
+
+    train: Tensor
+    test: Tensor
+    train_labels: Tensor | None = None
+    test_labels: Tensor | None = None
+
+
+def to_unit(images: Tensor) -> Tensor:
+    """Map uint8 images to float32 in [-1, 1], the scale in which models and theory work: x / 127.5 - 1."""
+    return images.float() / 127.5 - 1
+
+
+def fashion(folder: str | Path | None = None) -> ImageData:
+    """Return Fashion-MNIST: 60,000 training and 10,000 test images of 28 x 28 grey pixels in ten classes.
+
+    Looks for ``fashion_mnist.npz`` in ``folder``, then in the folder named by ``PAINTERS_DATA``; otherwise fetches
+    ``zalando-datasets/fashion_mnist`` from the Hugging Face hub (needs ``pip install "painters[data]"``). Raises
+    ``FileNotFoundError`` saying what to do if none of these works. Source: Xiao, Rasul and Vollgraf (2017), MIT.
+    """
+    for place in (folder, os.environ.get("PAINTERS_DATA")):
+        if place is not None and (path := Path(place) / "fashion_mnist.npz").is_file():
+            with np.load(path) as arrays:
+                return _grey(*(arrays[k] for k in ("train_images", "train_labels", "test_images", "test_labels")))
+    if folder is not None:
+        raise FileNotFoundError(f"there is no fashion_mnist.npz in {folder}")
+    try:
+        from datasets import load_dataset  # type: ignore[import-not-found]
+
+        hub = load_dataset("zalando-datasets/fashion_mnist")
+    except Exception as error:
+        raise FileNotFoundError(
+            "Fashion-MNIST was not found: set PAINTERS_DATA to a folder with fashion_mnist.npz, or install "
+            f'"painters[data]" and connect to the Hugging Face hub ({type(error).__name__})'
+        ) from error
+    arrays = []
+    for split in ("train", "test"):
+        arrays += [np.stack([np.asarray(image) for image in hub[split]["image"]]), np.asarray(hub[split]["label"])]
+    return _grey(*arrays)
+
+
+def folder(path: str | Path, *, size: int, channels: int = 3, test_share: float = 0.1) -> ImageData:
+    """Return the pictures below ``path``, centre-cropped and resized to ``size`` pixels, every tenth held out for test.
+
+    Raises ``FileNotFoundError`` if there is no such folder or fewer than 20 readable pictures in it.
+    """
+    path = Path(path)
+    if not path.is_dir():
+        raise FileNotFoundError(f"there is no folder {path}")
+    arrays = []
+    for file in sorted(p for p in path.rglob("*") if p.suffix.lower() in {".png", ".jpg", ".jpeg", ".webp", ".bmp"}):
+        try:
+            with Image.open(file) as image:
+                side = min(image.size)
+                left, top = (image.width - side) // 2, (image.height - side) // 2
+                square = image.convert("L" if channels == 1 else "RGB").crop((left, top, left + side, top + side))
+                arrays.append(np.asarray(square.resize((size, size), Image.Resampling.LANCZOS)))
+        except (UnidentifiedImageError, OSError):
+            continue
+    if len(arrays) < 20:
+        raise FileNotFoundError(f"{path} holds {len(arrays)} readable pictures; training needs at least 20")
+    images = (
+        torch.from_numpy(np.stack(arrays).reshape(len(arrays), size, size, channels)).permute(0, 3, 1, 2).contiguous()
+    )
+    held_out = torch.arange(len(images)) % max(round(1 / test_share), 2) == 0
+    return ImageData(images[~held_out], images[held_out])
+
+
+def _grey(train: np.ndarray, train_labels: np.ndarray, test: np.ndarray, test_labels: np.ndarray) -> ImageData:
+    images = [torch.from_numpy(a.astype(np.uint8))[:, None] for a in (train, test)]
+    labels = [torch.from_numpy(a.astype(np.int64)) for a in (train_labels, test_labels)]
+    return ImageData(*images, *labels)

@@ -1,0 +1,75 @@
+"""The one type everything shares: a denoiser is a function ``x0_hat = D(x, alpha, sigma)``.
+
+The exact theory and a trained network both have it, so every experiment runs on both by changing one argument.
+This module also holds the conversions between the things a network may predict.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, Protocol
+
+import torch
+from torch import Tensor
+
+Prediction = Literal["epsilon", "v_prediction", "sample", "flow_prediction"]
+PREDICTIONS: tuple[Prediction, ...] = ("epsilon", "v_prediction", "sample", "flow_prediction")
+Scalar = float | Tensor
+
+
+class Denoiser(Protocol):
+    """Maps a noisy state to an estimate of the clean data, E[x_0 | x] if it is exact.
+
+    ``x``: (B, ...) in the coordinates of the given level, x = alpha x_0 + sigma eps. ``alpha``, ``sigma``: floats
+    or tensors broadcastable to (B, 1, ...). Returns x0_hat with the shape and dtype of ``x``, finite at alpha = 0.
+    """
+
+    def __call__(self, x: Tensor, alpha: Scalar, sigma: Scalar, /) -> Tensor: ...
+
+
+def column(value: Scalar, x: Tensor) -> Tensor:
+    """Return a level's alpha or sigma in float64, on its own device, shaped (1 or B, 1, ...) to broadcast on ``x``.
+
+    Raises ``ValueError`` if ``value`` is neither one number nor one per sample, or is negative or not finite.
+    """
+    value = torch.as_tensor(value, dtype=torch.float64)
+    if value.numel() not in (1, x.shape[0]):
+        raise ValueError(f"a level takes one alpha and sigma, or one per sample ({x.shape[0]}), got {value.numel()}")
+    if value.device.type == "cpu" and not bool((torch.isfinite(value) & (value >= 0)).all()):
+        raise ValueError(f"alpha and sigma must be finite and not negative, got {value.flatten().tolist()}")
+    return value.reshape(-1, *(1,) * (x.ndim - 1))
+
+
+def endpoint(x: Tensor, output: Tensor, alpha: Tensor, sigma: Tensor, *, prediction: Prediction) -> Tensor:
+    """Return the endpoint estimate x0_hat that a network's output stands for.
+
+    ``epsilon``: (x - sigma eps)/alpha; ``v_prediction`` (v = alpha eps - sigma x_0, alpha^2 + sigma^2 = 1):
+    alpha x - sigma v; ``sample``: the output itself; ``flow_prediction`` (u = eps - x_0, alpha + sigma = 1):
+    x - sigma u. All tensors broadcast against ``x``. Raises ``ValueError`` for ``epsilon`` at alpha = 0, where the
+    noise says nothing about the image.
+    """
+    if prediction == "v_prediction":
+        return alpha * x - sigma * output
+    if prediction == "sample":
+        return output
+    if prediction == "flow_prediction":
+        return x - sigma * output
+    if prediction == "epsilon":
+        if alpha.device.type == "cpu" and bool((alpha < 1e-8).any()):
+            raise ValueError(
+                "a noise-predicting network gives no endpoint estimate at alpha = 0: start below pure noise"
+            )
+        return (x - sigma * output) / alpha
+    raise ValueError(f"prediction must be one of {', '.join(PREDICTIONS)}, got {prediction!r}")
+
+
+def target(x0: Tensor, eps: Tensor, alpha: Tensor, sigma: Tensor, *, prediction: Prediction) -> Tensor:
+    """Return the training target of a network with this prediction type, at x = alpha x_0 + sigma eps."""
+    if prediction == "epsilon":
+        return eps
+    if prediction == "v_prediction":
+        return alpha * eps - sigma * x0
+    if prediction == "sample":
+        return x0
+    if prediction == "flow_prediction":
+        return eps - x0
+    raise ValueError(f"prediction must be one of {', '.join(PREDICTIONS)}, got {prediction!r}")

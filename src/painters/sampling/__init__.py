@@ -1,0 +1,7 @@
+"""Sampling: seeded noise, solvers, and the one loop that runs them."""
+
+from painters.sampling.noise import noise
+from painters.sampling.solve import solve
+from painters.sampling.solvers import SOLVERS, ancestral, ddim, dpmpp2m, heun
+
+__all__ = ["SOLVERS", "ancestral", "ddim", "dpmpp2m", "heun", "noise", "solve"]

@@ -1,0 +1,133 @@
+"""Solvers: generators that walk a state down the noise levels.
+
+A solver is ``solver(denoise, x, levels, seeds)`` and yields, for every step i, the pair ``(x0_hat_i, x_{i+1})``: the
+endpoint estimate made at level i and the state at the next level. All are written in terms of (x0_hat, eps_hat),
+
+    eps_hat = (x - alpha x0_hat) / sigma,
+
+so that pure noise, alpha = 0, is a legal place to start. Options beyond these four arguments are bound with
+``functools.partial(ancestral, eta=0.5)``.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Iterator, Sequence
+
+import torch
+from torch import Tensor
+
+from painters.denoiser import Denoiser
+from painters.levels import Level, Levels
+from painters.sampling.noise import draw, streams
+
+Steps = Iterator[tuple[Tensor, Tensor]]
+Solver = Callable[[Denoiser, Tensor, Levels, Sequence[int] | None], Steps]
+
+NEAR_PURE_NOISE = 1e-6
+"""Below this alpha the slope in sigma / alpha is not formed; the step is a DDIM step."""
+
+
+def ddim(denoise: Denoiser, x: Tensor, levels: Levels, seeds: Sequence[int] | None = None) -> Steps:
+    """Yield DDIM steps, the Euler method in sigma/alpha: x' = alpha' x0_hat + sigma' eps_hat. First order, NFE = N.
+
+    Runs in both directions. Source: Song, Meng and Ermon (2021).
+    """
+    for here, there in pairs(levels):
+        x0 = denoise(x, *here)
+        x = move(x, x0, here, there)
+        yield x0, x
+
+
+def heun(denoise: Denoiser, x: Tensor, levels: Levels, seeds: Sequence[int] | None = None) -> Steps:
+    """Yield Heun steps in sigma/alpha: a DDIM step, then the same step with the mean of both slopes. Second order.
+
+    x'/alpha' = x/alpha + (sigma'/alpha' - sigma/alpha)(eps_hat + eps_hat')/2. A step into sigma = 0, or out of
+    alpha < 1e-6, stays a DDIM step; ending clean, NFE = 2N - 1. Source: Karras et al. (2022).
+    """
+    for here, there in pairs(levels):
+        x0 = denoise(x, *here)
+        trial = move(x, x0, here, there)
+        if there[1] > 0 and here[1] > 0 and min(here[0], there[0]) > NEAR_PURE_NOISE:
+            slope = residual(x, x0, here) + residual(trial, denoise(trial, *there), there)
+            change = there[1] / there[0] - here[1] / here[0]
+            trial = there[0] * (x / here[0] + change / 2 * slope)
+        x = trial
+        yield x0, x
+
+
+def dpmpp2m(denoise: Denoiser, x: Tensor, levels: Levels, seeds: Sequence[int] | None = None) -> Steps:
+    """Yield DPM-Solver++(2M) steps: exponential integrator in ln(alpha/sigma), x0_hat extrapolated from two calls.
+
+    x' = (sigma'/sigma) x - alpha' (e^{-h} - 1) [x0_hat + (h / 2 h_last)(x0_hat - x0_hat_last)]. Second order, NFE = N;
+    the first step and a step into sigma = 0 are first order. Source: Lu et al. (2022).
+    """
+    last: Tensor | None = None
+    h_last = math.inf
+    for here, there in pairs(levels):
+        x0 = denoise(x, *here)
+        h = _log_ratio(there) - _log_ratio(here)
+        best = x0
+        if last is not None and math.isfinite(h) and math.isfinite(h_last):
+            best = x0 + h / (2 * h_last) * (x0 - last)
+        x = move(x, best, here, there)
+        last, h_last = x0, h
+        yield x0, x
+
+
+def ancestral(
+    denoise: Denoiser, x: Tensor, levels: Levels, seeds: Sequence[int] | None = None, *, eta: float = 1.0
+) -> Steps:
+    """Yield steps of the reverse SDE: as DDIM, with part of eps_hat replaced by fresh noise. NFE = N.
+
+    x' = alpha' x0_hat + (sigma'^2 - s^2)^(1/2) eps_hat + s z, with s = eta sigma' (1 - q^2)^(1/2) and
+    q = alpha sigma'/(alpha' sigma). ``eta`` = 1 is DDPM's posterior, 0 is DDIM. Each seed has a CPU generator of its
+    own, a different stream from that of its starting noise; without ``seeds`` samples are numbered from 0. Raises
+    ``ValueError`` when run from clean to noisy.
+    """
+    if not 0 <= eta <= 1:
+        raise ValueError(f"eta lies between 0 (DDIM) and 1 (DDPM), got {eta}")
+    seeds = range(len(x)) if seeds is None else seeds
+    generators = streams(_STEP_STREAM + int(seed) for seed in seeds)
+    for here, there in pairs(levels):
+        q = here[0] * there[1] / (there[0] * here[1]) if here[1] > 0 and there[0] > 0 else math.inf
+        if q > 1:
+            raise ValueError("a stochastic solver runs from noisy to clean only: use ddim or heun to invert")
+        x0 = denoise(x, *here)
+        fresh = eta * there[1] * math.sqrt(1 - q**2)
+        kept = math.sqrt(max(there[1] ** 2 - fresh**2, 0.0))
+        x = there[0] * x0 + kept * residual(x, x0, here)
+        if fresh > 0:
+            x = x + fresh * draw(generators, x.shape[1:], dtype=x.dtype, device=x.device)
+        yield x0, x
+
+
+_STEP_STREAM = 2**40
+"""Offset that separates the seeds of a sampler's fresh noise from those of the starting noise."""
+
+SOLVERS: dict[str, Solver] = {"ddim": ddim, "heun": heun, "dpmpp2m": dpmpp2m, "ancestral": ancestral}
+
+
+def pairs(levels: Levels) -> Iterator[tuple[Level, Level]]:
+    """Yield each step as (level it leaves, level it reaches)."""
+    every = list(levels)
+    return itertools.pairwise(every)
+
+
+def residual(x: Tensor, x0: Tensor, level: Level) -> Tensor:
+    """Return eps_hat = (x - alpha x0_hat) / sigma, the noise an endpoint estimate leaves over; zero at sigma = 0."""
+    alpha, sigma = level
+    return (x - alpha * x0) / sigma if sigma > 0 else torch.zeros_like(x)
+
+
+def move(x: Tensor, x0: Tensor, here: Level, there: Level) -> Tensor:
+    """Return alpha' x0_hat + sigma' eps_hat, written so that nothing is divided by alpha."""
+    return there[0] * x0 + there[1] * residual(x, x0, here)
+
+
+def _log_ratio(level: Level) -> float:
+    alpha, sigma = level
+    if sigma == 0:
+        return math.inf
+    return math.log(alpha / sigma) if alpha > 0 else -math.inf

@@ -1,0 +1,146 @@
+"""What one run leaves behind, with the fenceposts in the type."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from painters.files import replacing
+from painters.levels import Coordinates, Levels, rescale
+
+
+@dataclass(frozen=True)
+class Frames:
+    """Which frames a run keeps: every ``every``-th step, and always both ends.
+
+    ``every=None`` keeps the ends only. ``dtype`` and ``device`` say how and where frames are stored (default: as
+    computed, on the CPU). ``fn``, applied to x and to x0_hat before they are stored, may project them, so that a
+    large run keeps a few numbers instead of images.
+    """
+
+    every: int | None = 1
+    dtype: torch.dtype | None = None
+    device: torch.device | str = "cpu"
+    fn: Callable[[Tensor], Tensor] | None = None
+
+    def __post_init__(self) -> None:
+        if self.every is not None and self.every < 1:
+            raise ValueError(f"every must be at least 1, or None for the two ends, got {self.every}")
+
+    def kept(self, steps: int) -> list[int]:
+        """Return the indices of the levels kept in a run of ``steps`` steps, both ends included."""
+        return sorted({*range(0, steps, self.every or max(steps, 1)), steps})
+
+    def store(self, frame: Tensor) -> Tensor:
+        """Return the frame as it will be kept."""
+        frame = frame if self.fn is None else self.fn(frame)
+        return frame.detach().to(device=self.device, dtype=self.dtype, copy=True)
+
+
+@dataclass(frozen=True, eq=False)
+class Trajectory:
+    """The states and endpoint estimates of one run.
+
+    ``levels``: the N + 1 levels kept. ``x`` (N + 1, B, ...): states, ``x[0]`` the start and ``x[-1]`` the image.
+    ``x0`` (N, B, ...): endpoint estimates, ``x0[i]`` made from ``x[i]`` at level i. ``nfe``: network calls made per
+    sample. ``seeds``: one per sample, if known. ``meta``: solver and options, JSON-serialisable.
+    """
+
+    levels: Levels
+    x: Tensor
+    x0: Tensor
+    nfe: int
+    seeds: tuple[int, ...] | None = None
+    meta: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        n = len(self.levels)
+        if len(self.x) != n or len(self.x0) != n - 1:
+            raise ValueError(
+                f"{n} levels need {n} states and {n - 1} endpoint estimates, got {len(self.x)} and {len(self.x0)}"
+            )
+
+    @property
+    def final(self) -> Tensor:
+        """The last state, (B, ...): the image, if the run went to the clean end."""
+        return self.x[-1]
+
+    @property
+    def eps(self) -> Tensor:
+        """The noise that each endpoint estimate leaves over, (N, B, ...): eps_hat = (x - alpha x0_hat) / sigma."""
+        a, s = (self._per_frame(v[:-1]) for v in (self.levels.alpha, self.levels.sigma))
+        return (self.x[:-1] - a * self.x0) / s
+
+    def to(self, coordinates: Coordinates) -> Trajectory:
+        """Return the same run with states in ``"vp"``, ``"ve"`` or ``"flow"`` coordinates; x0_hat does not change."""
+        c = rescale(self.levels.alpha, self.levels.sigma, coordinates)
+        return replace(self, levels=self.levels.to(coordinates), x=self.x * self._per_frame(c))
+
+    def save(self, path: str | Path) -> Path:
+        """Write a safetensors file with JSON metadata, whole or not at all, and return its path."""
+        path = Path(path)
+        header = {
+            "origin": self.levels.origin,
+            "nfe": self.nfe,
+            "seeds": None if self.seeds is None else list(self.seeds),
+            "meta": self.meta,
+        }
+        tensors = {"alpha": self.levels.alpha, "sigma": self.levels.sigma, "x": self.x, "x0": self.x0}
+        with replacing(path) as temporary:
+            try:
+                save_file(
+                    {k: v.detach().cpu().contiguous() for k, v in tensors.items()},
+                    temporary,
+                    metadata={"painters.trajectory": json.dumps(header)},
+                )
+            except SafetensorError as error:  # a full disk reaches Python as this, not as an OSError
+                raise OSError(str(error)) from error
+        return path
+
+    @classmethod
+    def load(cls, path: str | Path) -> Trajectory:
+        """Read a file written by :meth:`save`.
+
+        Raises ``FileNotFoundError`` if there is none and ``ValueError`` if it is damaged or something else.
+        """
+        path = Path(path)
+        if not path.is_file():
+            raise FileNotFoundError(f"there is no trajectory at {path}")
+        try:
+            with safe_open(path, framework="pt") as file:
+                header = json.loads((file.metadata() or {})["painters.trajectory"])
+                t = {key: file.get_tensor(key) for key in ("alpha", "sigma", "x", "x0")}
+            seeds = header["seeds"]
+            levels = Levels(t["alpha"], t["sigma"], header["origin"])
+            return cls(levels, t["x"], t["x0"], header["nfe"], None if seeds is None else tuple(seeds), header["meta"])
+        except (SafetensorError, KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"{path} is damaged or is not a trajectory ({error}); run the sampler again") from error
+
+    @classmethod
+    def join(cls, parts: Sequence[Trajectory]) -> Trajectory:
+        """Return the runs of several batches through the same levels as one run.
+
+        Raises ``ValueError`` if they visited different levels.
+        """
+        first = parts[0]
+        for part in parts[1:]:
+            if not (
+                torch.equal(part.levels.alpha, first.levels.alpha)
+                and torch.equal(part.levels.sigma, first.levels.sigma)
+            ):
+                raise ValueError("only runs through the same levels can be joined")
+        seeds = [part.seeds for part in parts]
+        known = None if any(s is None for s in seeds) else tuple(seed for s in seeds for seed in (s or ()))
+        x, x0 = torch.cat([p.x for p in parts], 1), torch.cat([p.x0 for p in parts], 1)
+        return replace(first, x=x, x0=x0, seeds=known)
+
+    def _per_frame(self, values: Tensor) -> Tensor:
+        return values.to(self.x).reshape(-1, *(1,) * (self.x.ndim - 1))
