@@ -1,0 +1,114 @@
+"""From a training run to a model folder: diffusers layout, float16 weights, moments, and a card with numbers."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+
+from painters.data.images import ImageData, to_unit
+from painters.files import replacing
+from painters.levels import Levels
+from painters.models.evaluation import denoising_loss
+from painters.models.recipes import Recipe
+from painters.models.training import Run, gaussian_of, hardware, references, schedule_of, unconditional
+from painters.theory.gaussian import Gaussian
+
+LOSS_LEVELS = 24
+LOSS_IMAGES = 2000
+
+
+def pack(run: Run, recipe: Recipe, data: ImageData, out: str | Path, *, images: int = LOSS_IMAGES) -> Path:
+    """Write the averaged weights of ``run`` as a model folder that :func:`painters.load` reads, and return its path.
+
+    The folder holds ``unet/`` and ``scheduler/`` as diffusers writes them (weights in float16), ``model_index.json``,
+    ``moments.safetensors`` and ``card.json``, whose test losses (first ``images`` test images) are those of the rounded
+    weights. Nothing is left behind if it fails.
+    """
+    from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
+
+    out = Path(out)
+    network: Any = run.average.half()
+    prediction: Any = recipe.prediction
+    with tempfile.TemporaryDirectory() as temporary:
+        draft = Path(temporary)
+        network.save_pretrained(draft / "unet")
+        DDPMScheduler(
+            beta_schedule="linear", prediction_type=prediction, clip_sample=False, timestep_spacing="trailing"
+        ).save_pretrained(draft / "scheduler")
+        index = {
+            "_class_name": "DDPMPipeline",
+            "scheduler": ["diffusers", "DDPMScheduler"],
+            "unet": ["diffusers", "UNet2DModel"],
+        }
+        (draft / "model_index.json").write_text(json.dumps(index, indent=2) + "\n")
+        if recipe.moments is not None:
+            save_moments(gaussian_of(data, rank=recipe.moments), draft / "moments.safetensors")
+        network.float()
+        (draft / "card.json").write_text(json.dumps(card(run, recipe, data, images=images), indent=1) + "\n")
+        for file in sorted(path for path in draft.rglob("*") if path.is_file()):
+            with replacing(out / file.relative_to(draft)) as target:
+                shutil.copyfile(file, target)
+    return out
+
+
+def card(run: Run, recipe: Recipe, data: ImageData, *, images: int = LOSS_IMAGES) -> dict[str, Any]:
+    """Return the card of a run: what it is, how it was trained, and its test losses beside the Gaussian's.
+
+    ``loss`` is measured at the levels of :func:`loss_levels`, ``snapshots`` at those of the learning-dynamics figures,
+    both as :func:`painters.models.evaluation.denoising_loss` returns them.
+    """
+    device = next(run.average.parameters()).device
+    test = to_unit(data.test[:images])
+    recipe_facts = {
+        k: v for k, v in asdict(recipe).items() if k not in ("network", "name", "title", "classes", "moments")
+    }
+    return {
+        "name": recipe.name,
+        "title": recipe.title,
+        "classes": list(recipe.classes),
+        "command": f"painters train {recipe.name} --steps {run.step}",
+        "parameters": sum(p.numel() for p in run.average.parameters()),
+        "training": recipe_facts
+        | {
+            "steps": run.step,
+            "images": run.step * recipe.batch,
+            "epochs": round(run.step * recipe.batch / len(data.train), 2),
+            "hours": round(run.seconds / 3600, 2),
+            "hardware": hardware(str(device)),
+        },
+        "loss": denoising_loss(
+            unconditional(run.average, recipe, device), test, loss_levels(recipe), references=references(data)
+        ),
+        "curve": _thinned(run.log or []),
+        "snapshots": run.snapshots,
+    }
+
+
+def loss_levels(recipe: Recipe) -> Levels:
+    """Return the levels at which a card reports its test loss, even in log-SNR over the training range."""
+    levels = Levels.of(schedule_of(recipe), LOSS_LEVELS, spacing="logsnr")[:-1]
+    assert isinstance(levels, Levels)
+    return levels
+
+
+def save_moments(gaussian: Gaussian, path: Path) -> None:
+    """Write a Gaussian as float32 safetensors (mu, U, lam, rest)."""
+    tensors = {"mu": gaussian.mu, "U": gaussian.U, "lam": gaussian.lam, "rest": torch.tensor(gaussian.rest)}
+    with replacing(path) as temporary:
+        save_file({key: value.float().contiguous() for key, value in tensors.items()}, temporary)
+
+
+def _thinned(log: list[dict[str, Any]], points: int = 120) -> list[dict[str, Any]]:
+    """Average a long training log over stretches, so that at most ``points`` remain."""
+    size = -(-len(log) // points) if log else 1
+    return [
+        {"step": part[-1]["step"], "loss": round(sum(entry["loss"] for entry in part) / len(part), 5)}
+        for part in (log[i : i + size] for i in range(0, len(log), size))
+    ]

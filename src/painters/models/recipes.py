@@ -1,0 +1,88 @@
+"""How each bundled model is made: data, network, and every number that training needs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+from painters.data.images import FASHION_CLASSES
+from painters.denoiser import Prediction
+
+SMALL_UNET: dict[str, Any] = {
+    "sample_size": 28,
+    "in_channels": 1,
+    "out_channels": 1,
+    "block_out_channels": (32, 64, 64),
+    "layers_per_block": 1,
+    "norm_num_groups": 8,
+    "attention_head_dim": 16,
+    "down_block_types": ("DownBlock2D", "DownBlock2D", "AttnDownBlock2D"),
+    "up_block_types": ("AttnUpBlock2D", "UpBlock2D", "UpBlock2D"),
+}
+
+TINY_UNET = SMALL_UNET | {"block_out_channels": (16, 32, 32)}
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One training run: ``painters train NAME`` reads it, and the card repeats it.
+
+    ``classes`` (with ``label_dropout``, the share of training images whose label is hidden) makes the network
+    class-conditional; its last embedding means "no label". ``steps`` is where training stops by default; the learning
+    rate is ``learning_rate / sqrt(max(step / decay_after, 1))`` and the weight average is scale-free, so that a run
+    can be continued or stopped anywhere. ``ema_gamma``: the average weighs step i by i^gamma. ``moments``: how
+    many PCs of the training data are shipped with the model, ``None`` for no moments.
+    """
+
+    name: str
+    title: str
+    data: Literal["fashion"]
+    network: dict[str, Any] = field(repr=False)
+    prediction: Prediction = "v_prediction"
+    classes: tuple[str, ...] = ()
+    label_dropout: float = 0.15
+    steps: int = 8192
+    batch: int = 64
+    learning_rate: float = 1e-3
+    warmup: int = 200
+    decay_after: int = 1500
+    ema_gamma: float = 6.94
+    seed: int = 0
+    moments: int | None = 512
+    licence: str = "MIT"
+    data_licence: str = ""
+
+
+_FASHION = Recipe(
+    name="fashion-ddpm",
+    title="Fashion-MNIST, 28 x 28 grey, class-conditional, v-prediction",
+    data="fashion",
+    network=SMALL_UNET,
+    classes=FASHION_CLASSES,
+    steps=16_384,
+    data_licence="Fashion-MNIST, MIT, (c) 2017 Zalando SE",
+)
+
+_TWIN = replace(
+    _FASHION,
+    name="fashion-twin-v",
+    title="Fashion-MNIST, short run of a tiny network, v-prediction (one of two twins)",
+    network=TINY_UNET,
+    classes=(),
+    steps=1024,
+    moments=None,
+)
+
+RECIPES: dict[str, Recipe] = {
+    recipe.name: recipe
+    for recipe in (
+        _FASHION,
+        _TWIN,
+        replace(
+            _TWIN,
+            name="fashion-twin-eps",
+            title="Fashion-MNIST, short run of a tiny network, noise prediction (one of two twins)",
+            prediction="epsilon",
+        ),
+    )
+}
