@@ -75,9 +75,12 @@ class Trajectory:
 
     @property
     def eps(self) -> Tensor:
-        """The noise that each endpoint estimate leaves over, (N, B, ...): eps_hat = (x - alpha x0_hat) / sigma."""
+        """The noise that each endpoint estimate leaves over, (N, B, ...): eps_hat = (x - alpha x0_hat) / sigma.
+
+        Zero at sigma = 0, where a run that inverts an image starts.
+        """
         a, s = (self._per_frame(v[:-1]) for v in (self.levels.alpha, self.levels.sigma))
-        return (self.x[:-1] - a * self.x0) / s
+        return torch.where(s > 0, (self.x[:-1] - a * self.x0) / torch.where(s > 0, s, 1.0), 0.0)
 
     def to(self, coordinates: Coordinates) -> Trajectory:
         """Return the same run with states in ``"vp"``, ``"ve"`` or ``"flow"`` coordinates; x0_hat does not change."""

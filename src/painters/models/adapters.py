@@ -86,7 +86,7 @@ class NetworkDenoiser:
             )
         t = np.interp(ratio, table, np.arange(len(table), dtype=np.float64))
         nearest = np.round(t)
-        return torch.from_numpy(np.where(np.abs(t - nearest) < 1e-6, nearest, t))
+        return torch.from_numpy(np.where(np.abs(t - nearest) < 1e-4, nearest, t))
 
     def _evaluate(self, x: Tensor, t: Tensor) -> Tensor:
         x = x.to(self.device, self.dtype)

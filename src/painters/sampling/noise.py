@@ -18,7 +18,7 @@ def noise(
     """Return unit normal noise (B, *shape), one independent CPU generator per seed.
 
     The noise of a seed is bit-identical whatever the batch around it or the device it is moved to. Raises
-    ``ValueError`` without seeds.
+    ``ValueError`` without seeds, or for one outside 0 ... 2^31 - 1.
     """
     generators = streams(seeds)
     if not generators:
@@ -26,9 +26,19 @@ def noise(
     return draw(generators, shape, dtype=dtype, device=device)
 
 
-def streams(seeds: Iterable[int]) -> list[torch.Generator]:
-    """Return one CPU generator per seed."""
-    return [torch.Generator().manual_seed(int(seed)) for seed in seeds]
+def streams(seeds: Iterable[int], *, fresh: bool = False) -> list[torch.Generator]:
+    """Return one CPU generator per seed; with ``fresh`` a second stream, disjoint from all those without it.
+
+    Raises ``ValueError`` for a seed outside 0 ... 2^31 - 1: a CPU generator reads 32 bits of it, and one tells the
+    two kinds of stream apart.
+    """
+    seeds = [int(seed) for seed in seeds]
+    if any(not 0 <= seed < _FRESH for seed in seeds):
+        raise ValueError(f"a seed lies between 0 and {_FRESH - 1}, got {seeds}")
+    return [torch.Generator().manual_seed(seed + (_FRESH if fresh else 0)) for seed in seeds]
+
+
+_FRESH = 2**31
 
 
 def draw(

@@ -89,7 +89,7 @@ def ancestral(
     if not 0 <= eta <= 1:
         raise ValueError(f"eta lies between 0 (DDIM) and 1 (DDPM), got {eta}")
     seeds = range(len(x)) if seeds is None else seeds
-    generators = streams(_STEP_STREAM + int(seed) for seed in seeds)
+    generators = streams(seeds, fresh=True)
     for here, there in pairs(levels):
         q = here[0] * there[1] / (there[0] * here[1]) if here[1] > 0 and there[0] > 0 else math.inf
         if q > 1:
@@ -102,9 +102,6 @@ def ancestral(
             x = x + fresh * draw(generators, x.shape[1:], dtype=x.dtype, device=x.device)
         yield x0, x
 
-
-_STEP_STREAM = 2**40
-"""Offset that separates the seeds of a sampler's fresh noise from those of the starting noise."""
 
 SOLVERS: dict[str, Solver] = {"ddim": ddim, "heun": heun, "dpmpp2m": dpmpp2m, "ancestral": ancestral}
 
@@ -130,4 +127,4 @@ def _log_ratio(level: Level) -> float:
     alpha, sigma = level
     if sigma == 0:
         return math.inf
-    return math.log(alpha / sigma) if alpha > 0 else -math.inf
+    return math.log(alpha / sigma) if alpha > NEAR_PURE_NOISE else -math.inf

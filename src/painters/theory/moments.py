@@ -32,9 +32,9 @@ class Moments:
     @classmethod
     def of(cls, samples: Tensor) -> Moments:
         """Return the moments of one batch, ``samples`` (n, ...) flattened to (n, D)."""
-        x = samples.detach().reshape(len(samples), -1).to("cpu", torch.float64)
-        if len(x) == 0:
+        if samples.numel() == 0:
             raise ValueError("moments need at least one sample, got none")
+        x = samples.detach().reshape(len(samples), -1).to("cpu", torch.float64)
         if x.shape[1] > MAX_DIMENSION:
             raise ValueError(
                 f"D = {x.shape[1]} is above {MAX_DIMENSION}: the covariance alone would take "

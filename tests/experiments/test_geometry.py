@@ -1,0 +1,167 @@
+"""Trajectory geometry against closed forms, the nulls, and the CIFAR-10 spectrum."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from painters import Gaussian, Levels, noise, solve
+from painters.experiments.geometry import (
+    angle,
+    dimension,
+    plane_path,
+    plane_residual,
+    random_walk,
+    rotation_error,
+    unforeseen,
+)
+from painters.levels import cosine, edm, flow, scaled_linear, vp_linear
+
+DATA = Path(__file__).parent.parent / "data" / "cifar10_spectrum.npz"
+
+
+def diagonal(lam, mu=None):
+    lam = torch.as_tensor(lam, dtype=torch.float64)
+    mu = torch.zeros_like(lam) if mu is None else torch.as_tensor(mu, dtype=torch.float64)
+    return Gaussian(mu, torch.eye(len(lam), dtype=torch.float64), lam)
+
+
+def run(gaussian, levels, seeds=range(4)):
+    return gaussian.trajectory(levels.start(noise(seeds, (gaussian.dim,), dtype=torch.float64)), levels)
+
+
+@pytest.fixture(scope="module")
+def cifar():
+    with np.load(DATA) as file:
+        gaussian = diagonal(file["eigenvalues"].clip(0), file["mean_coefficients"])
+    return gaussian, run(gaussian, Levels.of(vp_linear(), 51, spacing="leading"), range(16))
+
+
+# closed forms
+
+
+@pytest.mark.parametrize("schedule", [vp_linear(), scaled_linear(), cosine(), edm(), flow()], ids=lambda s: s.name)
+def test_two_distinct_variances_span_a_plane_and_three_do_not(schedule):
+    levels = Levels.of(schedule, 60)
+    two = run(diagonal([3.0] * 5 + [0.2] * 20), levels)
+    assert float(plane_residual(two).max()) < 1e-25
+    three = run(diagonal([3.0] * 5 + [0.2] * 20 + [0.0] * 30), levels)
+    worst = float(plane_residual(three).max())
+    assert 1e-5 < worst < 0.02
+    values = torch.linalg.svdvals(three.x.transpose(0, 1))
+    assert bool((values[:, 2] > 1e-6 * values[:, 0]).all()) and bool((values[:, 3] < 1e-12 * values[:, 0]).all())
+
+
+def test_rotation_error_is_the_closed_form_mode_by_mode():
+    lam = torch.tensor([30.0, 2.0, 0.5, 0.01, 0.0])
+    gaussian, levels = diagonal(lam), Levels.of(vp_linear(), 51, spacing="leading")
+    trajectory = run(gaussian, levels)
+    c, a, s = trajectory.x[0].double(), levels.alpha[:, None, None], levels.sigma[:, None, None]
+    root = (a**2 * lam + s**2).sqrt() / (a[0] ** 2 * lam + s[0] ** 2).sqrt()
+    got, state = rotation_error(trajectory), (root * c).square().sum(2)
+    want = ((root - a * root[-1] - s) * c).square().sum(2) / state
+    torch.testing.assert_close(got, want, rtol=1e-9, atol=1e-12)
+    weight = a * lam / (a**2 * lam + s**2)
+    weight[-1] = 1.0  # the last state is its own target
+    want = ((root * (1 - a * weight) - s) * c).square().sum(2) / state
+    torch.testing.assert_close(rotation_error(trajectory, evolving=True), want, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("lam", [0.05, 1.0, 40.0])
+def test_one_mode_is_worst_where_theory_says(lam):
+    levels = Levels.of(cosine(), 4000)
+    trajectory = run(diagonal([lam]), levels, [0])
+    ratio2 = levels.ratio.square()
+    final, evolving = rotation_error(trajectory)[:, 0].sqrt(), rotation_error(trajectory, evolving=True)[:, 0].sqrt()
+    assert float(final.max()) == pytest.approx(math.sqrt(2) - 1, abs=1e-5)
+    assert float(ratio2[final.argmax()]) == pytest.approx(lam, rel=0.05)
+    assert float(evolving.max()) == pytest.approx(0.25, abs=1e-5)
+    assert float(ratio2[evolving.argmax()]) == pytest.approx(lam / 3, rel=0.05)
+
+
+@pytest.mark.parametrize("measure", [plane_residual, rotation_error, unforeseen])
+def test_shares_do_not_depend_on_coordinates(measure):
+    trajectory = run(diagonal([9.0, 1.0, 0.1, 0.0], [1.0, 0, 0, 2.0]), Levels.of(vp_linear(), 20))
+    for coordinates in ("ve", "flow"):
+        torch.testing.assert_close(measure(trajectory.to(coordinates)), measure(trajectory), rtol=1e-8, atol=1e-12)
+
+
+def test_plane_path_ends_on_the_image_and_keeps_what_the_plane_holds():
+    trajectory = run(diagonal([9.0, 1.0, 0.1, 0.0]), Levels.of(vp_linear(), 20))
+    path, x = plane_path(trajectory), trajectory.x
+    torch.testing.assert_close(path[-1, :, 0], x[-1].norm(dim=1))
+    torch.testing.assert_close(path[-1, :, 1], torch.zeros(4, dtype=torch.float64))
+    inside = (1 - plane_residual(trajectory)) * x.square().sum(2)
+    torch.testing.assert_close(path.square().sum(2), inside)
+    torch.testing.assert_close(torch.rad2deg(torch.atan2(path[0, :, 1], path[0, :, 0])), angle(trajectory))
+
+
+def test_unforeseen_falls_from_the_angle_to_zero():
+    trajectory = run(diagonal([9.0] * 3 + [1.0] * 3 + [0.01] * 50), Levels.of(vp_linear(), 20))
+    share = unforeseen(trajectory)
+    torch.testing.assert_close(share[0], torch.sin(torch.deg2rad(angle(trajectory))).square())
+    assert float(share[-1].max()) < 1e-20 and bool((share.mean(1).diff() < 1e-9).all())
+
+
+# nulls
+
+
+def test_a_denoiser_that_knows_only_the_mean_is_the_flattest_of_all():
+    null = Gaussian(torch.full((500,), 0.1).double(), torch.zeros(500, 0).double(), torch.zeros(0).double())
+    trajectory = run(null, Levels.of(vp_linear(), 51))
+    assert float(dimension(trajectory.x).cumulative[:, 0].min()) > 0.99
+    assert dimension(trajectory.x).components().tolist() == [2] * 4
+    assert dimension(trajectory.x0).components().tolist() == [0] * 4
+    assert bool(dimension(trajectory.x0).cumulative.isnan().all())
+    assert float(rotation_error(trajectory).max()) < 1e-4
+    assert float(rotation_error(trajectory, evolving=True).max()) < 1e-4
+
+
+def test_random_walk_null():
+    walk = random_walk(range(3), (20_000,), steps=400)
+    assert walk.shape == (401, 3, 20_000) and float(walk[0].abs().max()) == 0
+    shares = dimension(walk).cumulative
+    assert float(shares[:, 0].mean()) == pytest.approx(6 / math.pi**2, abs=0.01)
+    torch.testing.assert_close(random_walk([2], (20_000,), steps=400), walk[:, 2:])
+
+
+def test_components_counts_the_first_share_that_is_reached():
+    frames = torch.zeros(3, 1, 2)
+    frames[1, 0, 0], frames[2, 0, 1] = 1.0, 0.1
+    found = dimension(frames)
+    assert found.components(0.9).item() == 1 and found.components(0.9999).item() == 2
+    with pytest.raises(ValueError, match="between 0 and 1"):
+        found.components(1.0)
+
+
+# the CIFAR-10 spectrum: numbers of the theory that no network enters
+
+
+def test_cifar_trajectory_dimension(cifar):
+    _, trajectory = cifar
+    states, estimates = dimension(trajectory.x), dimension(trajectory.x0)
+    assert states.cumulative[:, :2].mean(0).tolist() == pytest.approx([0.980, 0.9996], abs=0.004)
+    assert states.components().tolist() == [2] * 16
+    assert estimates.cumulative[:, :3].mean(0).tolist() == pytest.approx([0.905, 0.986, 0.998], abs=0.01)
+    assert float(estimates.components().double().mean()) == pytest.approx(4, abs=0.3)
+    assert float(dimension(trajectory.eps).cumulative[:, 1].mean()) == pytest.approx(0.967, abs=0.005)
+    assert float(dimension(trajectory.x.diff(dim=0)).cumulative[:, 1].mean()) == pytest.approx(0.99, abs=0.003)
+
+
+def test_cifar_plane_and_rotation(cifar):
+    _, trajectory = cifar
+    plane = plane_residual(trajectory)
+    assert float(plane.mean()) == pytest.approx(0.0034, abs=3e-4)
+    assert float(plane.mean(1).max()) == pytest.approx(0.012, abs=1e-3)
+    assert float(rotation_error(trajectory).mean()) == pytest.approx(0.0104, abs=5e-4)
+    assert float(rotation_error(trajectory, evolving=True).mean()) == pytest.approx(0.0030, abs=2e-4)
+    assert float(angle(trajectory).mean()) == pytest.approx(74, abs=1)
+
+
+def test_cifar_sampler_nulls(cifar):
+    gaussian, trajectory = cifar
+    stochastic = solve(gaussian, trajectory.x[0], trajectory.levels, solver="ancestral", progress=False)
+    assert dimension(stochastic.x).cumulative[:, :2].mean(0).tolist() == pytest.approx([0.30, 0.50], abs=0.05)
+    assert dimension(stochastic.x0).cumulative[:, :2].mean(0).tolist() == pytest.approx([0.69, 0.82], abs=0.05)

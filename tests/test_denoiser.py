@@ -1,0 +1,79 @@
+"""What a network may predict, and the level that goes with a state."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from partners import randn, rel
+
+from painters.denoiser import PREDICTIONS, column, endpoint, target
+from painters.levels import Coordinates, rescale
+
+
+def level(t: float, coordinates: Coordinates) -> tuple[torch.Tensor, torch.Tensor]:
+    """A level at noise angle t * 90 degrees, in the given coordinates."""
+    a, s = (torch.tensor(f(math.pi / 2 * t), dtype=torch.float64) for f in (math.cos, math.sin))
+    c = rescale(a, s, coordinates)
+    return c * a, c * s
+
+
+LEGAL = [(p, c) for p in PREDICTIONS for c in ("vp", "ve", "flow")]
+LEGAL = [(p, c) for p, c in LEGAL if (p, c) not in {("v_prediction", "ve"), ("v_prediction", "flow")}]
+LEGAL = [(p, c) for p, c in LEGAL if p != "flow_prediction" or c == "flow"]
+
+
+@pytest.mark.parametrize(("prediction", "coordinates"), LEGAL)
+@given(t=st.floats(0.01, 0.99), seed=st.integers(0, 99))
+def test_target_and_endpoint_are_inverse(prediction, coordinates: Coordinates, t: float, seed: int) -> None:
+    """A network that predicted its target exactly would return x_0, in every coordinate system it is defined in."""
+    a, s = level(t, coordinates)
+    x0, eps = randn(2, 3, seed=seed), randn(2, 3, seed=seed + 1)
+    x = a * x0 + s * eps
+    output = target(x0, eps, a, s, prediction=prediction)
+    assert rel(endpoint(x, output, a, s, prediction=prediction), x0) < 1e-9
+
+
+def test_conversion_table() -> None:
+    """eps_hat = sigma x + alpha v and v = alpha eps - sigma x_0 at a VP level; u = eps - x_0 at a flow level."""
+    a, s = level(0.3, "vp")
+    x0, eps = randn(4, seed=1), randn(4, seed=2)
+    x = a * x0 + s * eps
+    v = target(x0, eps, a, s, prediction="v_prediction")
+    assert rel(s * x + a * v, eps) < 1e-12
+    assert rel(target(x0, eps, a, s, prediction="epsilon"), eps) == 0
+    assert rel(target(x0, eps, a, s, prediction="sample"), x0) == 0
+    assert rel(target(x0, eps, a, s, prediction="flow_prediction"), eps - x0) == 0
+
+
+def test_pure_noise() -> None:
+    """All but eps say something at alpha = 0; eps says nothing, and is refused."""
+    zero, one = torch.zeros((), dtype=torch.float64), torch.ones((), dtype=torch.float64)
+    x0, eps = randn(3, seed=3), randn(3, seed=4)
+    for prediction in ("v_prediction", "sample", "flow_prediction"):
+        output = target(x0, eps, zero, one, prediction=prediction)
+        assert rel(endpoint(eps, output, zero, one, prediction=prediction), x0) < 1e-12
+    with pytest.raises(ValueError, match="start below pure noise"):
+        endpoint(eps, eps, zero, one, prediction="epsilon")
+
+
+def test_unknown_prediction_is_refused() -> None:
+    x = torch.zeros(1)
+    for call in (lambda: endpoint(x, x, x, x, prediction="score"), lambda: target(x, x, x, x, prediction="score")):  # type: ignore[arg-type]
+        with pytest.raises(ValueError, match="epsilon, v_prediction, sample, flow_prediction"):
+            call()
+
+
+def test_a_level_is_one_number_or_one_per_sample() -> None:
+    x = torch.zeros(3, 2, 2)
+    assert column(0.5, x).shape == (1, 1, 1) and column(0.5, x).dtype == torch.float64
+    for value in (torch.tensor([1.0, 2.0, 3.0]), torch.tensor([[1.0], [2.0], [3.0]])):
+        assert column(value, x).shape == (3, 1, 1)
+    with pytest.raises(ValueError, match=r"one per sample \(3\), got 2"):
+        column(torch.ones(2), x)
+    for bad in (-0.1, math.nan, math.inf):
+        with pytest.raises(ValueError, match="finite and not negative"):
+            column(bad, x)
