@@ -1,0 +1,53 @@
+# make book    build the site into _build/html
+# make test    everything that must hold before a change is merged
+#
+# Both create .venv on their first call. Options:
+#   PYTHON=python3.12    the interpreter to create it with (3.11 or newer)
+#   TORCH_INDEX=URL      an extra package index for torch, e.g. https://download.pytorch.org/whl/cpu
+
+SHELL := /bin/bash
+PYTHON ?= python3
+TORCH_INDEX ?=
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+INDEX := $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
+
+.PHONY: book test lint export serve clean help
+
+help:
+	@sed -n '1,/^$$/s/^# //p' Makefile
+
+book: $(STAMP)
+	@$(BIN)/python tools/build.py
+
+test: $(STAMP)
+	@PATH="$(CURDIR)/$(BIN):$$PATH" bash tools/test.sh
+
+lint: $(STAMP)
+	@PATH="$(CURDIR)/$(BIN):$$PATH" bash tools/test.sh lint
+
+# Write book/*.ipynb anew from book/*.md.
+export: $(STAMP)
+	@$(BIN)/python tools/export.py
+
+serve: book
+	@echo "The book is at http://127.0.0.1:8000; stop with Ctrl-C."
+	@$(BIN)/python -m http.server 8000 --bind 127.0.0.1 --directory _build/html
+
+# Removes what was built; outputs of cells stay in .cache, the environment in .venv.
+clean:
+	rm -rf _build
+
+$(STAMP): requirements.txt pyproject.toml
+	@command -v "$(PYTHON)" > /dev/null || \
+	  { echo "$(PYTHON) was not found; name a Python of 3.11 or newer with PYTHON=..." >&2; exit 1; }
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "$(PYTHON) is older than 3.11; name a newer one with PYTHON=..." >&2; exit 1; }
+	@"$(PYTHON)" -c 'import ensurepip, venv' 2> /dev/null || \
+	  { echo "$(PYTHON) lacks its venv module; on Debian or Ubuntu: apt-get install python3-venv" >&2; exit 1; }
+	@echo "Installing the pinned requirements into $(VENV); the first time this downloads torch."
+	@test -x $(BIN)/python || "$(PYTHON)" -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check $(INDEX) -r requirements.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
+	@touch $(STAMP)

@@ -1,0 +1,14 @@
+"""Helpers for the book's chapters: the profile, checks, exercises and figures.
+
+A chapter's setup cell imports everything it needs from here::
+
+    from painters.book import check, exercise, run, sequence, set_style, strip
+"""
+
+from . import checks as check
+from .exercises import exercise
+from .figures import PALETTE, set_style, strip
+from .profile import Run, run
+from .sequences import FrameSequence, sequence
+
+__all__ = ["PALETTE", "FrameSequence", "Run", "check", "exercise", "run", "sequence", "set_style", "strip"]

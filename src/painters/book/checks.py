@@ -1,0 +1,79 @@
+"""Checks that a chapter's statements hold: each prints one line, or raises with the numbers.
+
+Errors are norms: ``||got - want|| / ||want||`` over all entries, never a signed sum and never per entry.
+"""
+
+from typing import Any
+
+import numpy as np
+
+
+def as_array(value: Any) -> np.ndarray:
+    """Return ``value`` (a tensor, array, sequence or number) as a float64 array on the CPU."""
+    if hasattr(value, "detach"):
+        value = value.detach().cpu().double().numpy()
+    return np.asarray(value, dtype=np.float64)
+
+
+def distance(got: Any, want: Any) -> tuple[float, float]:
+    """Return ``(||got - want||, ||want||)``; the shapes must agree, or ``want`` be a number.
+
+    Raises:
+        ValueError: if the shapes differ.
+    """
+    a, b = as_array(got), as_array(want)
+    if a.shape != b.shape and b.ndim > 0:
+        raise ValueError(f"the shape is {a.shape}, expected {b.shape}")
+    b = np.broadcast_to(b, a.shape)
+    return float(np.linalg.norm((a - b).ravel())), float(np.linalg.norm(b.ravel()))
+
+
+def close(name: str, got: Any, want: Any, *, rtol: float | None = None, atol: float | None = None) -> None:
+    """Check ``||got - want|| <= rtol ||want||``, or ``<= atol``; give one of the two (default rtol=1e-6).
+
+    Raises:
+        AssertionError: if the error is larger, not finite, or the shapes differ.
+        ValueError: if both tolerances are given, or ``rtol`` is asked of a zero ``want``.
+    """
+    if rtol is not None and atol is not None:
+        raise ValueError(f"check {name}: give rtol or atol, not both.")
+    try:
+        error, scale = distance(got, want)
+    except ValueError as problem:
+        raise AssertionError(f"check {name} failed: {problem}.") from None
+    if atol is not None:
+        kind, limit = "absolute", atol
+    elif scale == 0:
+        raise ValueError(f"check {name}: the expected value is zero, so give atol instead of rtol.")
+    else:
+        kind, limit, error = "relative", 1e-6 if rtol is None else rtol, error / scale
+    # Written so that NaN fails.
+    if not error <= limit:
+        raise AssertionError(f"check {name} failed: {kind} error {error:.3g} > {limit:.3g}.")
+    print(f"checked {name}: {kind} error {error:.1e} <= {limit:.3g}")
+
+
+def below(name: str, value: Any, limit: float) -> None:
+    """Check that every entry of ``value`` is finite and less than ``limit``.
+
+    Raises:
+        AssertionError: if one is not.
+    """
+    array = as_array(value)
+    if array.size == 0:
+        raise AssertionError(f"check {name} failed: there is no value to compare with {limit:.3g}.")
+    worst = float(array.max())
+    if not (np.isfinite(array).all() and worst < limit):
+        raise AssertionError(f"check {name} failed: {worst:.4g} is not below {limit:.4g}.")
+    print(f"checked {name}: {worst:.4g} < {limit:.4g}")
+
+
+def true(name: str, condition: Any, detail: str) -> None:
+    """Check a condition; ``detail`` says in words, with numbers, what holds.
+
+    Raises:
+        AssertionError: if it does not hold.
+    """
+    if not bool(condition):
+        raise AssertionError(f"check {name} failed: this should hold and does not: {detail}.")
+    print(f"checked {name}: {detail}")

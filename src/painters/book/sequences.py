@@ -1,0 +1,126 @@
+"""Frame sequences: a slider over pictures that needs no kernel, no network and no widget library."""
+
+import base64
+import html
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.figure import Figure
+from PIL import Image
+
+from .figures import as_image
+
+MAX_BYTES = 2_000_000
+
+# In print, or where scripts are removed, every frame shows, as a contact sheet, and no slider does.
+STYLE = """<style>
+.frame-sequence{margin:1em 0}
+.frame-sequence .frames{display:grid;grid-template-columns:repeat(auto-fill,minmax(9em,1fr));gap:.5em}
+.frame-sequence .frame{margin:0}
+.frame-sequence .frame img{width:100%;height:auto;background:#fff}
+.frame-sequence .frame img.pixels{image-rendering:pixelated;max-width:20em}
+.frame-sequence .control{display:none;gap:.75em;align-items:center;flex-wrap:wrap}
+.frame-sequence .control input{flex:1;min-width:8em}
+.frame-sequence .control output{min-width:5em;font-variant-numeric:tabular-nums}
+@media screen{
+.frame-sequence.live .frames{display:block}
+.frame-sequence.live .frame{display:none}
+.frame-sequence.live .frame.on{display:block}
+.frame-sequence.live .frame figcaption{display:none}
+.frame-sequence.live .control{display:flex}
+}
+</style>"""
+
+# Everything is found from the script's own place, so any number of sequences live on one page.
+SCRIPT = """<script>(function(){
+var root=document.currentScript.parentElement;
+var input=root.querySelector("input"),output=root.querySelector("output");
+var frames=root.querySelectorAll(".frame");
+function show(){frames.forEach(function(f,i){f.classList.toggle("on",i==input.value)});
+var text=frames[input.value].dataset.label;output.textContent=text;input.setAttribute("aria-valuetext",text)}
+input.addEventListener("input",show);root.classList.add("live");show()})()</script>"""
+
+
+@dataclass(frozen=True)
+class FrameSequence:
+    """Frames as PNG bytes with their texts; notebooks and the site show it as HTML."""
+
+    pngs: tuple[bytes, ...]
+    alts: tuple[str, ...]
+    labels: tuple[str, ...]
+    caption: str
+    name: str
+    pixels: bool
+
+    def __repr__(self) -> str:
+        return f"{len(self.pngs)} frames over {self.name}: {self.caption}"
+
+    def _repr_html_(self) -> str:
+        esc = html.escape
+        sharp = ' class="pixels"' if self.pixels else ""
+        frames = "".join(
+            f'<figure class="frame" data-label="{esc(label)}">'
+            f'<img{sharp} src="data:image/png;base64,{base64.b64encode(png).decode()}" alt="{esc(alt)}">'
+            f"<figcaption>{esc(label)}</figcaption></figure>"
+            for png, alt, label in zip(self.pngs, self.alts, self.labels)
+        )
+        return (
+            f'<div class="frame-sequence" role="group" aria-label="{esc(self.caption)}">{STYLE}'
+            f'<div class="frames">{frames}</div>'
+            f'<label class="control">{esc(self.name)} <input type="range" min="0" max="{len(self.pngs) - 1}"'
+            f' step="1" value="0"> <output></output></label>'
+            f'<p class="caption">{esc(self.caption)}</p>{SCRIPT}</div>'
+        )
+
+
+def _png(frame: Any) -> bytes:
+    """Encode a matplotlib figure (and close it) or an image as PNG."""
+    buffer = io.BytesIO()
+    if isinstance(frame, Figure):
+        frame.savefig(buffer, format="png")
+        plt.close(frame)
+    else:
+        pixels = np.round(as_image(frame) * 255).astype(np.uint8)
+        Image.fromarray(pixels).save(buffer, "png", optimize=True)
+    return buffer.getvalue()
+
+
+def sequence(
+    frames: Sequence[Any],
+    alts: Sequence[str],
+    *,
+    caption: str,
+    name: str,
+    labels: Sequence[str] | None = None,
+) -> FrameSequence:
+    """Make a slider over frames that works on a static page, by mouse, touch and keyboard.
+
+    Args:
+        frames: matplotlib figures of one size (they are closed), or images in [0, 1].
+        alts: one text per frame for a reader who does not see it.
+        caption: plain text under the slider.
+        name: what the slider moves, e.g. "noise level".
+        labels: the value shown beside the slider for each frame; by default "1 of N".
+
+    Raises:
+        ValueError: if there are fewer than two frames, a text is missing, or they take over 2 MB.
+    """
+    count = len(frames)
+    labels = [f"{i + 1} of {count}" for i in range(count)] if labels is None else labels
+    if count < 2 or len(alts) != count or len(labels) != count:
+        raise ValueError(
+            f"sequence needs at least two frames, and one alt text and one label for each; "
+            f"it got {count} frames, {len(alts)} alt texts and {len(labels)} labels."
+        )
+    if not all(text.strip() for text in (*alts, *labels, caption, name)):
+        raise ValueError("sequence needs a caption, a name, and an alt text and a label per frame; one is empty.")
+    pixels = not any(isinstance(frame, Figure) for frame in frames)
+    pngs = tuple(_png(frame) for frame in frames)
+    size = sum(map(len, pngs))
+    if size > MAX_BYTES:
+        raise ValueError(f"the {count} frames take {size / 1e6:.1f} MB; use fewer or smaller ones, at most 2 MB.")
+    return FrameSequence(pngs, tuple(alts), tuple(labels), caption, name, pixels)

@@ -1,0 +1,64 @@
+"""What a reader sees: the site opened in Chromium with the network blocked."""
+
+import pytest
+
+pytestmark = pytest.mark.browser
+
+FORMULAS = """() => [...document.querySelectorAll(".math")].map(node => {
+  const shown = node.querySelector("mjx-container:not([hidden])");
+  const box = shown ? shown.getBoundingClientRect() : {width: 0, height: 0};
+  const folded = !node.checkVisibility();
+  return {
+    source: node.textContent.slice(0, 80),
+    drawn: shown !== null && shown.querySelector("mjx-math").childElementCount > 0,
+    visible: folded || (box.width > 1 && box.height > 1),
+    error: node.querySelector("mjx-merror, [data-mjx-error]") !== null,
+    raw: /\\\\\\(|\\\\\\[|\\$/.test([...node.childNodes].filter(n => n.nodeType === 3).map(n => n.data).join("")),
+  };
+})"""
+
+WIDE = """() => [...document.querySelectorAll("body *")]
+  .filter(node => node.checkVisibility() && node.getBoundingClientRect().right > innerWidth + 1)
+  .map(node => `${node.tagName}.${node.className} ${Math.round(node.getBoundingClientRect().right)}`).slice(0, 5)"""
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_pages_load_alone_and_fit(open_page, page, width):
+    view = open_page(page, width=width)
+    assert view.problems == []
+    overflow = view.evaluate("() => document.documentElement.scrollWidth - innerWidth")
+    assert overflow <= 0, f"{overflow} px too wide at {width} px: {view.evaluate(WIDE)}"
+
+
+def test_every_formula_is_drawn(open_page, page):
+    for formula in open_page(page).evaluate(FORMULAS):
+        assert formula["drawn"] and formula["visible"], f"empty: {formula['source']}"
+        assert not formula["error"] and not formula["raw"], f"not understood: {formula['source']}"
+
+
+def test_every_picture_is_drawn(open_page, page):
+    empty = open_page(page).evaluate(
+        "async () => { const all = [...document.images]; await Promise.all(all.map(i => i.decode().catch(() => 0)));"
+        " return all.filter(i => i.naturalWidth === 0).map(i => i.alt); }"
+    )
+    assert empty == []
+
+
+def test_no_control_does_nothing(open_page, page):
+    """Each slider of a frame sequence moves its own frames by keyboard; there is no other slider."""
+    view = open_page(page)
+    sliders = view.query_selector_all("article input[type=range]")
+    sequences = view.query_selector_all("article .frame-sequence")
+    assert len(sliders) == len(sequences)
+    assert view.query_selector_all("article .jupyter-widgets, article .widget-slider") == []
+    for sequence in sequences:
+        slider = sequence.query_selector("input")
+        shown = "s => [...s.querySelectorAll('.frame')].map((f, i) => f.checkVisibility() ? i : -1).filter(i => i >= 0)"
+        sequence.scroll_into_view_if_needed()
+        slider.focus()
+        assert sequence.evaluate(shown) == [0]
+        view.keyboard.press("ArrowRight")
+        assert sequence.evaluate(shown) == [1]
+        view.keyboard.press("End")
+        assert sequence.evaluate(shown) == [len(sequence.query_selector_all(".frame")) - 1]
+        view.keyboard.press("Home")

@@ -1,0 +1,159 @@
+"""Write `book/NAME.ipynb` from `book/NAME.md`.
+
+    python tools/export.py           write every notebook anew
+    python tools/export.py --check   write nothing; fail if a notebook differs from its source
+
+Notebooks have no outputs. A cell's id is a hash of its position and source, so two exports agree.
+"""
+
+import argparse
+import hashlib
+import json
+import sys
+import tomllib
+from pathlib import Path
+
+from myst import Block, MystError, Page
+from numbering import Book, read_book
+from pybtex.database import parse_file
+from render import Renderer, details
+
+ROOT = Path(__file__).resolve().parent.parent
+MAX_BYTES = 100_000
+INSTALL = """\
+# In Colab this installs the package that the chapter uses. Elsewhere it does nothing.
+import importlib.util
+
+if importlib.util.find_spec("painters") is None:
+    %pip install -q "painters @ git+{repository}\""""
+
+
+def repository_address(root: Path) -> str:
+    """Return the project's address, written once in `pyproject.toml`."""
+    project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    return project["urls"]["REPOSITORY"].rstrip("/")
+
+
+def _cell(kind: str, source: str, **metadata: object) -> dict:
+    cell: dict = {"cell_type": kind, "metadata": metadata, "source": source.splitlines(keepends=True)}
+    if kind == "code":
+        cell |= {"execution_count": None, "outputs": []}
+    return cell
+
+
+def _code_cell(block: Block, *, solution: bool) -> dict:
+    """Make a code cell; a solution's code and cells tagged hide-input are folded in Jupyter and Colab."""
+    tags = list(block.options.get("tags", []))
+    source = "\n".join(block.lines).strip("\n")
+    if not solution and "hide-input" not in tags:
+        return _cell("code", source, **({"tags": tags} if tags else {}))
+    title = "Solution" if solution else "Code"
+    return _cell("code", f"# @title {title}\n{source}", tags=tags, cellView="form", jupyter={"source_hidden": True})
+
+
+def make_cells(page: Page, renderer: Renderer) -> list[dict]:
+    """Turn a page into cells: text up to the next heading or code, code, captions under their figures."""
+    cells: list[dict] = []
+    pending: list[Block] = []
+    solution = installed = False
+
+    def flush() -> None:
+        text = renderer.blocks(pending)
+        pending.clear()
+        if text:
+            cells.append(_cell("markdown", details("Solution", text) if solution else text))
+
+    for block in page.blocks:
+        if block.kind == "heading":
+            flush()
+        if block.name == "code-cell":
+            flush()
+            if not installed:
+                tags = ["remove-cell", "skip-execution", "nbval-skip"]
+                cells.append(_cell("code", INSTALL.format(repository=renderer.repository), tags=tags))
+                installed = True
+            cells.append(_code_cell(block, solution=solution))
+            figure = block.options.get("mystnb", {}).get("figure")
+            if figure:
+                caption = renderer.inline(" ".join(figure["caption"].split()), block.line)
+                text = renderer.caption(figure.get("name", ""), caption, block.line)
+                cells.append(_cell("markdown", text))
+        elif block.name in ("solution-start", "solution-end"):
+            flush()
+            solution = block.name == "solution-start"
+        else:
+            pending.append(block)
+    flush()
+    if references := renderer.references():
+        cells.append(_cell("markdown", references))
+    return cells
+
+
+def to_notebook(page: Page, book: Book, repository: str, bibliography: Path) -> str:
+    """Return one page as the text of a notebook.
+
+    Raises:
+        MystError: if the page has something the exporter does not know, or the notebook passes 100 kB.
+    """
+    cells = make_cells(page, Renderer(book, page.name, repository, parse_file(str(bibliography))))
+    for position, cell in enumerate(cells):
+        digest = hashlib.sha256(f"{position}\n{''.join(cell['source'])}".encode())
+        cell["id"] = digest.hexdigest()[:12]
+    notebook = {
+        "cells": cells,
+        "metadata": {
+            "colab": {"provenance": [], "toc_visible": True},
+            "generated_from": f"book/{page.name}.md",
+            "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+            "language_info": {"name": "python"},
+        },
+        "nbformat": 4,
+        "nbformat_minor": 5,
+    }
+    text = json.dumps(notebook, indent=1, ensure_ascii=False, sort_keys=True) + "\n"
+    if len(text.encode()) > MAX_BYTES:
+        raise MystError(f"book/{page.name}.ipynb would take {len(text.encode())} bytes; the limit is {MAX_BYTES}.")
+    return text
+
+
+def export_all(root: Path) -> dict[Path, str]:
+    """Return the path and text of every notebook of the book."""
+    book, repository = read_book(root), repository_address(root)
+    bibliography = root / "book" / "references.bib"
+    return {
+        root / "book" / f"{page.name}.ipynb": to_notebook(page, book, repository, bibliography)
+        for page in book.pages
+        if page.has_notebook
+    }
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line; return the exit status."""
+    parser = argparse.ArgumentParser(description="Write book/NAME.ipynb from book/NAME.md.")
+    parser.add_argument("--check", action="store_true", help="write nothing; fail if a notebook is stale")
+    parser.add_argument("--root", type=Path, default=ROOT, help="the project's folder")
+    options = parser.parse_args(arguments)
+    try:
+        notebooks = export_all(options.root)
+    except (MystError, FileNotFoundError) as problem:
+        print(problem, file=sys.stderr)
+        return 1
+    stale = [path for path, text in notebooks.items() if not path.exists() or path.read_text("utf-8") != text]
+    orphans = sorted(set((options.root / "book").glob("*.ipynb")) - set(notebooks))
+    if options.check:
+        for path in stale:
+            print(f"book/{path.name} differs from its source; run: python tools/export.py", file=sys.stderr)
+        for path in orphans:
+            print(f"book/{path.name} has no page in _toc.yml; remove it.", file=sys.stderr)
+        if not stale and not orphans:
+            print(f"{len(notebooks)} notebooks agree with their sources.")
+        return 1 if stale or orphans else 0
+    for path in stale:
+        path.write_text(notebooks[path], encoding="utf-8")
+        print(f"wrote book/{path.name}")
+    print(f"{len(notebooks)} notebooks, {len(stale)} written.")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

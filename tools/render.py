@@ -1,0 +1,253 @@
+"""Turn MyST blocks into Markdown that Colab, Jupyter and GitHub render."""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from myst import Block, MystError, children
+from numbering import BOXES, STATEMENTS, Book, Target, key_of
+from pybtex.database import BibliographyData, Entry, Person
+from pybtex.richtext import Text
+
+ROLE = re.compile(r"\{(?P<role>[a-zA-Z][\w:.-]*)\}`(?P<body>[^`]+)`|(?P<code>`+)(?!`).+?(?<!`)(?P=code)(?!`)", re.S)
+LABELLED = re.compile(r"^(?P<text>.+?)\s*<(?P<label>[^<>]+)>$", re.S)
+# Marks of MyST that have no meaning in a notebook. Code and formulas are taken out before they are looked for.
+LEFTOVERS = {
+    r":::": "a stray ::: fence",
+    r"\{[a-zA-Z][\w:.-]*\}`": "a role without its closing backquote",
+    r"\{\{": "a substitution {{ }}",
+    r"\]\(#|\[\]\(|<project:": "a MyST link; use {ref} or {doc}",
+    r"\]\((?!https?:)[^)\s]+\.md\b": "a link to a source page; use {doc}",
+    r"^\\begin\{": "a formula outside $$",
+}
+
+
+@dataclass
+class Renderer:
+    """Renders one page; collects the works it cites. `repository` is the address links start from."""
+
+    book: Book
+    page: str
+    repository: str
+    bibliography: BibliographyData
+    cited: dict[str, None] = field(default_factory=dict)
+
+    def fail(self, line: int, what: str) -> MystError:
+        """Make the error for a line of this page."""
+        return MystError(f"book/{self.page}.md:{line}: {what}.")
+
+    # Blocks
+
+    def blocks(self, blocks: Iterable[Block]) -> str:
+        """Render blocks one after the other, with a blank line between."""
+        return "\n\n".join(part for part in map(self.block, blocks) if part)
+
+    def block(self, block: Block) -> str:
+        """Render one block; code cells and gates are the exporter's."""
+        if block.kind == "target":
+            return ""
+        if block.kind == "heading":
+            return f"{block.name} {self.inline(block.argument, block.line)}"
+        if block.kind == "fence":
+            return "\n".join((block.name, *block.lines, re.match(r" *[`~]+", block.name)[0]))  # type: ignore[index]
+        if block.kind == "math":
+            return self.math(block.lines, block.argument)
+        if block.kind == "text":
+            return self.inline("\n".join(block.lines).strip("\n"), block.line)
+        return self.directive(block)
+
+    def directive(self, block: Block) -> str:
+        """Render a directive, or refuse it."""
+        name, title = block.name, self.inline(block.argument, block.line) if block.argument else ""
+        if name == "math":
+            return self.math(block.lines, block.options.get("label", ""))
+        if name == "code-block":
+            return "\n".join((f"```{block.argument}", *block.lines, "```"))
+        if name in ("figure", "image"):
+            return self.picture(block)
+        if name == "table":
+            caption = self.caption(block.options.get("name", ""), title, block.line)
+            return f"{caption}\n\n{self.blocks(children(block))}"
+        if name == "prf:proof":
+            return f"**Proof.** {self.blocks(children(block))} ∎"
+        if name == "tab-set":
+            return self.blocks(children(block))
+        if name == "tab-item":
+            return f"**{title}**\n\n{self.blocks(children(block))}"
+        if name in ("solution", "dropdown"):
+            return details(title if name == "dropdown" else "Solution", self.blocks(children(block)))
+        if name in BOXES:
+            text = self.inline(block.argument, block.line) + "\n" if block.argument else ""
+            return quote(f"**{name.capitalize()}.**", text + self.blocks(children(block)))
+        if name in ("admonition", "card"):
+            return quote(f"**{title}**", "\n\n" + self.blocks(children(block)))
+        if name == "margin":
+            return quote(f"**{title}**" if title else "", self.blocks(children(block)))
+        if name == "exercise" or (name.startswith("prf:") and name[4:] in STATEMENTS):
+            return quote(self.statement_title(block, title), "\n\n" + self.blocks(children(block)))
+        raise self.fail(block.line, f"the exporter does not know the directive {{{name}}}")
+
+    def statement_title(self, block: Block, title: str) -> str:
+        """Return e.g. `**Proposition 1.2** (Tweedie)`."""
+        target = self.book.targets.get(key_of(self.page, block))
+        text = target.text if target else block.name.removeprefix("prf:").capitalize()
+        return f"**{text}**" + (f" ({title})" if title else "")
+
+    def math(self, lines: Iterable[str], label: str) -> str:
+        """Render a displayed formula on its own lines, with the site's number as its tag."""
+        body = "\n".join(line for line in lines if line.strip()).strip()
+        if ("\\\\" in body or "&" in body) and "\\begin{" not in body:
+            body = f"\\begin{{aligned}}\n{body}\n\\end{{aligned}}"
+        tag = f" \\tag{{{self.book.targets[label].number}}}" if label else ""
+        return f"$$\n{body}{tag}\n$$"
+
+    def picture(self, block: Block) -> str:
+        """Render a picture file by its address in the repository, so that Colab finds it."""
+        alt = block.options.get("alt", "")
+        if not alt:
+            raise self.fail(block.line, f"the {block.name} {block.argument} has no :alt:")
+        image = f"![{alt}]({self.repository}/raw/main/book/{block.argument})"
+        if block.name == "image":
+            return image
+        text = self.blocks(children(block))
+        return f"{image}\n\n{self.caption(block.options.get('name', ''), text, block.line)}"
+
+    def caption(self, label: str, text: str, line: int) -> str:
+        """Return a caption with the site's number."""
+        target = self.book.targets.get(label)
+        if target is None:
+            raise self.fail(line, "a figure or table with a caption needs a name")
+        return f"**{target.text}.** {text.strip()}"
+
+    # Inline
+
+    def inline(self, text: str, line: int) -> str:
+        """Replace the roles of some text; code spans stay as they are."""
+        outside = []
+
+        def replace(match: re.Match) -> str:
+            if match["code"]:
+                return match[0]
+            at = line + text.count("\n", 0, match.start())
+            return self.role(match["role"], " ".join(match["body"].split()), at)
+
+        outside = re.sub(r"\$\$.*?\$\$|\$[^$]+\$", "", ROLE.sub("", text), flags=re.S)
+        for pattern, what in LEFTOVERS.items():
+            if re.search(pattern, outside, re.M):
+                raise self.fail(line, f"the exporter found {what}")
+        return footnotes(ROLE.sub(replace, text))
+
+    def role(self, role: str, body: str, line: int) -> str:
+        """Render one role, or refuse it."""
+        labelled = LABELLED.match(body)
+        label, text = (labelled["label"], labelled["text"]) if labelled else (body, "")
+        if role == "doc":
+            if label not in self.book.titles:
+                raise self.fail(line, f"there is no page {label}")
+            return f"[{text or self.book.titles[label]}]({self.address(label)})"
+        if role in ("ref", "numref", "eq", "prf:ref"):
+            return self.reference(label, text, line)
+        if role == "term":
+            return f"*{text or label}*"
+        if role in ("cite", "cite:p", "cite:t"):
+            return self.cite(role, [key.strip() for key in body.split(",")], line)
+        if role in ("glue", "glue:text"):
+            return f"(the value of `{label.split(':')[0]}`, computed in this notebook)"
+        if role in ("sup", "sub"):
+            return f"<{role}>{body}</{role}>"
+        if role == "math":
+            return f"${body}$"
+        raise self.fail(line, f"the exporter does not know the role {{{role}}}")
+
+    def reference(self, label: str, text: str, line: int) -> str:
+        """Render a reference to a label; to another page as a link."""
+        target = self.book.targets.get(label)
+        if target is None:
+            raise self.fail(line, f"there is no label {label}")
+        shown = text.replace("%s", target.number).replace("{number}", target.number) or self.plain(target, line)
+        return shown if target.page == self.page else f"[{shown}]({self.address(target.page)})"
+
+    def plain(self, target: Target, line: int) -> str:
+        """Return a bare reference's words."""
+        return target.text if target.number else self.inline(target.title, line)
+
+    def address(self, page: str) -> str:
+        """Return a page's address in the repository: its notebook if it has one."""
+        notebook = any(p.name == page and p.has_notebook for p in self.book.pages)
+        return f"{self.repository}/blob/main/book/{page}.{'ipynb' if notebook else 'md'}"
+
+    def cite(self, role: str, keys: list[str], line: int) -> str:
+        """Render a citation as author and year."""
+        parts = []
+        for key in keys:
+            if key not in self.bibliography.entries:
+                raise self.fail(line, f"references.bib has no entry {key}")
+            self.cited[key] = None
+            entry = self.bibliography.entries[key]
+            year = of(entry, "year")
+            parts.append(f"{authors(entry)} [{year}]" if role == "cite:t" else f"{authors(entry)}, {year}")
+        return ", ".join(parts) if role == "cite:t" else f"[{'; '.join(parts)}]"
+
+    def references(self) -> str:
+        """Return the list of works cited so far, or an empty string."""
+        entries = [self.bibliography.entries[key] for key in self.cited]
+        entries.sort(key=lambda entry: (authors(entry), of(entry, "year")))
+        lines = [f"- {reference(entry)}" for entry in entries]
+        return "## Works cited\n\n" + "\n".join(lines) if lines else ""
+
+
+def plain(latex: str) -> str:
+    """Return a field of a BibTeX entry without its TeX."""
+    return str(Text.from_latex(latex))
+
+
+def of(entry: Entry, name: str) -> str:
+    """Return one field of a BibTeX entry as plain text, empty if there is none."""
+    return plain((entry.fields or {}).get(name, ""))
+
+
+def people(entry: Entry) -> list[Person]:
+    """Return the authors of a BibTeX entry."""
+    return (entry.persons or {})["author"]
+
+
+def surname(person: Person) -> str:
+    """Return a person's last name with its particles."""
+    return plain(" ".join([*(person.prelast_names or []), *(person.last_names or [])]))
+
+
+def authors(entry: Entry) -> str:
+    """Return `A`, `A and B` or `A et al.`."""
+    names = list(map(surname, people(entry)))
+    return names[0] + (" et al." if len(names) > 2 else f" and {names[1]}" if len(names) == 2 else "")
+
+
+def reference(entry: Entry) -> str:
+    """Return one line of a list of references."""
+    given = [plain(" ".join([*(p.first_names or []), *(p.middle_names or [])])) for p in people(entry)]
+    names = [f"{first} {surname(p)}".strip() for first, p in zip(given, people(entry))]
+    listed = names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+    title = f"*{of(entry, 'title')}*"
+    if url := of(entry, "url"):
+        title = f"[{title}]({url})"
+    return f"{listed}. {title}. {of(entry, 'year')}."
+
+
+def quote(head: str, body: str) -> str:
+    """Put text in a block quote; formulas move to one line, since the marks would end up inside them."""
+
+    def join(match: re.Match) -> str:
+        return "$$ " + " ".join(match[1].split()) + " $$"
+
+    text = re.sub(r"\$\$\s*\n(.*?)\n\s*\$\$", join, f"{head} {body.lstrip(' ')}".strip(), flags=re.S)
+    return "\n".join(f"> {line}".rstrip() for line in text.splitlines())
+
+
+def details(summary: str, body: str) -> str:
+    """Fold text under a line that opens it."""
+    return f"<details>\n<summary><b>{summary}</b></summary>\n\n{body}\n\n</details>"
+
+
+def footnotes(text: str) -> str:
+    """Write footnote marks as superscripts, which every renderer knows."""
+    return re.sub(r"\[\^([\w-]+)\](:?)", lambda m: f"<sup>{m[1]}</sup>", text)

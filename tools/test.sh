@@ -1,0 +1,25 @@
+#!/usr/bin/env bash
+# Everything `make test` runs, in stages; the first that fails stops it. `tools/test.sh lint` runs the first three.
+set -eo pipefail
+cd "$(dirname "$0")/.."
+# Two test processes on two cores: one thread each, or they wait for each other.
+export OMP_NUM_THREADS=1
+
+stage() {
+  local name="$1" start=$SECONDS
+  shift
+  printf '\n== %s\n' "$name"
+  "$@" || { printf '\nmake test failed in the stage: %s\n' "$name" >&2; exit 1; }
+  printf -- '-- %s: %d s\n' "$name" "$((SECONDS - start))"
+}
+
+stage "ruff" ruff check .
+stage "pyright" pyright
+stage "notebooks agree with their sources" python tools/export.py --check
+[ "$1" = lint ] && exit 0
+stage "unit tests" pytest -q -n 2 --dist loadscope --ignore tests/site tests
+PAINTERS_PROFILE=ci stage "chapters in the ci profile" \
+  pytest -q --nbval-lax --nbval-cell-timeout 120 -n 2 --dist loadscope book/*.ipynb
+OMP_NUM_THREADS=2 stage "the book" python tools/build.py
+stage "the site" pytest -q -n 2 --dist loadscope tests/site
+printf '\nmake test passed in %d s.\n' "$SECONDS"
