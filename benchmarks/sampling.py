@@ -14,6 +14,7 @@ from dataclasses import replace
 import torch
 
 import painters
+from painters.denoiser import Denoiser
 from painters.models import Model
 
 
@@ -35,7 +36,7 @@ def variants(model: Model, batch: int, steps: int) -> dict[str, Callable[[], obj
     levels = model.levels(steps)
     x = levels.start(painters.noise(range(batch), model.shape)).to(model.device)
 
-    def paint(denoise: painters.denoiser.Denoiser, **options: object) -> Callable[[], object]:
+    def paint(denoise: Denoiser, **options: object) -> Callable[[], object]:
         chosen = {"solver": "ddim", "save": painters.Frames(every=None), "progress": False} | options
         return lambda: painters.solve(denoise, x, levels, **chosen)  # type: ignore[arg-type]
 

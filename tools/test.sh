@@ -20,6 +20,6 @@ stage "notebooks agree with their sources" python tools/export.py --check
 stage "unit tests" pytest -q -n 2 --dist loadscope --ignore tests/site tests
 PAINTERS_PROFILE=ci stage "chapters in the ci profile" \
   pytest -q --nbval-lax --nbval-cell-timeout 120 -n 2 --dist loadscope book/*.ipynb
-OMP_NUM_THREADS=2 stage "the book" python tools/build.py
+stage "the book" python tools/build.py
 stage "the site" pytest -q -n 2 --dist loadscope tests/site
 printf '\nmake test passed in %d s.\n' "$SECONDS"

@@ -66,6 +66,7 @@ def _train(options: argparse.Namespace) -> int:
     import torch
 
     from painters.models import training
+    from painters.models.loading import choose_device
     from painters.models.packing import pack
     from painters.models.recipes import RECIPES
     from painters.pictures import save, sheet, to_pil
@@ -74,21 +75,19 @@ def _train(options: argparse.Namespace) -> int:
 
     if options.name not in RECIPES:
         raise ValueError(f"there is no recipe {options.name!r}: choose one of {', '.join(RECIPES)}")
-    recipe = RECIPES[options.name]
+    recipe, device = RECIPES[options.name], str(choose_device(options.device))
     data = training.load_data(recipe, options.data)
     folder = Path(options.run) if options.run else training.run_folder(options.name)
     print(f"{recipe.title}: {len(data.train)} images, state in {folder}/")
 
     def paint_sheet(run: training.Run) -> None:
-        denoise = training.unconditional(run.average, training.fitting(recipe, data), torch.device(options.device))
+        denoise = training.unconditional(run.average, training.fitting(recipe, data), torch.device(device))
         levels = Levels.of(training.schedule_of(recipe), 25)
         x = levels.start(noise(range(16), data.train.shape[1:]))
         images = solve(denoise, x, levels, solver="dpmpp2m", save=Frames(every=None), progress=False).final.cpu()
         save(sheet([to_pil(image / 2 + 0.5) for image in images]), folder / f"sheet-{run.step}.png")
 
-    run = training.train(
-        recipe, data, steps=options.steps, folder=folder, device=options.device, on_snapshot=paint_sheet
-    )
+    run = training.train(recipe, data, steps=options.steps, folder=folder, device=device, on_snapshot=paint_sheet)
     print(f"measuring the test loss after {run.step} steps ...")
     out = pack(run, training.fitting(recipe, data), data, options.out or folder / "model")
     print(f"the model is in {out}/: load it with painters.load({str(out)!r})")
@@ -120,7 +119,7 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--steps", type=int, default=None, help="stop after so many steps (default: the recipe's)")
     train.add_argument("--run", default=None, help="folder for the run's state (default: ~/.cache/painters/runs/NAME)")
     train.add_argument("--out", default=None, help="folder for the model (default: RUN/model)")
-    train.add_argument("--device", default="cpu", help="cpu, cuda or mps (default: %(default)s)")
+    train.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
     train.set_defaults(command=_train)
     return parser
 

@@ -111,7 +111,7 @@ def test_time_is_linear_in_log_snr_between_training_levels(i: int, share: float)
     alpha, sigma = vp_linear().table()
     ratio = torch.exp((1 - share) * (sigma[i] / alpha[i]).log() + share * (sigma[i + 1] / alpha[i + 1]).log())
     t = denoiser(Recorder(), vp_linear(), "epsilon").time(torch.ones(1), ratio.reshape(1))
-    assert float(t[0]) == pytest.approx(i + share, abs=1e-5)
+    assert float(t[0]) == pytest.approx(i + share, abs=1e-4)
 
 
 def test_time_of_flow_matching() -> None:

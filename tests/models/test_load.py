@@ -177,6 +177,19 @@ def test_an_unconditional_model_takes_no_prompt(pipeline):
         painters.load(pipeline, device="cpu").denoiser("Bag")
 
 
+def test_a_class_conditional_model_without_a_null_label_asks_for_a_prompt(tmp_path):
+    network = UNet2DModel(
+        sample_size=8, in_channels=1, out_channels=1, block_out_channels=(8, 8), norm_num_groups=4, layers_per_block=1,
+        down_block_types=("DownBlock2D", "DownBlock2D"), up_block_types=("UpBlock2D", "UpBlock2D"), num_class_embeds=3,
+    )  # fmt: skip
+    DDPMPipeline(network, DDPMScheduler()).save_pretrained(tmp_path)
+    model = painters.load(tmp_path, device="cpu")
+    assert model.classes == ("0", "1", "2") and model.denoiser(2).condition.tolist() == [2]
+    for wrong in ({}, {"prompt": 1, "guidance": 3.0}):
+        with pytest.raises(ValueError, match="no class"):
+            model.denoiser(**wrong)
+
+
 def test_encode_undoes_decode_and_checks_the_shape():
     model = painters.load("fashion-ddpm", device="cpu")
     x = torch.rand(2, *model.shape) * 2 - 1

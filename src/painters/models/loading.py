@@ -30,7 +30,8 @@ class Model:
     """A trained model: its denoiser, its levels, its data's moments, and its card.
 
     ``shape`` is that of one state, (C, H, W). ``moments`` is the Gaussian with the training data's mean and covariance,
-    where known. ``card`` says what the model is, how it was trained, and how well it denoises.
+    where known. ``classes`` names the classes of a conditional model; ``null_label`` is the one that means "no class",
+    if it was trained with one. ``card`` says what the model is, how it was trained, and how well it denoises.
     """
 
     network: torch.nn.Module = field(repr=False)
@@ -40,6 +41,7 @@ class Model:
     device: torch.device
     dtype: torch.dtype
     classes: tuple[str, ...] = ()
+    null_label: int | None = None
     moments: Gaussian | None = field(default=None, repr=False)
     card: dict[str, Any] = field(default_factory=dict, repr=False)
 
@@ -51,13 +53,16 @@ class Model:
         unknown class, or a prompt or guidance that this model cannot take.
         """
         condition = unconditional = None
-        if self.classes:
-            unconditional = torch.tensor([len(self.classes)])
-            condition = unconditional if prompt is None else self._labels(prompt)
-        elif prompt is not None:
+        if prompt is not None and not self.classes:
             raise ValueError("this model is unconditional: it takes no prompt")
         if guidance != 1.0 and prompt is None:
             raise ValueError("guidance other than 1 needs a prompt")
+        if self.classes:
+            if self.null_label is not None:
+                unconditional = torch.tensor([self.null_label])
+            elif prompt is None or guidance != 1.0:
+                raise ValueError("this model was trained without a 'no class' label: give a prompt, and guidance 1")
+            condition = unconditional if prompt is None else self._labels(prompt)
         return NetworkDenoiser(
             call_unet(self.network),
             self.schedule,
@@ -129,7 +134,7 @@ def load(
     if prediction not in PREDICTIONS:
         raise ValueError(f"{name} predicts {prediction!r}, which is not one of {', '.join(PREDICTIONS)}")
     network = _network(unet_folder, name)
-    where = _device(device)
+    where = choose_device(device)
     kind = _dtype(dtype, where, sum(p.numel() for p in network.parameters()))
     network.to(where, memory_format=torch.channels_last)  # type: ignore[call-overload]
     if kind != torch.float32:
@@ -139,7 +144,7 @@ def load(
     size = (config.sample_size, config.sample_size) if isinstance(config.sample_size, int) else config.sample_size
     classes: tuple[str, ...] = ()
     if config.num_class_embeds:
-        classes = tuple(card.get("classes") or (str(i) for i in range(config.num_class_embeds - 1)))
+        classes = tuple(card.get("classes") or (str(i) for i in range(config.num_class_embeds)))
     return Model(
         network.eval().requires_grad_(False),
         schedule,
@@ -148,6 +153,7 @@ def load(
         where,
         kind,
         classes,
+        card.get("null_label"),
         load_moments(folder / "moments.safetensors"),
         card,
     )
@@ -205,7 +211,8 @@ def _network(folder: Path, name: str | Path) -> torch.nn.Module:
     return network
 
 
-def _device(device: str) -> torch.device:
+def choose_device(device: str) -> torch.device:
+    """Return the device of this name; ``"auto"`` takes CUDA, else MPS, else the CPU."""
     if device != "auto":
         return torch.device(device)
     if torch.cuda.is_available():

@@ -73,6 +73,7 @@ def card(run: Run, recipe: Recipe, data: ImageData, *, images: int = LOSS_IMAGES
         "name": recipe.name,
         "title": recipe.title,
         "classes": list(recipe.classes),
+        "null_label": len(recipe.classes) if recipe.classes else None,
         "command": f"painters train {recipe.name} --steps {run.step}",
         "parameters": sum(p.numel() for p in run.average.parameters()),
         "training": recipe_facts
