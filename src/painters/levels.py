@@ -15,7 +15,7 @@ import copy
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, overload
 
 import torch
 from torch import Tensor
@@ -206,6 +206,12 @@ class Levels:
 
     def __len__(self) -> int:
         return len(self.alpha)
+
+    @overload
+    def __getitem__(self, key: int) -> Level: ...
+
+    @overload
+    def __getitem__(self, key: slice) -> Levels: ...
 
     def __getitem__(self, key: int | slice) -> Level | Levels:
         if isinstance(key, slice):

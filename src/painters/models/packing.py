@@ -94,9 +94,7 @@ def card(run: Run, recipe: Recipe, data: ImageData, *, images: int = LOSS_IMAGES
 
 def loss_levels(recipe: Recipe) -> Levels:
     """Return the levels at which a card reports its test loss, even in log-SNR over the training range."""
-    levels = Levels.of(schedule_of(recipe), LOSS_LEVELS, spacing="logsnr")[:-1]
-    assert isinstance(levels, Levels)
-    return levels
+    return Levels.of(schedule_of(recipe), LOSS_LEVELS, spacing="logsnr")[:-1]
 
 
 def save_moments(gaussian: Gaussian, path: Path) -> None:

@@ -251,9 +251,7 @@ def references(data: image_data.ImageData) -> dict[str, Gaussian]:
 
 def snapshot_levels(recipe: Recipe) -> Levels:
     """Return the fixed levels of the learning-dynamics figures, even in log-SNR over the training range."""
-    levels = Levels.of(schedule_of(recipe), SNAPSHOT_LEVELS, spacing="logsnr")[:-1]
-    assert isinstance(levels, Levels)
-    return levels
+    return Levels.of(schedule_of(recipe), SNAPSHOT_LEVELS, spacing="logsnr")[:-1]
 
 
 def _snapshot(run: Run, recipe: Recipe, data: image_data.ImageData, theory: dict[str, Gaussian]) -> None:

@@ -65,7 +65,6 @@ def solve(
     if names is not None and len(names) != len(x):
         raise ValueError(f"{len(names)} seeds for a batch of {len(x)}")
     part = levels[start : stop + 1]
-    assert isinstance(part, Levels)
     kept = save.kept(part.steps)
     counted = _Counted(denoise)
     x = x.to(getattr(denoise, "device", x.device))
