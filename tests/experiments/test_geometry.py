@@ -163,5 +163,5 @@ def test_cifar_plane_and_rotation(cifar):
 def test_cifar_sampler_nulls(cifar):
     gaussian, trajectory = cifar
     stochastic = solve(gaussian, trajectory.x[0], trajectory.levels, solver="ancestral", progress=False)
-    assert dimension(stochastic.x).cumulative[:, :2].mean(0).tolist() == pytest.approx([0.30, 0.50], abs=0.05)
-    assert dimension(stochastic.x0).cumulative[:, :2].mean(0).tolist() == pytest.approx([0.69, 0.82], abs=0.05)
+    assert dimension(stochastic.x).cumulative[:, :2].mean(0).tolist() == pytest.approx([0.28, 0.49], abs=0.015)
+    assert dimension(stochastic.x0).cumulative[:, :2].mean(0).tolist() == pytest.approx([0.69, 0.83], abs=0.05)
