@@ -215,7 +215,8 @@ class Levels:
 
     def __getitem__(self, key: int | slice) -> Level | Levels:
         if isinstance(key, slice):
-            return Levels(self.alpha[_indices(key, len(self))], self.sigma[_indices(key, len(self))], self.origin)
+            kept = list(range(len(self)))[key]
+            return Levels(self.alpha[kept], self.sigma[kept], self.origin)
         return float(self.alpha[key]), float(self.sigma[key])
 
     def __iter__(self) -> Iterator[Level]:
@@ -253,10 +254,6 @@ class Levels:
         ends = [f"(alpha {a:.4g}, sigma {s:.4g})" for a, s in (next(iter(self)), (self.alpha[-1], self.sigma[-1]))]
         start = self.sigma[0] / self.alpha[0]
         return f"Levels({self.steps} steps of {self.origin}: {ends[0]} -> {ends[1]}, starts at sigma/alpha {start:.4g})"
-
-
-def _indices(key: slice, n: int) -> Tensor:
-    return torch.arange(n)[list(range(n))[key]]
 
 
 def _times(schedule: Schedule, n: int, spacing: Spacing, offset: int) -> Tensor:

@@ -79,13 +79,13 @@ class Trajectory:
 
         Zero at sigma = 0, where a run that inverts an image starts.
         """
-        a, s = (self._per_frame(v[:-1]) for v in (self.levels.alpha, self.levels.sigma))
+        a, s = (self.per_frame(v[:-1]) for v in (self.levels.alpha, self.levels.sigma))
         return torch.where(s > 0, (self.x[:-1] - a * self.x0) / torch.where(s > 0, s, 1.0), 0.0)
 
     def to(self, coordinates: Coordinates) -> Trajectory:
         """Return the same run with states in ``"vp"``, ``"ve"`` or ``"flow"`` coordinates; x0_hat does not change."""
         c = rescale(self.levels.alpha, self.levels.sigma, coordinates)
-        return replace(self, levels=self.levels.to(coordinates), x=self.x * self._per_frame(c))
+        return replace(self, levels=self.levels.to(coordinates), x=self.x * self.per_frame(c))
 
     def save(self, path: str | Path) -> Path:
         """Write a safetensors file with JSON metadata, whole or not at all, and return its path."""
@@ -145,5 +145,6 @@ class Trajectory:
         x, x0 = torch.cat([p.x for p in parts], 1), torch.cat([p.x0 for p in parts], 1)
         return replace(first, x=x, x0=x0, seeds=known)
 
-    def _per_frame(self, values: Tensor) -> Tensor:
+    def per_frame(self, values: Tensor) -> Tensor:
+        """Shape one number a level, (n,), to multiply n frames (n, B, ...)."""
         return values.to(self.x).reshape(-1, *(1,) * (self.x.ndim - 1))

@@ -48,6 +48,15 @@ def test_a_resumed_run_repeats_an_uninterrupted_one(data, tmp_path):
     assert torch.equal(weights(whole), weights(parts))
     assert [s["step"] for s in parts.snapshots] == [8]
     assert parts.seconds > 0
+    assert parts.hardware == training.hardware("cpu")
+
+
+def test_the_card_names_the_hardware_of_every_stretch_of_training(data, tmp_path, monkeypatch):
+    training.train(RECIPE, data, steps=2, folder=tmp_path, progress=False)
+    monkeypatch.setattr(training, "hardware", lambda device: "another machine")
+    for steps in (3, 4):
+        run = training.train(RECIPE, data, steps=steps, folder=tmp_path, progress=False)
+    assert run.hardware.endswith(", then another machine") and run.hardware.count("then") == 1
 
 
 def test_ctrl_c_saves_the_state_and_the_run_goes_on(data, tmp_path, monkeypatch):

@@ -61,7 +61,7 @@ def rotation(trajectory: Trajectory, *, evolving: bool = False) -> Tensor:
     image. With ``evolving=True`` the image is replaced by the endpoint estimate x0_hat_i of the same level (by x_0
     at the last). alpha is the square *root* of diffusers' ``alphas_cumprod``.
     """
-    alpha, sigma = (_per_frame(v, trajectory.x) for v in (trajectory.levels.alpha, trajectory.levels.sigma))
+    alpha, sigma = (trajectory.per_frame(v) for v in (trajectory.levels.alpha, trajectory.levels.sigma))
     noise = trajectory.x[0] / torch.hypot(alpha[0], sigma[0])
     image = trajectory.final
     if evolving:
@@ -114,7 +114,3 @@ def random_walk(seeds: Iterable[int], shape: Sequence[int], *, steps: int) -> Te
     generators = streams(seeds)
     walk = torch.stack([draw(generators, shape) for _ in range(steps)]).cumsum(0)
     return torch.cat([torch.zeros_like(walk[:1]), walk])
-
-
-def _per_frame(values: Tensor, x: Tensor) -> Tensor:
-    return values.to(x).reshape(-1, *(1,) * (x.ndim - 1))

@@ -14,10 +14,9 @@ from safetensors.torch import save_file
 
 from painters.data.images import ImageData, to_unit
 from painters.files import replacing
-from painters.levels import Levels
 from painters.models.evaluation import denoising_loss
 from painters.models.recipes import Recipe
-from painters.models.training import Run, gaussian_of, hardware, references, schedule_of, unconditional
+from painters.models.training import Run, evaluation_levels, gaussian_of, references, unconditional
 from painters.theory.gaussian import Gaussian
 
 LOSS_LEVELS = 24
@@ -61,8 +60,8 @@ def pack(run: Run, recipe: Recipe, data: ImageData, out: str | Path, *, images: 
 def card(run: Run, recipe: Recipe, data: ImageData, *, images: int = LOSS_IMAGES) -> dict[str, Any]:
     """Return the card of a run: what it is, how it was trained, and its test losses beside the Gaussian's.
 
-    ``loss`` is measured at the levels of :func:`loss_levels`, ``snapshots`` at those of the learning-dynamics figures,
-    both as :func:`painters.models.evaluation.denoising_loss` returns them.
+    ``loss`` is measured at many levels, ``snapshots`` at the fewer of the learning-dynamics figures, both as
+    :func:`painters.models.evaluation.denoising_loss` returns them.
     """
     device = next(run.average.parameters()).device
     test = to_unit(data.test[:images])
@@ -73,7 +72,7 @@ def card(run: Run, recipe: Recipe, data: ImageData, *, images: int = LOSS_IMAGES
         "name": recipe.name,
         "title": recipe.title,
         "classes": list(recipe.classes),
-        "null_label": len(recipe.classes) if recipe.classes else None,
+        "null_label": recipe.null_label,
         "command": f"painters train {recipe.name} --steps {run.step}",
         "parameters": sum(p.numel() for p in run.average.parameters()),
         "training": recipe_facts
@@ -82,19 +81,17 @@ def card(run: Run, recipe: Recipe, data: ImageData, *, images: int = LOSS_IMAGES
             "images": run.step * recipe.batch,
             "epochs": round(run.step * recipe.batch / len(data.train), 2),
             "hours": round(run.seconds / 3600, 2),
-            "hardware": hardware(str(device)),
+            "hardware": run.hardware,
         },
         "loss": denoising_loss(
-            unconditional(run.average, recipe, device), test, loss_levels(recipe), references=references(data)
+            unconditional(run.average, recipe, device),
+            test,
+            evaluation_levels(recipe, LOSS_LEVELS),
+            references=references(data),
         ),
         "curve": _thinned(run.log or []),
         "snapshots": run.snapshots,
     }
-
-
-def loss_levels(recipe: Recipe) -> Levels:
-    """Return the levels at which a card reports its test loss, even in log-SNR over the training range."""
-    return Levels.of(schedule_of(recipe), LOSS_LEVELS, spacing="logsnr")[:-1]
 
 
 def save_moments(gaussian: Gaussian, path: Path) -> None:

@@ -52,6 +52,11 @@ class Recipe:
     licence: str = "MIT"
     data_licence: str = ""
 
+    @property
+    def null_label(self) -> int | None:
+        """The label that means "no class", one past the last; ``None`` without classes."""
+        return len(self.classes) if self.classes else None
+
 
 _FASHION = Recipe(
     name="fashion-ddpm",

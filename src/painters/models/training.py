@@ -36,6 +36,7 @@ class Run:
     network: torch.nn.Module
     average: torch.nn.Module
     optimiser: torch.optim.Optimizer
+    hardware: str
     step: int = 0
     seconds: float = 0.0
     log: list[dict[str, Any]] = field(default_factory=list)
@@ -47,6 +48,7 @@ class Run:
             "network": self.network.state_dict(),
             "average": self.average.state_dict(),
             "optimiser": self.optimiser.state_dict(),
+            "hardware": self.hardware,
             "step": self.step,
             "seconds": self.seconds,
             "log": self.log,
@@ -64,6 +66,8 @@ class Run:
             self.optimiser.load_state_dict(state["optimiser"])
         except Exception as error:
             raise ValueError(f"{path} cannot be resumed ({error}); move it away to start afresh") from error
+        same = state["hardware"].endswith(self.hardware)
+        self.hardware = state["hardware"] if same else f"{state['hardware']}, then {self.hardware}"
         self.step, self.seconds = state["step"], state["seconds"]
         self.log, self.snapshots = state["log"], state["snapshots"]
 
@@ -84,7 +88,7 @@ def build(recipe: Recipe) -> torch.nn.Module:
     from diffusers.models.unets.unet_2d import UNet2DModel
 
     torch.manual_seed(recipe.seed)
-    embeddings = len(recipe.classes) + 1 if recipe.classes else None
+    embeddings = None if recipe.null_label is None else recipe.null_label + 1
     return UNet2DModel(**recipe.network, num_class_embeds=embeddings)
 
 
@@ -190,7 +194,7 @@ def _new_run(recipe: Recipe, device: str) -> Run:
     network = build(recipe).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     average = build(recipe).to(device, memory_format=torch.channels_last).requires_grad_(False)  # type: ignore[call-overload]
     optimiser = torch.optim.Adam(network.parameters(), lr=recipe.learning_rate, betas=(0.9, 0.99))
-    return Run(network, average, optimiser)
+    return Run(network, average, optimiser, hardware(device))
 
 
 def _draw(
@@ -205,8 +209,8 @@ def _draw(
     t = (strata * 1000).long().clamp(max=999).to(device)
     hidden = torch.rand(n, generator=generator) < recipe.label_dropout
     y = None
-    if labels is not None:
-        y = torch.where(hidden.to(device), len(recipe.classes), labels[index])
+    if labels is not None and recipe.null_label is not None:
+        y = torch.where(hidden.to(device), recipe.null_label, labels[index])
     return images[index], eps, t, y
 
 
@@ -249,22 +253,22 @@ def references(data: image_data.ImageData) -> dict[str, Gaussian]:
     return {"gaussian": gaussian, "mean": Gaussian(gaussian.mu, gaussian.U[:, :0], gaussian.lam[:0], 0.0)}
 
 
-def snapshot_levels(recipe: Recipe) -> Levels:
-    """Return the fixed levels of the learning-dynamics figures, even in log-SNR over the training range."""
-    return Levels.of(schedule_of(recipe), SNAPSHOT_LEVELS, spacing="logsnr")[:-1]
+def evaluation_levels(recipe: Recipe, n: int) -> Levels:
+    """Return the ``n`` levels at which a loss is measured, even in log-SNR over the training range."""
+    return Levels.of(schedule_of(recipe), n, spacing="logsnr")[:-1]
 
 
 def _snapshot(run: Run, recipe: Recipe, data: image_data.ImageData, theory: dict[str, Gaussian]) -> None:
     images = image_data.to_unit(data.test[:SNAPSHOT_IMAGES])
     device = next(run.average.parameters()).device
     denoise = unconditional(run.average, recipe, device)
-    measured = denoising_loss(denoise, images, snapshot_levels(recipe), references=theory)
+    measured = denoising_loss(denoise, images, evaluation_levels(recipe, SNAPSHOT_LEVELS), references=theory)
     run.snapshots.append({"step": run.step, "images": run.step * recipe.batch} | measured)
 
 
 def unconditional(network: torch.nn.Module, recipe: Recipe, device: torch.device) -> NetworkDenoiser:
     """Return a network in training as a denoiser without a label."""
-    label = torch.tensor([len(recipe.classes)]) if recipe.classes else None
+    label = None if recipe.null_label is None else torch.tensor([recipe.null_label])
     return NetworkDenoiser(
         call_unet(network), schedule_of(recipe), recipe.prediction, device, condition=label, channels_last=True
     )
