@@ -52,7 +52,7 @@ class Schedule:
 def discrete(alphas_cumprod: Tensor, *, name: str = "discrete") -> Schedule:
     """Return the variance-preserving schedule alpha_i^2 = ``alphas_cumprod[i]`` of a discrete-time model.
 
-    ``alphas_cumprod``, (T,), decreases from almost 1. Beware of the name: in diffusers it is the *square* of the
+    ``alphas_cumprod``, (T,), decreases from almost 1. Beware of the name: in diffusers it is the square of the
     alpha used here and in the paper.
     """
     alpha_bar = torch.as_tensor(alphas_cumprod, dtype=torch.float64).cpu()
@@ -76,7 +76,7 @@ def vp_linear(*, beta_0: float = 1e-4, beta_1: float = 0.02, steps: int = 1000) 
 
 
 def scaled_linear(*, beta_0: float = 0.00085, beta_1: float = 0.012, steps: int = 1000) -> Schedule:
-    """Return the Stable Diffusion schedule: *square roots* of the betas linear from beta_0^(1/2) to beta_1^(1/2)."""
+    """Return the Stable Diffusion schedule: square roots of the betas linear from beta_0^(1/2) to beta_1^(1/2)."""
     betas = torch.linspace(beta_0**0.5, beta_1**0.5, steps, dtype=torch.float64) ** 2
     return discrete((1 - betas).cumprod(0), name="scaled-linear")
 
@@ -160,7 +160,7 @@ class Levels:
 
         Spacings, as a time t_i for step i = 0 ... n - 1: ``"trailing"`` 1 - i/n (the default, starts at the
         noisiest level); ``"linspace"`` both ends of the training range (the default for EDM, whose published grid
-        it is); ``"leading"`` every (T // n)-th training index from ``offset`` on, which starts *below* the
+        it is); ``"leading"`` every (T // n)-th training index from ``offset`` on, which starts below the
         noisiest level. ``"karras"`` is linear in (sigma/alpha)^(1/7), ``"logsnr"`` in ln(alpha/sigma), both
         between the ends of the schedule, so both need alpha > 0. Raises ``ValueError`` if n does not fit.
         """

@@ -59,7 +59,7 @@ def rotation(trajectory: Trajectory, *, evolving: bool = False) -> Tensor:
 
     x_i ~ alpha_i x_0 + sigma_i x_T / (alpha_T^2 + sigma_T^2)^(1/2): the noise, read in unit variance, turns into the
     image. With ``evolving=True`` the image is replaced by the endpoint estimate x0_hat_i of the same level (by x_0
-    at the last). alpha is the square *root* of diffusers' ``alphas_cumprod``.
+    at the last). alpha is the square root of diffusers' ``alphas_cumprod``.
     """
     alpha, sigma = (trajectory.per_frame(v) for v in (trajectory.levels.alpha, trajectory.levels.sigma))
     noise = trajectory.x[0] / torch.hypot(alpha[0], sigma[0])

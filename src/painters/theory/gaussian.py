@@ -69,7 +69,7 @@ class Gaussian:
 
     ``mu`` (D,), ``U`` (D, r) with orthonormal columns, ``lam`` (r,) >= 0, ``rest`` >= 0 the variance of every
     direction outside the columns of ``U``. States x are (B, ...) with D numbers each; results keep their shape and
-    dtype, while the arithmetic is done in the dtype of ``mu`` (float64 unless moved by :meth:`to`). A Gaussian *is* a
+    dtype, while the arithmetic is done in the dtype of ``mu`` (float64 unless moved by :meth:`to`). A Gaussian is a
     :class:`~painters.denoiser.Denoiser`: calling it gives E[x_0 | x], the best affine denoiser of any data with
     these moments. The D x D covariance is never formed.
     """
