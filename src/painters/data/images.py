@@ -27,12 +27,16 @@ FASHION_CLASSES = (
 
 @dataclass(frozen=True, eq=False)
 class ImageData:
-    """Training and test images, uint8 (n, C, H, W), with integer labels (n,) if there are any."""
+    """Training and test images, uint8 (n, C, H, W), with integer labels (n,) if there are any.
+
+    ``source`` is the data set's name, ``"fashion"`` or ``"scenes"``, or ``"folder"`` for a reader's own pictures.
+    """
 
     train: Tensor
     test: Tensor
     train_labels: Tensor | None = None
     test_labels: Tensor | None = None
+    source: str = "folder"
 
 
 def to_unit(images: Tensor) -> Tensor:
@@ -98,4 +102,4 @@ def folder(path: str | Path, *, size: int, channels: int = 3, test_share: float 
 def _grey(train: np.ndarray, train_labels: np.ndarray, test: np.ndarray, test_labels: np.ndarray) -> ImageData:
     images = [torch.from_numpy(a.astype(np.uint8))[:, None] for a in (train, test)]
     labels = [torch.from_numpy(a.astype(np.int64)) for a in (train_labels, test_labels)]
-    return ImageData(*images, *labels)
+    return ImageData(*images, *labels, source="fashion")

@@ -36,7 +36,7 @@ class Recipe:
 
     name: str
     title: str
-    data: Literal["fashion"]
+    data: Literal["fashion", "scenes"]
     network: dict[str, Any] = field(repr=False)
     prediction: Prediction = "v_prediction"
     classes: tuple[str, ...] = ()
@@ -56,6 +56,10 @@ class Recipe:
     def null_label(self) -> int | None:
         """The label that means "no class", one past the last; ``None`` without classes."""
         return len(self.classes) if self.classes else None
+
+    def rate(self, k: int) -> float:
+        """The learning rate of step k."""
+        return self.learning_rate * min(1.0, (k + 1) / self.warmup) / max(1.0, k / self.decay_after) ** 0.5
 
 
 _FASHION = Recipe(
@@ -78,10 +82,69 @@ _TWIN = replace(
     moments=None,
 )
 
+_SCENES = Recipe(
+    name="scenes-ddpm",
+    title="Painted scenes, 32 x 32 RGB, unconditional, v-prediction",
+    data="scenes",
+    network=SMALL_UNET | {"sample_size": 32, "in_channels": 3, "out_channels": 3},
+    steps=16_384,
+    data_licence="scenes, drawn by painters.data.scenes, MIT",
+)
+
+SMALL_AUTOENCODER: dict[str, Any] = {
+    "sample_size": 64,
+    "in_channels": 3,
+    "out_channels": 3,
+    "latent_channels": 4,
+    "block_out_channels": (16, 32, 64, 64),
+    "layers_per_block": 1,
+    "norm_num_groups": 8,
+    "down_block_types": ("DownEncoderBlock2D",) * 4,
+    "up_block_types": ("UpDecoderBlock2D",) * 4,
+}
+
+
+@dataclass(frozen=True)
+class LatentRecipe:
+    """One training run of a small Stable Diffusion; what it shares with :class:`Recipe` means the same.
+
+    ``kl_weight`` is the weight of the autoencoder's KL term; ``caption_dropout`` the share of captions replaced by
+    the empty one, which classifier-free guidance needs.
+    """
+
+    name: str
+    title: str
+    data: Literal["scenes"]
+    autoencoder: dict[str, Any] = field(repr=False)
+    autoencoder_steps: int = 8192
+    autoencoder_batch: int = 16
+    kl_weight: float = 2e-3
+    learning_rate: float = 1e-3
+    warmup: int = 200
+    decay_after: int = 1500
+    ema_gamma: float = 6.94
+    seed: int = 0
+    licence: str = "MIT"
+    data_licence: str = ""
+
+    def rate(self, k: int) -> float:
+        """The learning rate of step k."""
+        return self.learning_rate * min(1.0, (k + 1) / self.warmup) / max(1.0, k / self.decay_after) ** 0.5
+
+
+SCENES_SD = LatentRecipe(
+    name="scenes-sd",
+    title="Painted scenes, 64 x 64 RGB, a small Stable Diffusion, v-prediction",
+    data="scenes",
+    autoencoder=SMALL_AUTOENCODER,
+    data_licence="scenes, drawn by painters.data.scenes, MIT",
+)
+
 RECIPES: dict[str, Recipe] = {
     recipe.name: recipe
     for recipe in (
         _FASHION,
+        _SCENES,
         _TWIN,
         replace(
             _TWIN,

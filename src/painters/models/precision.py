@@ -1,0 +1,36 @@
+"""Where a model runs and in what numbers: device and dtype, chosen once, by what the device can do."""
+
+from __future__ import annotations
+
+import torch
+
+LARGE = 100_000_000
+"""Parameters from which ``dtype="auto"`` uses half precision on a GPU."""
+
+DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+
+
+def choose_device(device: str | torch.device) -> torch.device:
+    """Return the device of this name; ``"auto"`` takes CUDA, else MPS, else the CPU."""
+    if device != "auto":
+        return torch.device(device)
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
+def choose_dtype(dtype: str | torch.dtype, device: torch.device, parameters: int) -> torch.dtype:
+    """Return the dtype a network of so many parameters runs in.
+
+    ``"auto"`` is float32, but for a large network on a GPU bfloat16 from compute capability 8.0 and float16 below it
+    (where bfloat16 is only emulated). Raises ``ValueError`` for an unknown name.
+    """
+    if isinstance(dtype, torch.dtype):
+        return dtype
+    if dtype in DTYPES:
+        return DTYPES[dtype]
+    if dtype != "auto":
+        raise ValueError(f"dtype is auto, {', '.join(DTYPES)} or a torch.dtype, got {dtype!r}")
+    if device.type != "cuda" or parameters < LARGE:
+        return torch.float32
+    return torch.bfloat16 if torch.cuda.get_device_capability(device) >= (8, 0) else torch.float16
