@@ -3,6 +3,7 @@
 import json
 
 import numpy as np
+import pipelines
 import pytest
 import torch
 from PIL import Image
@@ -26,6 +27,34 @@ def test_sample_writes_images_trajectories_and_a_sheet(tmp_path, capsys):
     want = (painters.load("fashion-ddpm", device="cpu").decode(run.final)[0, 0] * 255).round().numpy()
     np.testing.assert_allclose(pixels, want, atol=1)
     assert "3 seeds" in capsys.readouterr().out
+
+
+def test_a_latent_model_paints_a_prompt(tmp_path):
+    pipelines.stable_diffusion(tmp_path / "make").save_pretrained(str(tmp_path / "sd"))
+    words = ["--prompt", "a red house", "--guidance", "7.5", "--negative", "ugly"]
+    base = ["sample", str(tmp_path / "sd"), "--seeds", "3-4", *FAST, *words]
+    assert main([*base, "--out", str(tmp_path / "out")]) == 0
+    run = Trajectory.load(tmp_path / "out" / "trajectories" / "seed-00003.safetensors")
+    assert run.x.shape == (4, 1, 4, 8, 8) and run.nfe == 6
+    model = painters.load(tmp_path / "sd", device="cpu")
+    denoise = model.denoiser("a red house", guidance=7.5, negative="ugly")
+    levels = model.levels(3)
+    x = levels.start(painters.noise([3], model.shape))
+    ours = painters.solve(denoise, x, levels, solver="ddim", progress=False)
+    np.testing.assert_allclose(run.final, ours.final, atol=1e-4)
+    pixels = np.asarray(Image.open(tmp_path / "out" / "seed-00003.png"))
+    assert pixels.shape == (16, 16, 3)
+    np.testing.assert_allclose(pixels, (model.decode(run.final)[0] * 255).round().permute(1, 2, 0).numpy(), atol=1)
+    settings = json.loads((tmp_path / "out" / "run.json").read_text())
+    assert settings["negative"] == "ugly" and settings["guidance"] == 7.5
+
+
+def test_a_class_is_named_by_its_index_and_a_text_may_be_a_number(tmp_path):
+    model = painters.load("fashion-ddpm", device="cpu")
+    assert model.denoiser("8").condition.tolist() == model.denoiser("Bag").condition.tolist() == [8]
+    pipelines.stable_diffusion(tmp_path / "make").save_pretrained(str(tmp_path / "sd"))
+    options = ["--seeds", "0", *FAST, "--prompt", "7", "--out", str(tmp_path / "out")]
+    assert main(["sample", str(tmp_path / "sd"), *options]) == 0
 
 
 def test_an_interrupted_run_continues_without_painting_finished_seeds_again(tmp_path, monkeypatch):
@@ -62,6 +91,8 @@ def test_a_folder_of_another_run_is_refused(tmp_path, capsys):
         (["sample", "fashion-ddpm", "--seeds", "a"], "seeds are numbers"),
         (["sample", "fashion-ddpm", "--prompt", "hat"], "no class"),
         (["sample", "fashion-ddpm", "--guidance", "3"], "needs a prompt"),
+        (["sample", "fashion-ddpm", "--prompt", "Bag", "--guidance", "3", "--negative", "a"], "text-to-image"),
+        (["sample", "stabilityai/stable-diffusion-xl-base-1.0"], "not served yet"),
         (["sample", "fashion-ddpm", "--steps", "0"], "1 to 1000 steps"),
         (["train", "no-such-recipe"], "no recipe"),
     ],

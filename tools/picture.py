@@ -1,4 +1,4 @@
-"""Write `book/images/painting.png`, the README's picture: one run of the bundled model beside the exact theory.
+"""Write `book/images/painting.png`, the README's picture: one run of the small Stable Diffusion beside the theory.
 
 python tools/picture.py
 """
@@ -12,6 +12,7 @@ import painters
 from painters.book import set_style, strip
 
 ROOT = Path(__file__).resolve().parent.parent
+MODEL = "scenes-sd"
 SEED = 3
 STEPS = 50
 COLUMNS = 8
@@ -20,9 +21,9 @@ COLUMNS = 8
 def main() -> None:
     """Paint one seed and draw its four rows."""
     set_style()
-    model = painters.load("fashion-ddpm", device="cpu")
+    model = painters.load(MODEL, device="cpu")
     if model.moments is None:
-        raise SystemExit("the bundled model has no moments")
+        raise SystemExit(f"{MODEL} has no moments")
     levels = model.levels(STEPS)
     x = levels.start(painters.noise([SEED], model.shape))
     run = painters.solve(model.denoiser(), x, levels, solver="ddim", progress=False)
@@ -31,10 +32,9 @@ def main() -> None:
     step = run.x[i + 1, 0] - run.x[i, 0]
     shape = (1, 2, 3)
     step = (step - step.mean(shape, True)) / step.std(shape, keepdim=True) * run.final[0].std() + run.final[0].mean()
-    state = run.x[i, 0]
     rows = {
-        "state": 0.5 + 0.2 * (state - state.mean(shape, True)) / state.std(shape, keepdim=True),
-        "difference of states, rescaled": model.decode(step),
+        "state, decoded": model.decode(run.x[i, 0]),
+        "difference of states, rescaled and decoded": model.decode(step),
         "network's endpoint estimate": model.decode(run.x0[i, 0]),
         "theory's endpoint estimate, without a network": model.decode(theory.x0[i, 0]),
     }

@@ -3,8 +3,8 @@
 from painters.levels import Levels
 from painters.models import load
 from painters.sampling import noise, solve
-from painters.theory import Gaussian, Moments
+from painters.theory import Gaussian, Mixture, Moments, PointCloud
 from painters.trajectory import Frames, Trajectory
 
 __version__ = "0.1.0"
-__all__ = ["Frames", "Gaussian", "Levels", "Moments", "Trajectory", "load", "noise", "solve"]
+__all__ = ["Frames", "Gaussian", "Levels", "Mixture", "Moments", "PointCloud", "Trajectory", "load", "noise", "solve"]

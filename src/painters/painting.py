@@ -27,6 +27,7 @@ class Settings:
     spacing: Spacing | None = None
     prompt: str | None = None
     guidance: float = 1.0
+    negative: str | None = None
     dtype: str = "auto"
 
 
@@ -49,8 +50,7 @@ def paint(
     _claim(out, settings)
     paths = {seed: out / f"seed-{seed:05d}.png" for seed in dict.fromkeys(seeds)}
     missing = [seed for seed, path in paths.items() if not path.is_file()]
-    prompt = settings.prompt
-    denoise = model.denoiser(int(prompt) if prompt and prompt.isdigit() else prompt, guidance=settings.guidance)
+    denoise = model.denoiser(settings.prompt, guidance=settings.guidance, negative=settings.negative)
     levels = model.levels(settings.steps, spacing=settings.spacing)
     for first in range(0, len(missing), batch):
         part = missing[first : first + batch]

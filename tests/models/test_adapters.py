@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from partners import gaussian, randn, rel
 from painters import Gaussian, Levels, solve
 from painters.denoiser import target
 from painters.levels import Schedule, cosine, edm, flow, rescale, vp_linear
-from painters.models.adapters import NetworkDenoiser
+from painters.models.adapters import NetworkDenoiser, call_unet
 
 CPU = torch.device("cpu")
 
@@ -126,6 +127,38 @@ def test_levels_outside_training_are_refused(level: tuple[float, float]) -> None
     for prediction in ("epsilon", "v_prediction"):
         with pytest.raises(ValueError, match=r"was trained from sigma/alpha 0.01 to 157.4 and was asked at"):
             denoiser(Recorder(), vp_linear(), prediction)(randn(1, 3), *level)
+
+
+def test_states_of_another_shape_are_refused() -> None:
+    denoise = denoiser(Recorder(), vp_linear(), "epsilon", shape=(1, 4, 4))
+    assert denoise(randn(2, 1, 4, 4), 0.8, 0.6).shape == (2, 1, 4, 4)
+    with pytest.raises(ValueError, match=r"has shape \(1, 4, 4\), got \(3, 8, 8\)"):
+        denoise(randn(2, 3, 8, 8), 0.8, 0.6)
+
+
+def test_a_condition_is_the_third_argument_and_the_output_may_carry_a_sample() -> None:
+    seen = []
+
+    def network(*arguments: torch.Tensor) -> Any:
+        seen.append(len(arguments))
+        return arguments[0] if len(seen) == 1 else SimpleNamespace(sample=arguments[0] + arguments[2])
+
+    call = call_unet(network)  # type: ignore[arg-type]
+    x, t = randn(2, 3), torch.zeros(2)
+    assert torch.equal(call(x, t, None), x) and torch.equal(call(x, t, torch.ones(2, 1)), x + 1)
+    assert seen == [2, 3]
+
+
+def test_guidance_is_combined_in_float32() -> None:
+    """Two half-precision outputs that differ in their last digit: w times the difference is not rounded again."""
+    condition = torch.tensor([1.0])
+    x = torch.full((1, 1), 100.0)
+    denoise = denoiser(
+        Recorder(0.0), vp_linear(), "sample", condition=condition, unconditional=torch.tensor([0.996]),
+        guidance=0.3, dtype=torch.bfloat16,
+    )  # fmt: skip
+    low, high = (torch.tensor(v, dtype=torch.bfloat16).double() for v in (0.996, 1.0))
+    assert rel(denoise(x, 0.8, 0.6), (low + 0.3 * (high - low)).reshape(1, 1)) < 1e-6
 
 
 def test_a_continuous_schedule_without_known_time_is_refused() -> None:

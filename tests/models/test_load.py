@@ -3,13 +3,24 @@
 import json
 import shutil
 
+import pipelines
 import pytest
 import torch
-from diffusers import DDIMScheduler, DDPMPipeline, DDPMScheduler, FlowMatchEulerDiscreteScheduler, UNet2DModel
+from diffusers import (
+    DDIMPipeline,
+    DDIMScheduler,
+    DDPMPipeline,
+    DDPMScheduler,
+    FlowMatchEulerDiscreteScheduler,
+    UNet2DModel,
+)
+from partners import rel
 
 import painters
-from painters.levels import vp_linear
+from painters import Levels
+from painters.levels import edm, flow, vp_linear
 from painters.models import bundled, registry
+from painters.models.precision import LARGE, choose_dtype
 
 
 @pytest.fixture(scope="module")
@@ -94,37 +105,6 @@ def test_an_unknown_name_lists_what_there_is():
         painters.load("no-such-model")
 
 
-@pytest.mark.parametrize(
-    ("failure", "says"),
-    [("RepositoryNotFoundError", "check the spelling"), ("GatedRepoError", "gated"), (None, "check the network")],
-)
-def test_hub_failures_are_one_sentence_with_a_way_out(monkeypatch, failure, says):
-    import huggingface_hub
-    from huggingface_hub import errors
-
-    def fail(*_, **__):
-        if failure is None:
-            raise ConnectionError("no route to host")
-        cls = getattr(errors, failure)
-        error = cls.__new__(cls)
-        Exception.__init__(error, "from the hub")
-        raise error
-
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", fail)
-    with pytest.raises(FileNotFoundError, match=says) as caught:
-        painters.load("somebody/some-model")
-    assert "fashion-ddpm" in str(caught.value) and "\n" not in str(caught.value)
-
-
-def test_a_hub_model_is_loaded_from_the_folder_the_hub_gives(monkeypatch, pipeline):
-    import huggingface_hub
-
-    asked = []
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda name, **_: asked.append(name) or str(pipeline))
-    assert painters.load("somebody/some-model", device="cpu").prediction == "v_prediction"
-    assert asked == ["somebody/some-model"]
-
-
 def test_truncated_weights_are_reported(pipeline):
     path = pipeline / "unet" / "diffusion_pytorch_model.safetensors"
     path.write_bytes(path.read_bytes()[:1000])
@@ -146,13 +126,163 @@ def test_weights_of_another_network_are_refused(pipeline):
         painters.load(pipeline)
 
 
-def test_latent_pipelines_and_foreign_folders_are_named_as_such(pipeline, tmp_path):
-    (pipeline / "vae").mkdir()
-    with pytest.raises(ValueError, match="pixel-space"):
+def test_foreign_folders_are_named_as_such(pipeline, tmp_path):
+    (pipeline / "vqvae").mkdir()
+    with pytest.raises(ValueError, match=r"is a DDPMPipeline: .* use a bundled model instead"):
         painters.load(pipeline)
     (tmp_path / "empty").mkdir()
-    with pytest.raises(FileNotFoundError, match="not a diffusers folder"):
+    with pytest.raises(FileNotFoundError, match=r"not a diffusers folder: .* use a bundled model instead"):
         painters.load(tmp_path / "empty", prediction="epsilon", schedule=vp_linear())
+    (tmp_path / "empty" / "config.json").write_text("[]")
+    with pytest.raises(ValueError, match="should hold a JSON object"):
+        painters.load(tmp_path / "empty")
+
+
+def test_a_pipeline_in_one_folder_is_read(pipeline, tmp_path):
+    """As the first pipelines of diffusers were saved: no unet/ and no scheduler/."""
+    old = shutil.copytree(pipeline / "unet", tmp_path / "old")
+    shutil.copy(pipeline / "scheduler" / "scheduler_config.json", old)
+    shutil.copy(pipeline / "model_index.json", old)
+    assert painters.load(old, device="cpu").prediction == "v_prediction"
+
+
+def test_sharded_weights_are_read(network, pipeline):
+    plain = painters.load(pipeline, device="cpu")
+    shutil.rmtree(pipeline / "unet")
+    network.save_pretrained(pipeline / "unet", max_shard_size="10KB")
+    assert len(list((pipeline / "unet").glob("*.safetensors"))) > 1
+    sharded = painters.load(pipeline, device="cpu")
+    assert all(torch.equal(a, b) for a, b in zip(plain.network.parameters(), sharded.network.parameters()))
+
+
+# pipelines of diffusers
+
+
+@pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
+def test_images_are_those_of_the_ddim_pipeline(tmp_path, prediction):
+    """Same noise, same image; the pipeline draws its noise itself, so its generator is drawn from first."""
+    scheduler = DDIMScheduler(clip_sample=False, prediction_type=prediction)
+    theirs = DDIMPipeline(pipelines.unet(), scheduler)
+    theirs.save_pretrained(tmp_path)
+    theirs.set_progress_bar_config(disable=True)
+    model = painters.load(tmp_path, device="cpu")
+    noise = torch.randn((3, *model.shape), generator=torch.Generator().manual_seed(5))
+    levels = Levels.from_scheduler(scheduler, 20)
+    run = painters.solve(model.denoiser(), levels.start(noise), levels, solver="ddim", progress=False)
+    images = theirs(3, generator=torch.Generator().manual_seed(5), num_inference_steps=20, output_type="np").images
+    ours = model.decode(run.final).permute(0, 2, 3, 1)
+    assert float(ours.std()) > 0.2
+    assert rel(ours, torch.from_numpy(images)) < 1e-4
+    final = noise
+    for t in theirs.scheduler.timesteps:
+        final = theirs.scheduler.step(theirs.unet(final, t).sample, t, final).prev_sample
+    assert rel(run.final, final.detach()) < 1e-4
+
+
+# modules at hand
+
+
+class Plain(torch.nn.Module):
+    """A network of one weight that predicts a multiple of x, shifted by its time and by its label."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.tensor(0.5))
+        self.dropout = torch.nn.Dropout(0.5)
+
+    def forward(self, x, t, labels=None):
+        shift = t / 1000 if labels is None else t / 1000 + labels
+        return self.dropout(self.weight * x + shift.reshape(-1, 1, 1, 1).to(x))
+
+
+def test_a_module_is_taken_with_its_schedule_prediction_and_shape():
+    model = painters.load(Plain(), schedule=vp_linear(), prediction="v_prediction", shape=(2, 4, 4))
+    assert model.shape == model.image_shape == (2, 4, 4) and model.device.type == "cpu"
+    assert model.card == {"name": "Plain", "parameters": 1} and not model.network.training
+    alpha, sigma = (float(v[700]) for v in model.schedule.table())
+    x = painters.noise([0, 1], model.shape)
+    assert rel(model.denoiser()(x, alpha, sigma), alpha * x - sigma * (0.5 * x + 0.7)) < 1e-5
+    levels = model.levels(5)
+    assert painters.solve(model.denoiser(), levels.start(x), levels, progress=False).final.shape == x.shape
+    with pytest.raises(ValueError, match="unconditional"):
+        model.denoiser(0)
+    with pytest.raises(ValueError, match=r"shape \(2, 4, 4\), got \(3, 4, 4\)"):
+        model.denoiser()(torch.zeros(1, 3, 4, 4), alpha, sigma)
+
+
+def test_a_module_may_be_class_conditional():
+    options = {"schedule": vp_linear(), "prediction": "sample", "shape": (1, 2, 2), "classes": ["sun", "moon"]}
+    model = painters.load(Plain(), **options, null_label=2)
+    x, level = torch.zeros(2, 1, 2, 2), [float(v[500]) for v in model.schedule.table()]
+    estimate = model.denoiser(["moon", "0"], guidance=3.0)(x, *level)
+    assert estimate[:, 0, 0, 0].tolist() == pytest.approx([0.5 + 2 + 3 * (1 - 2), 0.5 + 2 + 3 * (0 - 2)])
+    assert float(model.denoiser()(x, *level).mean()) == pytest.approx(2.5)
+    with pytest.raises(ValueError, match="no class 'star'"):
+        model.denoiser("star")
+    with pytest.raises(ValueError, match="without a 'no class' label"):
+        painters.load(Plain(), **options).denoiser()
+
+
+def test_a_flow_module_is_asked_at_pure_noise():
+    model = painters.load(Plain(), schedule=flow(), prediction="flow_prediction", shape=(1, 2, 2))
+    x = painters.noise([0], model.shape)
+    assert rel(model.denoiser()(x, 0.0, 1.0), x - (0.5 * x + 1.0)) < 1e-6
+
+
+def test_a_diffusers_network_at_hand_says_its_own_shape_and_classes():
+    network = pipelines.unet(classes=3)
+    model = painters.load(network, schedule=vp_linear(), prediction="epsilon")
+    assert model.shape == (2, 8, 8) and model.classes == ("0", "1", "2")
+    x, (alpha, sigma) = painters.noise([0], model.shape), (float(v[500]) for v in vp_linear().table())
+    eps = network(x, torch.tensor([500.0]), class_labels=torch.tensor([2])).sample.detach()
+    assert rel(model.denoiser(2)(x, alpha, sigma), (x - sigma * eps) / alpha) < 1e-5
+
+
+def test_a_module_stays_where_and_as_it_is_unless_told(device):
+    module = Plain().double().to(device)
+    options = {"schedule": vp_linear(), "prediction": "epsilon", "shape": (1, 2, 2)}
+    model = painters.load(module, **options)
+    assert model.dtype == torch.float64 and model.device.type == device.type
+    assert module.weight.dtype == torch.float64 and module.weight.requires_grad
+    assert painters.load(module, **options, dtype="float32").dtype == module.weight.dtype == torch.float32
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({}, "pass prediction="),
+        ({"prediction": "epsilon"}, "schedule="),
+        ({"prediction": "epsilon", "schedule": vp_linear()}, "pass shape="),
+        ({"prediction": "velocity", "schedule": vp_linear(), "shape": (1, 2, 2)}, "not one of"),
+        ({"prediction": "v_prediction", "schedule": flow(), "shape": (1, 2, 2)}, "'vp' schedule"),
+        ({"prediction": "flow_prediction", "schedule": vp_linear(), "shape": (1, 2, 2)}, "'flow' schedule"),
+        ({"prediction": "sample", "schedule": edm(), "shape": (1, 2, 2)}, "no network time is known"),
+        ({"prediction": "epsilon", "schedule": flow(), "shape": (1, 2, 2)}, "ends in pure noise"),
+    ],
+)
+def test_what_a_module_does_not_say_is_asked_for(options, says):
+    with pytest.raises(ValueError, match=says) as caught:
+        painters.load(Plain(), **options)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_text_to_image_network_alone_is_not_enough():
+    with pytest.raises(ValueError, match="needs its text encoder"):
+        painters.load(pipelines.text_unet(), schedule=vp_linear(), prediction="epsilon")
+
+
+def test_classes_of_an_unconditional_network_are_refused(pipeline):
+    with pytest.raises(ValueError, match="not class-conditional"):
+        painters.load(pipeline, classes=["sun"])
+
+
+def test_a_negative_prompt_is_for_text(pipeline):
+    for name in (pipeline, "fashion-ddpm"):
+        with pytest.raises(ValueError, match="only a text-to-image model takes a negative prompt"):
+            painters.load(name, device="cpu").denoiser(negative="ugly", guidance=2.0)
+
+
+# what is damaged
 
 
 def test_damaged_moments_are_reported(pipeline):
@@ -199,17 +329,16 @@ def test_encode_undoes_decode_and_checks_the_shape():
 
 
 def test_half_precision_is_for_large_networks_on_a_gpu(monkeypatch):
-    from painters.models.loading import LARGE, _dtype
-
     gpu, cpu = torch.device("cuda"), torch.device("cpu")
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (7, 5))
-    assert _dtype("auto", gpu, LARGE) is torch.float16
+    assert choose_dtype("auto", gpu, LARGE) is torch.float16
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (8, 0))
-    assert _dtype("auto", gpu, LARGE) is torch.bfloat16
-    assert _dtype("auto", gpu, LARGE - 1) is torch.float32
-    assert _dtype("auto", cpu, LARGE) is torch.float32
+    assert choose_dtype("auto", gpu, LARGE) is torch.bfloat16
+    assert choose_dtype("auto", gpu, LARGE - 1) is torch.float32
+    assert choose_dtype("auto", cpu, LARGE) is torch.float32
+    assert choose_dtype("bfloat16", cpu, 1) is choose_dtype(torch.bfloat16, gpu, LARGE) is torch.bfloat16
     with pytest.raises(ValueError, match="float8"):
-        _dtype("float8", cpu, 1)
+        choose_dtype("float8", cpu, 1)
 
 
 def test_bundled_folders_hold_no_pickles():

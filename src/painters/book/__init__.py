@@ -10,5 +10,18 @@ from .exercises import exercise
 from .figures import PALETTE, set_style, strip
 from .profile import Run, run
 from .sequences import FrameSequence, sequence
+from .tables import Table, table
 
-__all__ = ["PALETTE", "FrameSequence", "Run", "check", "exercise", "run", "sequence", "set_style", "strip"]
+__all__ = [
+    "PALETTE",
+    "FrameSequence",
+    "Run",
+    "Table",
+    "check",
+    "exercise",
+    "run",
+    "sequence",
+    "set_style",
+    "strip",
+    "table",
+]

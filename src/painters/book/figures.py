@@ -100,6 +100,7 @@ def strip(
         axis.imshow(mosaic, interpolation="nearest")
         axis.set_title(label, loc="left", fontsize="medium", pad=3)
         axis.set(xticks=[], yticks=[])
+        axis.grid(False)
         axis.spines[:].set_visible(False)
     last, tile = axes[-1, 0], (mosaics[-1].shape[1] + gap) / count
     if columns is not None:

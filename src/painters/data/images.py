@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -29,13 +29,16 @@ FASHION_CLASSES = (
 class ImageData:
     """Training and test images, uint8 (n, C, H, W), with integer labels (n,) if there are any.
 
-    ``source`` is the data set's name, ``"fashion"`` or ``"scenes"``, or ``"folder"`` for a reader's own pictures.
+    ``captions`` holds lists of n captions of the training images, each wording them differently; ``test_captions``
+    one list. ``source`` is the data set's name, ``"fashion"`` or ``"scenes"``, or ``"folder"`` for a reader's pictures.
     """
 
     train: Tensor
     test: Tensor
     train_labels: Tensor | None = None
     test_labels: Tensor | None = None
+    captions: tuple[list[str], ...] = ()
+    test_captions: list[str] = field(default_factory=list)
     source: str = "folder"
 
 
@@ -75,12 +78,13 @@ def fashion(folder: str | Path | None = None) -> ImageData:
 def folder(path: str | Path, *, size: int, channels: int = 3, test_share: float = 0.1) -> ImageData:
     """Return the pictures below ``path``, centre-cropped and resized to ``size`` pixels, every tenth held out for test.
 
+    A text file beside a picture, ``NAME.txt`` for ``NAME.png``, is its caption; without one its caption is empty.
     Raises ``FileNotFoundError`` if there is no such folder or fewer than 20 readable pictures in it.
     """
     path = Path(path)
     if not path.is_dir():
         raise FileNotFoundError(f"there is no folder {path}")
-    arrays = []
+    arrays, captions = [], []
     for file in sorted(p for p in path.rglob("*") if p.suffix.lower() in {".png", ".jpg", ".jpeg", ".webp", ".bmp"}):
         try:
             with Image.open(file) as image:
@@ -90,13 +94,18 @@ def folder(path: str | Path, *, size: int, channels: int = 3, test_share: float 
                 arrays.append(np.asarray(square.resize((size, size), Image.Resampling.LANCZOS)))
         except (UnidentifiedImageError, OSError):
             continue
+        text = file.with_suffix(".txt")
+        captions.append(text.read_text().strip() if text.is_file() else "")
     if len(arrays) < 20:
         raise FileNotFoundError(f"{path} holds {len(arrays)} readable pictures; training needs at least 20")
     images = (
         torch.from_numpy(np.stack(arrays).reshape(len(arrays), size, size, channels)).permute(0, 3, 1, 2).contiguous()
     )
     held_out = torch.arange(len(images)) % max(round(1 / test_share), 2) == 0
-    return ImageData(images[~held_out], images[held_out])
+    said: tuple[list[str], list[str]] = ([], [])
+    for held, text in zip(held_out.tolist(), captions):
+        said[held].append(text)
+    return ImageData(images[~held_out], images[held_out], captions=(said[0],), test_captions=said[1])
 
 
 def _grey(train: np.ndarray, train_labels: np.ndarray, test: np.ndarray, test_labels: np.ndarray) -> ImageData:

@@ -1,6 +1,7 @@
 """Trained models: found, loaded, adapted to the one denoiser type, and trained."""
 
-from painters.models.loading import Model, load
-from painters.models.registry import bundled
+from painters.models.loading import load
+from painters.models.model import Model
+from painters.models.registry import Card, bundled, cards
 
-__all__ = ["Model", "bundled", "load"]
+__all__ = ["Card", "Model", "bundled", "cards", "load"]

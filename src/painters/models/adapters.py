@@ -18,8 +18,18 @@ Network = Callable[[Tensor, Tensor, Tensor | None], Tensor]
 
 
 def call_unet(network: torch.nn.Module) -> Network:
-    """Return a diffusers ``UNet2DModel`` as a bare function (x, t, class labels) -> output."""
-    return lambda x, t, labels: network(x, t, class_labels=labels).sample
+    """Return a network as a bare function (x, t, condition) -> output.
+
+    The condition, where there is one, is its third argument: the class labels of a diffusers ``UNet2DModel``, the text
+    embedding of a ``UNet2DConditionModel``, or what a plain module takes there. The output may be a tensor, or carry
+    one as ``.sample``.
+    """
+
+    def call(x: Tensor, t: Tensor, condition: Tensor | None) -> Tensor:
+        output = network(x, t) if condition is None else network(x, t, condition)
+        return getattr(output, "sample", output)
+
+    return call
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,10 +38,10 @@ class NetworkDenoiser:
 
     ``schedule`` is the one it was trained with: a state at any level is rescaled to the network's coordinates, and
     its time is found by interpolating the training times in log-SNR. ``prediction`` says what it predicts.
-    ``condition`` (B, ...) and ``unconditional`` (1, ...) are passed to the network; with ``guidance`` w other than 1
+    ``condition`` and ``unconditional``, (1 or B, ...), are passed to the network; with ``guidance`` w other than 1
     both are evaluated in one batch of 2B and combined as out_u + w (out_c - out_u) (classifier-free guidance).
-    Arithmetic outside the network stays in the dtype of x, inside it runs in ``dtype``. ``grad=True`` keeps the
-    graph, for Jacobians.
+    ``shape`` is that of one state, checked where given. Arithmetic outside the network stays in the dtype of x (for
+    the combination, at least float32), inside it runs in ``dtype``. ``grad=True`` keeps the graph, for Jacobians.
     """
 
     network: Network
@@ -42,6 +52,7 @@ class NetworkDenoiser:
     condition: Tensor | None = None
     unconditional: Tensor | None = None
     guidance: float = 1.0
+    shape: tuple[int, ...] | None = None
     channels_last: bool = False
     grad: bool = False
 
@@ -55,7 +66,15 @@ class NetworkDenoiser:
         return 1 if self.guidance == 1.0 else 2
 
     def __call__(self, x: Tensor, alpha: Scalar, sigma: Scalar) -> Tensor:
-        """Return x0_hat for ``x`` (B, ...) at the given level. Raises ``ValueError`` outside the training range."""
+        """Return x0_hat for ``x`` (B, ...) at the given level.
+
+        Raises ``ValueError`` outside the training range, and for states of another shape.
+        """
+        if self.shape is not None and tuple(x.shape[1:]) != self.shape:
+            raise ValueError(
+                f"a state of this model has shape {self.shape}, got {tuple(x.shape[1:])}: model.encode makes states of "
+                "images"
+            )
         a, s = column(alpha, x).cpu(), column(sigma, x).cpu()
         t = self.time(a, s).to(self.device)
         c = rescale(a, s, self.schedule.coordinates)
@@ -67,7 +86,8 @@ class NetworkDenoiser:
     def time(self, alpha: Tensor, sigma: Tensor) -> Tensor:
         """Return the network's time for levels of any shape, float64 (n,), interpolated in log-SNR.
 
-        Discrete schedules count training indices from 0; flow matching uses 1000 sigma / (alpha + sigma).
+        Discrete schedules count training indices from 0; flow matching uses 1000 sigma / (alpha + sigma). Where the
+        last training level is pure noise, whose log-SNR is infinite, the last interval is linear in alpha instead.
         """
         alpha, sigma = alpha.flatten().double().cpu(), sigma.flatten().double().cpu()
         if self.schedule.steps is None:
@@ -75,7 +95,8 @@ class NetworkDenoiser:
                 raise ValueError(f"no network time is known for the continuous schedule {self.schedule.name!r}")
             return 1000 * sigma / (alpha + sigma)
         table_alpha, table_sigma = self.schedule.table()
-        tiny = 1e-12
+        tiny, size = 1e-12, torch.hypot(alpha, sigma)
+        alpha, sigma = alpha / size, sigma / size
         table = torch.log(table_sigma / table_alpha.clamp(min=tiny)).numpy()
         ratio = torch.log(sigma.clamp(min=tiny) / alpha.clamp(min=tiny)).numpy()
         if ratio.min() < table[0] - 1e-4 or ratio.max() > table[-1] + 1e-4:
@@ -85,6 +106,8 @@ class NetworkDenoiser:
                 "e.g. model.levels(n)"
             )
         t = np.interp(ratio, table, np.arange(len(table), dtype=np.float64))
+        if table_alpha[-1] == 0:
+            t = np.where(ratio > table[-2], len(table) - 1 - (alpha / table_alpha[-2]).numpy(), t)
         nearest = np.round(t)
         return torch.from_numpy(np.where(np.abs(t - nearest) < 1e-4, nearest, t))
 
@@ -100,7 +123,8 @@ class NetworkDenoiser:
             return self.network(x, t, condition)
         assert self.unconditional is not None
         both = torch.cat([self._batch(self.unconditional, len(x)), condition])
-        without, with_ = self.network(torch.cat([x, x]), torch.cat([t, t]), both).chunk(2)
+        output = self.network(torch.cat([x, x]), torch.cat([t, t]), both)
+        without, with_ = output.to(torch.promote_types(output.dtype, torch.float32)).chunk(2)
         return without + self.guidance * (with_ - without)
 
     def _batch(self, condition: Tensor, n: int) -> Tensor:

@@ -2,160 +2,85 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
-from torch import Tensor
 
 from painters.denoiser import PREDICTIONS, Prediction
-from painters.levels import Levels, Schedule, Spacing, discrete, flow
-from painters.models.adapters import NetworkDenoiser, call_unet
-from painters.models.registry import find, read_card
+from painters.levels import Schedule
+from painters.models.folders import kind_of, read_part, training_of, unet_folder, wants_half
+from painters.models.hub import find
+from painters.models.latent import Codec, TextConditioner
+from painters.models.model import Model, Prompt
+from painters.models.precision import LARGE, choose_device, choose_dtype, move
+from painters.models.registry import instead, read_card
 from painters.theory.gaussian import Gaussian
 
-LARGE = 100_000_000
-"""Parameters from which ``dtype="auto"`` uses half precision on a GPU."""
-
-Prompt = int | str | Sequence[int | str]
-
-
-@dataclass(frozen=True, eq=False)
-class Model:
-    """A trained model: its denoiser, its levels, its data's moments, and its card.
-
-    ``shape`` is that of one state, (C, H, W). ``moments`` is the Gaussian with the training data's mean and covariance,
-    where known. ``classes`` names the classes of a conditional model; ``null_label`` is the one that means "no class",
-    if it was trained with one. ``card`` says what the model is, how it was trained, and how well it denoises.
-    """
-
-    network: torch.nn.Module = field(repr=False)
-    schedule: Schedule
-    prediction: Prediction
-    shape: tuple[int, ...]
-    device: torch.device
-    dtype: torch.dtype
-    classes: tuple[str, ...] = ()
-    null_label: int | None = None
-    moments: Gaussian | None = field(default=None, repr=False)
-    card: dict[str, Any] = field(default_factory=dict, repr=False)
-
-    def denoiser(self, prompt: Prompt | None = None, *, guidance: float = 1.0, grad: bool = False) -> NetworkDenoiser:
-        """Return D(x, alpha, sigma), unconditional or for a class.
-
-        ``prompt``: a class index or name, or one per image. ``guidance`` w gives out_u + w (out_c - out_u); at 1 the
-        unconditional half is not computed. ``grad=True`` keeps the graph, for Jacobians. Raises ``ValueError`` for an
-        unknown class, or a prompt or guidance that this model cannot take.
-        """
-        condition = unconditional = None
-        if prompt is not None and not self.classes:
-            raise ValueError("this model is unconditional: it takes no prompt")
-        if guidance != 1.0 and prompt is None:
-            raise ValueError("guidance other than 1 needs a prompt")
-        if self.classes:
-            if self.null_label is not None:
-                unconditional = torch.tensor([self.null_label])
-            elif prompt is None or guidance != 1.0:
-                raise ValueError("this model was trained without a 'no class' label: give a prompt, and guidance 1")
-            condition = unconditional if prompt is None else self._labels(prompt)
-        return NetworkDenoiser(
-            call_unet(self.network),
-            self.schedule,
-            self.prediction,
-            self.device,
-            dtype=self.dtype,
-            condition=condition,
-            unconditional=unconditional,
-            guidance=guidance,
-            channels_last=True,
-            grad=grad,
-        )
-
-    def levels(self, n: int, *, spacing: Spacing | None = None) -> Levels:
-        """Return the levels of an ``n``-step run of this model, see :meth:`painters.Levels.of`."""
-        return Levels.of(self.schedule, n, spacing=spacing)
-
-    def decode(self, x: Tensor) -> Tensor:
-        """Return images (B, C, H, W) in [0, 1] for clean states (B, C, H, W) in [-1, 1], clamped."""
-        return (x / 2 + 0.5).clamp(0, 1)
-
-    def encode(self, images: Tensor) -> Tensor:
-        """Return clean states in [-1, 1] for images (B, C, H, W) in [0, 1]. Raises ``ValueError`` for another shape."""
-        if images.shape[1:] != self.shape:
-            raise ValueError(f"this model paints images of shape {self.shape}, got {tuple(images.shape[1:])}")
-        return images * 2 - 1
-
-    def _labels(self, prompt: Prompt) -> Tensor:
-        several = isinstance(prompt, Sequence) and not isinstance(prompt, str)
-        return torch.tensor([self._label(p) for p in (prompt if several else [prompt])])  # type: ignore[union-attr]
-
-    def _label(self, prompt: int | str) -> int:
-        names = [name.lower() for name in self.classes]
-        if isinstance(prompt, str) and prompt.lower() in names:
-            return names.index(prompt.lower())
-        if isinstance(prompt, int) and 0 <= prompt < len(names):
-            return prompt
-        raise ValueError(
-            f"there is no class {prompt!r}: give 0 to {len(names) - 1}, or one of {', '.join(self.classes)}"
-        )
+__all__ = ["LARGE", "Model", "Prompt", "choose_device", "load", "load_moments"]
 
 
 def load(
-    name: str | Path,
+    name: str | Path | torch.nn.Module,
     *,
-    device: str = "auto",
+    device: str | torch.device = "auto",
     dtype: str | torch.dtype = "auto",
     prediction: Prediction | None = None,
     schedule: Schedule | None = None,
+    shape: Sequence[int] | None = None,
+    classes: Sequence[str] = (),
+    null_label: int | None = None,
+    pickled: bool = False,
 ) -> Model:
-    """Load a model by bundled name, local diffusers folder, or hub id.
+    """Load a model by bundled name, local diffusers folder, or hub id, or take a module that is at hand.
+
+    Folders and ids may hold a ``DDPMPipeline`` or ``DDIMPipeline``, a ``StableDiffusionPipeline`` (1.x or 2.x), or a
+    bare UNet. A ``torch.nn.Module`` is called as module(x, t), or module(x, t, labels) with ``classes``, where t (B,)
+    counts training indices (1000 sigma for flow matching), and is set to evaluation mode.
 
     ``device="auto"`` takes CUDA, else MPS, else the CPU. ``dtype="auto"`` is float32, but half precision on a GPU for
-    networks above 100 M parameters (bfloat16 from compute capability 8.0, else float16). Prediction type and
-    schedule are read from the folder's scheduler; a bare UNet folder has none, so it needs both ``prediction`` and
-    ``schedule``. Raises ``FileNotFoundError`` or ``ValueError`` with one sentence saying what is wrong and what to do.
+    networks above 100 M parameters (bfloat16 from compute capability 8.0, else float16); a VAE stays in float32. A
+    module stays where and as it is. ``prediction`` and ``schedule`` are read from the folder's scheduler; a bare UNet
+    and a module have none and need both, a module also its ``shape`` (C, H, W). ``classes`` names the classes of a
+    class-conditional network and ``null_label`` its label for "no class", where no card says so. ``pickled`` allows
+    .bin weights, read by torch's restricted loader. Raises ``FileNotFoundError`` or ``ValueError`` with one sentence
+    saying what is wrong and what to do.
     """
-    folder = find(name)
-    unet_folder = folder / "unet" if (folder / "unet").is_dir() else folder
-    if (folder / "vae").is_dir() or (folder / "transformer").is_dir():
-        raise ValueError(f"{name}: only pixel-space UNet2DModel pipelines (DDPM, DDIM) are served so far")
-    known, predicted = _training(folder, name)
-    schedule, prediction = schedule or known, prediction or predicted
-    if schedule is None or prediction is None:
-        raise ValueError(
-            f"{name} has no scheduler to say what its network predicts: pass prediction= (one of "
-            f"{', '.join(PREDICTIONS)}) and schedule= (e.g. painters.levels.vp_linear())"
-        )
-    if prediction not in PREDICTIONS:
-        raise ValueError(f"{name} predicts {prediction!r}, which is not one of {', '.join(PREDICTIONS)}")
-    network = _network(unet_folder, name)
+    if isinstance(name, torch.nn.Module):
+        return _adopt(name, device, dtype, prediction, schedule, shape, classes, null_label)
     where = choose_device(device)
-    kind = _dtype(dtype, where, sum(p.numel() for p in network.parameters()))
-    network.to(where, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    if kind != torch.float32:
-        network.to(kind)
-    card = read_card(folder)
-    config: Any = network.config
-    size = (config.sample_size, config.sample_size) if isinstance(config.sample_size, int) else config.sample_size
-    classes: tuple[str, ...] = ()
-    if config.num_class_embeds:
-        classes = tuple(card.get("classes") or (str(i) for i in range(config.num_class_embeds)))
+    precision = partial(choose_dtype, dtype, where)
+    folder, origin = find(name, precision=precision, pickled=pickled)
+    latent = kind_of(folder, name) == "latent"
+    known, predicted = training_of(folder, name)
+    schedule, prediction = _checked(schedule or known, prediction or predicted, name)
+    unet = unet_folder(folder)
+    half = wants_half({p.name: p.stat().st_size for p in unet.iterdir() if p.is_file()}, precision, pickled=pickled)
+    network = read_part(_unet_class(latent), unet, name, latent=latent, half=half, pickled=pickled)
+    kind = precision(sum(p.numel() for p in network.parameters()))
+    move(network, where, kind, channels_last=True)
+    codec = text = None
+    if latent:
+        codec, text = _latent_parts(folder, name, where, kind, half=half, pickled=pickled)
+        _check_widths(network, text, name)
+    card = origin | read_card(folder)
     return Model(
-        network.eval().requires_grad_(False),
+        network,
         schedule,
         prediction,
-        (config.in_channels, *size),
+        _shape(network, shape, name),
         where,
         kind,
-        classes,
-        card.get("null_label"),
+        _classes(network, classes or card.get("classes") or (), name),
+        card.get("null_label") if null_label is None else null_label,
         load_moments(folder / "moments.safetensors"),
         card,
+        codec,
+        text,
     )
 
 
@@ -171,67 +96,114 @@ def load_moments(path: Path) -> Gaussian | None:
         raise ValueError(f"{path} is damaged ({error}): install the package again") from error
 
 
-def _training(folder: Path, name: str | Path) -> tuple[Schedule | None, Prediction | None]:
-    """Read schedule and prediction type from a folder's scheduler; nothing is guessed."""
-    path = folder / "scheduler" / "scheduler_config.json"
-    if not path.is_file():
-        return None, None
-    import diffusers
+def _unet_class(latent: bool) -> Any:
+    """The UNet's class, imported by itself: a pipeline would import every other model of diffusers."""
+    if latent:
+        from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 
-    config = json.loads(path.read_text())
-    cls = getattr(diffusers, str(config.get("_class_name")), None)
-    if cls is None:
-        raise ValueError(f"{name} names the scheduler {config.get('_class_name')!r}, which diffusers does not know")
-    scheduler = cls.from_config(config)
-    if "FlowMatch" in cls.__name__:
-        return flow(shift=float(config.get("shift", 1.0))), "flow_prediction"
-    if not hasattr(scheduler, "alphas_cumprod"):
-        raise ValueError(f"{name} was trained with {cls.__name__}, whose schedule this package cannot read yet")
-    schedule = discrete(scheduler.alphas_cumprod.double(), name=str(scheduler.config.beta_schedule))
-    return schedule, scheduler.config.prediction_type
-
-
-def _network(folder: Path, name: str | Path) -> torch.nn.Module:
+        return UNet2DConditionModel
     from diffusers.models.unets.unet_2d import UNet2DModel
 
-    if not (folder / "config.json").is_file():
-        raise FileNotFoundError(f"{name} is not a diffusers folder: there is no config.json in {folder.name}/")
-    kind = json.loads((folder / "config.json").read_text()).get("_class_name")
-    if kind != "UNet2DModel":
-        raise ValueError(f"{name} holds a {kind}; only UNet2DModel is served so far")
-    if not any(folder.glob("*.safetensors")):
-        raise FileNotFoundError(f"{name} has no safetensors weights; pickled weights can run code and are not loaded")
+    return UNet2DModel
+
+
+def _latent_parts(
+    folder: Path, name: object, device: torch.device, dtype: torch.dtype, *, half: bool, pickled: bool
+) -> tuple[Codec, TextConditioner]:
+    """Read the VAE, in float32, and the text encoder, in the network's dtype."""
+    from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+    from transformers import CLIPTextModel, CLIPTokenizer
+
+    vae = read_part(AutoencoderKL, folder / "vae", name, latent=True, pickled=pickled)
+    encoder = read_part(CLIPTextModel, folder / "text_encoder", name, latent=True, half=half, pickled=pickled)
     try:
-        loaded: Any = UNet2DModel.from_pretrained(folder, use_safetensors=True, output_loading_info=True)
-        network, report = loaded
+        tokenizer = CLIPTokenizer.from_pretrained(str(folder / "tokenizer"))
     except Exception as error:
-        raise ValueError(f"the weights of {name} cannot be read ({_first_line(error)}): fetch them again") from error
-    if report["missing_keys"] or report["mismatched_keys"]:
-        raise ValueError(f"the weights of {name} do not fit its config.json: {len(report['missing_keys'])} are missing")
-    return network
+        raise ValueError(
+            f"the tokenizer of {name} cannot be read ({type(error).__name__}): fetch it again, or "
+            f"{instead(latent=True)}"
+        ) from error
+    move(vae, device, torch.float32)
+    move(encoder, device, dtype)
+    return Codec(vae, device), TextConditioner(tokenizer, encoder, device)
 
 
-def choose_device(device: str) -> torch.device:
-    """Return the device of this name; ``"auto"`` takes CUDA, else MPS, else the CPU."""
-    if device != "auto":
-        return torch.device(device)
-    if torch.cuda.is_available():
-        return torch.device("cuda")
-    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+def _check_widths(network: torch.nn.Module, text: TextConditioner, name: object) -> None:
+    """Raise one sentence if the network cannot attend to what the text encoder makes."""
+    wanted, given = _config(network).cross_attention_dim, text.encoder.config.hidden_size
+    if wanted != given:
+        raise ValueError(
+            f"the network of {name} attends to text of width {wanted} and its text encoder makes {given}: they are "
+            f"parts of different models; {instead(latent=True)}"
+        )
 
 
-def _dtype(dtype: str | torch.dtype, device: torch.device, parameters: int) -> torch.dtype:
-    if isinstance(dtype, torch.dtype):
-        return dtype
-    names = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
-    if dtype in names:
-        return names[dtype]
-    if dtype != "auto":
-        raise ValueError(f"dtype is auto, {', '.join(names)} or a torch.dtype, got {dtype!r}")
-    if device.type != "cuda" or parameters < LARGE:
-        return torch.float32
-    return torch.bfloat16 if torch.cuda.get_device_capability(device) >= (8, 0) else torch.float16
+def _adopt(
+    module: torch.nn.Module,
+    device: str | torch.device,
+    dtype: str | torch.dtype,
+    prediction: Prediction | None,
+    schedule: Schedule | None,
+    shape: Sequence[int] | None,
+    classes: Sequence[str],
+    null_label: int | None,
+) -> Model:
+    """Wrap a module that is at hand."""
+    kind = type(module).__name__
+    if kind == "UNet2DConditionModel":
+        raise ValueError(f"a {kind} needs its text encoder and VAE: load the folder of the whole pipeline")
+    schedule, prediction = _checked(schedule, prediction, kind)
+    state, names = _shape(module, shape, kind), _classes(module, classes, kind)
+    first = next((p for p in module.parameters() if p.is_floating_point()), torch.empty(0))
+    where = first.device if device == "auto" else choose_device(device)
+    numbers = first.dtype if dtype == "auto" else choose_dtype(dtype, where, 0)
+    move(module.eval(), where, numbers)
+    card = {"name": kind, "parameters": sum(p.numel() for p in module.parameters())}
+    return Model(module, schedule, prediction, state, where, numbers, names, null_label, card=card, channels_last=False)
 
 
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+def _checked(schedule: Schedule | None, prediction: str | None, name: object) -> tuple[Schedule, Prediction]:
+    """Return schedule and prediction type if both are known and fit each other; raise one sentence otherwise."""
+    if schedule is None or prediction is None:
+        raise ValueError(
+            f"{name} has no scheduler to say what its network predicts: pass prediction= (one of "
+            f"{', '.join(PREDICTIONS)}) and schedule= (e.g. painters.levels.vp_linear())"
+        )
+    if prediction not in PREDICTIONS:
+        raise ValueError(f"{name} predicts {prediction!r}, which is not one of {', '.join(PREDICTIONS)}")
+    needed = {"v_prediction": "vp", "flow_prediction": "flow"}.get(prediction, schedule.coordinates)
+    if schedule.coordinates != needed:
+        raise ValueError(f"{prediction} is defined on a {needed!r} schedule and {schedule.name!r} is not one")
+    if schedule.steps is None and schedule.coordinates != "flow":
+        raise ValueError(f"no network time is known for the continuous schedule {schedule.name!r}: give a discrete one")
+    if prediction == "epsilon" and float(schedule.at(torch.ones((), dtype=torch.float64))[0]) == 0:
+        raise ValueError(
+            f"{name} predicts the noise on a schedule that ends in pure noise, where that says nothing about the "
+            "image: there a model has to predict v or the sample"
+        )
+    return schedule, cast(Prediction, prediction)
+
+
+def _shape(network: torch.nn.Module, shape: Sequence[int] | None, name: object) -> tuple[int, ...]:
+    """Return the shape of a state: the one given, or the one in the network's configuration."""
+    if shape is not None:
+        return tuple(shape)
+    config = _config(network)
+    size, channels = getattr(config, "sample_size", None), getattr(config, "in_channels", None)
+    if size is None or channels is None:
+        raise ValueError(f"{name} does not say what it paints: pass shape=(channels, height, width) of one state")
+    return (channels, size, size) if isinstance(size, int) else (channels, *size)
+
+
+def _classes(network: torch.nn.Module, classes: Sequence[str], name: object) -> tuple[str, ...]:
+    """Return the names of the classes: those given, or numbers for the labels of a diffusers network."""
+    config = _config(network)
+    labels = getattr(config, "num_class_embeds", None)
+    if classes and config is not None and not labels:
+        raise ValueError(f"{name} is not class-conditional: it takes no classes")
+    return tuple(classes) or tuple(str(i) for i in range(labels or 0))
+
+
+def _config(network: torch.nn.Module) -> Any:
+    """The configuration of a diffusers network, ``None`` for other modules."""
+    return getattr(network, "config", None) if hasattr(network, "register_to_config") else None

@@ -86,6 +86,12 @@ def generator(seed: int, k: int) -> torch.Generator:
     return torch.Generator().manual_seed(seed * 1_000_003 + k)
 
 
+def stratified_times(n: int, draw: torch.Generator) -> Tensor:
+    """Return ``n`` training times (n,) in 0 ... 999, one from each n-th of the range, in random order."""
+    strata = (torch.randperm(n, generator=draw) + torch.rand(n, generator=draw)) / n
+    return (strata * 1000).long().clamp(max=999)
+
+
 def fit(
     run: Run,
     loss: Loss,

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
+
+Precision = Callable[[int], torch.dtype]
+"""The dtype that a network of so many parameters will run in."""
 
 LARGE = 100_000_000
 """Parameters from which ``dtype="auto"`` uses half precision on a GPU."""
@@ -34,3 +39,15 @@ def choose_dtype(dtype: str | torch.dtype, device: torch.device, parameters: int
     if device.type != "cuda" or parameters < LARGE:
         return torch.float32
     return torch.bfloat16 if torch.cuda.get_device_capability(device) >= (8, 0) else torch.float16
+
+
+def move(module: torch.nn.Module, device: torch.device, dtype: torch.dtype, *, channels_last: bool = False) -> None:
+    """Bring a module's weights to a dtype and a device, in this order, so that the device never holds the larger ones.
+
+    It is torch's own method that is called: that of diffusers warns about every cast.
+    """
+    torch.nn.Module.to(module, dtype)
+    if channels_last:
+        torch.nn.Module.to(module, device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    else:
+        torch.nn.Module.to(module, device)

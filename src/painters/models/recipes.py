@@ -87,6 +87,7 @@ _SCENES = Recipe(
     title="Painted scenes, 32 x 32 RGB, unconditional, v-prediction",
     data="scenes",
     network=SMALL_UNET | {"sample_size": 32, "in_channels": 3, "out_channels": 3},
+    moments=384,
     steps=16_384,
     data_licence="scenes, drawn by painters.data.scenes, MIT",
 )
@@ -104,21 +105,52 @@ SMALL_AUTOENCODER: dict[str, Any] = {
 }
 
 
+SMALL_CONDITIONAL_UNET: dict[str, Any] = {
+    "sample_size": 8,
+    "in_channels": 4,
+    "out_channels": 4,
+    "block_out_channels": (64, 96),
+    "layers_per_block": 1,
+    "norm_num_groups": 16,
+    "attention_head_dim": 4,
+    "cross_attention_dim": 96,
+    "down_block_types": ("CrossAttnDownBlock2D",) * 2,
+    "up_block_types": ("CrossAttnUpBlock2D",) * 2,
+}
+
+SMALL_TEXT_ENCODER: dict[str, Any] = {
+    "hidden_size": 96,
+    "intermediate_size": 384,
+    "projection_dim": 96,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "max_position_embeddings": 56,
+}
+
+
 @dataclass(frozen=True)
 class LatentRecipe:
     """One training run of a small Stable Diffusion; what it shares with :class:`Recipe` means the same.
 
-    ``kl_weight`` is the weight of the autoencoder's KL term; ``caption_dropout`` the share of captions replaced by
-    the empty one, which classifier-free guidance needs.
+    ``kl_weight`` is the first weight of the autoencoder's KL term, see :meth:`kl`. Each training image is described in
+    ``caption_versions`` wordings; ``caption_dropout`` is the share of captions replaced by the empty one, which
+    classifier-free guidance needs.
     """
 
     name: str
     title: str
     data: Literal["scenes"]
     autoencoder: dict[str, Any] = field(repr=False)
-    autoencoder_steps: int = 8192
+    network: dict[str, Any] = field(repr=False)
+    text_encoder: dict[str, Any] = field(repr=False)
+    prediction: Prediction = "v_prediction"
+    caption_dropout: float = 0.12
+    caption_versions: int = 4
+    autoencoder_steps: int = 4800
     autoencoder_batch: int = 16
     kl_weight: float = 2e-3
+    steps: int = 16_384
+    batch: int = 64
     learning_rate: float = 1e-3
     warmup: int = 200
     decay_after: int = 1500
@@ -131,14 +163,22 @@ class LatentRecipe:
         """The learning rate of step k."""
         return self.learning_rate * min(1.0, (k + 1) / self.warmup) / max(1.0, k / self.decay_after) ** 0.5
 
+    def kl(self, k: int) -> float:
+        """The weight of the KL term in step k of the autoencoder, ``kl_weight / max(k / decay_after, 1)^4``."""
+        return self.kl_weight / max(k / self.decay_after, 1.0) ** 4
+
 
 SCENES_SD = LatentRecipe(
     name="scenes-sd",
     title="Painted scenes, 64 x 64 RGB, a small Stable Diffusion, v-prediction",
     data="scenes",
     autoencoder=SMALL_AUTOENCODER,
+    network=SMALL_CONDITIONAL_UNET,
+    text_encoder=SMALL_TEXT_ENCODER,
     data_licence="scenes, drawn by painters.data.scenes, MIT",
 )
+
+LATENT_RECIPES: dict[str, LatentRecipe] = {SCENES_SD.name: SCENES_SD}
 
 RECIPES: dict[str, Recipe] = {
     recipe.name: recipe
@@ -151,6 +191,72 @@ RECIPES: dict[str, Recipe] = {
             name="fashion-twin-eps",
             title="Fashion-MNIST, short run of a tiny network, noise prediction (one of two twins)",
             prediction="epsilon",
+        ),
+    )
+}
+
+
+@dataclass(frozen=True)
+class ReaderRecipe:
+    """One training run of a factor reader; what it shares with :class:`Recipe` means the same.
+
+    ``states`` says what it reads: ``"pixels"``, or ``"latents"`` of the pictures under ``autoencoder``, a bundled model
+    or a folder. ``size`` is that of the pictures. ``network`` holds the options of
+    :class:`painters.models.readers.ReaderNetwork`; ``clean_share`` is the share of training states without noise.
+    """
+
+    name: str
+    title: str
+    data: Literal["fashion", "scenes"]
+    size: int
+    network: dict[str, Any] = field(repr=False)
+    states: Literal["pixels", "latents"] = "pixels"
+    autoencoder: str | None = None
+    clean_share: float = 0.25
+    steps: int = 8192
+    batch: int = 64
+    learning_rate: float = 2e-3
+    warmup: int = 200
+    decay_after: int = 2000
+    ema_gamma: float = 6.94
+    seed: int = 0
+    licence: str = "MIT"
+    data_licence: str = ""
+
+    def rate(self, k: int) -> float:
+        """The learning rate of step k."""
+        return self.learning_rate * min(1.0, (k + 1) / self.warmup) / max(1.0, k / self.decay_after) ** 0.5
+
+
+_SCENES_READER = ReaderRecipe(
+    name="scenes-reader",
+    title="Factor reader of painted scenes, 32 x 32 RGB, at any noise level",
+    data="scenes",
+    size=32,
+    network={"patch": 2, "channels": (32, 64, 64)},
+    data_licence=_SCENES.data_licence,
+)
+
+READERS: dict[str, ReaderRecipe] = {
+    recipe.name: recipe
+    for recipe in (
+        _SCENES_READER,
+        replace(
+            _SCENES_READER,
+            name="scenes-latent-reader",
+            title="Factor reader of painted scenes, latents of scenes-sd, at any noise level",
+            size=64,
+            network={"patch": 1, "channels": (64, 64)},
+            states="latents",
+            autoencoder="scenes-sd",
+        ),
+        replace(
+            _SCENES_READER,
+            name="fashion-reader",
+            title="Class reader of Fashion-MNIST, 28 x 28 grey, at any noise level",
+            data="fashion",
+            size=28,
+            data_licence=_FASHION.data_licence,
         ),
     )
 }

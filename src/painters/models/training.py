@@ -16,7 +16,7 @@ from painters.denoiser import target
 from painters.levels import Levels, Schedule, vp_linear
 from painters.models.adapters import NetworkDenoiser, call_unet
 from painters.models.evaluation import denoising_loss
-from painters.models.loop import Run, fit, generator
+from painters.models.loop import Run, fit, generator, stratified_times
 from painters.models.recipes import Recipe
 from painters.theory.gaussian import Gaussian
 from painters.theory.moments import Moments
@@ -123,8 +123,7 @@ def _draw(
     n, device = recipe.batch, images.device
     index = torch.randint(len(images), (n,), generator=draw)
     eps = torch.randn((n, *images.shape[1:]), generator=draw).to(device)
-    strata = (torch.randperm(n, generator=draw) + torch.rand(n, generator=draw)) / n
-    t = (strata * 1000).long().clamp(max=999).to(device)
+    t = stratified_times(n, draw).to(device)
     hidden = torch.rand(n, generator=draw) < recipe.label_dropout
     y = None
     if labels is not None and recipe.null_label is not None:

@@ -185,9 +185,12 @@ class Gaussian:
         Raises ``ValueError`` where a direction has no variance at this level.
         """
         y, a, s = self._centred(x, alpha, sigma)
-        distance = (y * self._apply(y, lambda lam: 1 / self._positive(a**2 * lam + s**2))).sum(1)
-        log_det = (self._positive(a**2 * self.spectrum + s**2)).log().sum(1)
-        return -0.5 * (distance + log_det + self.dim * math.log(2 * math.pi))
+        v, r = self._positive(a**2 * self.spectrum + s**2), len(self.lam)
+        inside = y @ self.U
+        distance = (inside.square() / v[:, :r]).sum(1)
+        if r < self.dim:  # subtract before squaring: at small sigma a difference of squares is rounding error
+            distance = distance + (y - inside @ self.U.T).square().sum(1) / v[:, r]
+        return -0.5 * (distance + v.log().sum(1) + self.dim * math.log(2 * math.pi))
 
     def sample(self, noise: Tensor, *, level: Level = CLEAN) -> Tensor:
         """Return samples at ``level`` from unit noise (B, ...): alpha mu + (alpha^2 Sigma + sigma^2 I)^(1/2) noise."""

@@ -2,13 +2,19 @@
 
 A scene is drawn from twenty independent factors in four bands, from large areas to fine details (``FACTORS``), and
 from the painter's hand, everything the factors leave open: small shifts, the line of the hills, strokes and grain.
-Both follow from the scene's seed alone, so a scene is the same in any batch, on any machine and at any size.
+Both follow from the scene's seed alone, so a scene is the same in any batch and on any machine, up to single values off
+by one grey level where machines round differently. At another size its strokes and grain are as fine as the new pixels.
+
+Scenes under a condition, a prompt for instance, have some factors set and the rest left to chance:
+``render(sample(n).replace(parse("a moon in a pink sky")))``. How much of the pictures each factor decides is measured
+in :mod:`painters.data.scenes.shares`.
 """
 
 from painters.data.images import ImageData
-from painters.data.scenes.captions import caption, parse
+from painters.data.scenes.captions import caption
 from painters.data.scenes.drawing import render
 from painters.data.scenes.factors import BANDS, FACTORS, NAMES, TEST_SEEDS, TRAIN_SEEDS, Factor, Factors, sample
+from painters.data.scenes.parsing import parse
 
 __all__ = [
     "BANDS", "FACTORS", "NAMES", "TEST_SEEDS", "TRAIN_SEEDS", "Factor", "Factors", "caption", "dataset", "parse",
@@ -16,7 +22,16 @@ __all__ = [
 ]  # fmt: skip
 
 
-def dataset(size: int = 32) -> ImageData:
-    """Return the 50,000 training and 10,000 test scenes, from the seeds ``TRAIN_SEEDS`` and ``TEST_SEEDS``."""
-    train, test = (render(sample(len(seeds), seeds.start), size) for seeds in (TRAIN_SEEDS, TEST_SEEDS))
-    return ImageData(train, test, source="scenes")
+def dataset(size: int = 32, *, captions: int = 0) -> ImageData:
+    """Return the 50,000 training and 10,000 test scenes, from the seeds ``TRAIN_SEEDS`` and ``TEST_SEEDS``.
+
+    ``captions``: in how many wordings each training scene is described; 0 for none, and none of the test scenes.
+    """
+    train, test = (sample(len(seeds), seeds.start) for seeds in (TRAIN_SEEDS, TEST_SEEDS))
+    return ImageData(
+        render(train, size),
+        render(test, size),
+        captions=tuple(caption(train, version=version) for version in range(captions)),
+        test_captions=caption(test) if captions else [],
+        source="scenes",
+    )

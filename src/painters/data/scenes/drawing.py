@@ -11,7 +11,8 @@ from torch import Tensor
 
 from painters.data.scenes.factors import BANDS, Factors, factor
 
-SKY = np.array(  # by kind: zenith, horizon
+# Colours: RGB in [0, 1], one row a kind, in the order of the factor's kinds. A sky has two: zenith and horizon.
+SKY = np.array(
     [
         [[0.25, 0.52, 0.83], [0.84, 0.92, 0.94]],
         [[0.87, 0.57, 0.24], [1.00, 0.89, 0.62]],
@@ -19,7 +20,8 @@ SKY = np.array(  # by kind: zenith, horizon
         [[0.06, 0.09, 0.26], [0.33, 0.36, 0.60]],
     ]
 )
-LIGHT = np.array([[1.0, 1.0, 1.0], [1.02, 0.94, 0.82], [0.96, 0.86, 0.90], [0.60, 0.62, 0.84]])  # by kind of sky
+# The light that each sky throws on the land: factors of its colours.
+LIGHT = np.array([[1.0, 1.0, 1.0], [1.02, 0.94, 0.82], [0.96, 0.86, 0.90], [0.60, 0.62, 0.84]])
 GROUND = np.array([[0.37, 0.58, 0.25], [0.88, 0.72, 0.30], [0.91, 0.93, 0.97], [0.55, 0.33, 0.50]])
 RELIEF = np.array([[0.34, 0.50, 0.47], [0.42, 0.44, 0.58]])
 ORB = np.array([[1.00, 0.93, 0.55], [0.93, 0.28, 0.16], [0.97, 0.97, 0.90]])
@@ -35,12 +37,16 @@ CLOUD = np.array([1.0, 0.97, 0.94])
 def render(factors: Factors, size: int = 32, *, contrast: Sequence[float] = (1.0, 1.0, 1.0, 1.0)) -> Tensor:
     """Return the pictures of n scenes, uint8 (n, 3, size, size).
 
-    ``contrast`` scales, band by band, how far colours depart from their mean over the kinds: with
-    ``(0.1, 0.3, 1, 1)`` the same drawing varies little in its large areas and strongly in its small objects.
-    Edges are antialiased: a pixel takes the covered share of each shape. Raises ``ValueError`` for a size below 16.
+    ``contrast`` scales, for each of ``BANDS``, how far the colours of a categorical factor depart from their mean over
+    the kinds: with ``(0.1, 0.3, 1, 1)`` the same drawing varies little in its large areas and strongly in its small
+    objects. Places, sizes and texture have no colour of their own and stay. Edges are antialiased: a pixel takes the
+    covered share of each shape, exactly for edges along rows and columns. Raises ``ValueError`` for a size below 16, or
+    unless ``contrast`` has four numbers.
     """
     if size < 16:
         raise ValueError(f"a scene needs at least 16 pixels a side, got {size}")
+    if len(contrast) != len(BANDS):
+        raise ValueError(f"contrast takes one number for each band ({', '.join(BANDS)}), got {len(contrast)}")
     chunks = [_paint(factors[i : i + 64], size, contrast) for i in range(0, len(factors), 64)]
     pictures = np.concatenate(chunks) if chunks else np.empty((0, 3, size, size), np.uint8)
     return torch.from_numpy(pictures)
@@ -55,14 +61,16 @@ class _Canvas:
     y: np.ndarray
 
     def cover(self, inside: np.ndarray) -> np.ndarray:
-        """Return the covered share of each pixel for a signed distance in units of the picture, positive inside."""
+        """Return the covered share of each pixel, given the distance from its centre to the edge, positive inside.
+
+        Distances are in units of the picture's side. The share is exact for an edge along rows or columns.
+        """
         return np.clip(inside * np.float32(self.x.size) + np.float32(0.5), 0, 1)
 
     def rectangle(self, left: np.ndarray, right: np.ndarray, top: np.ndarray, bottom: np.ndarray) -> np.ndarray:
-        """Return the cover (n, size, size) of rectangles with edges (n, 1, 1)."""
-        return self.cover(np.minimum(self.x - left, right - self.x)) * self.cover(
-            np.minimum(self.y - top, bottom - self.y)
-        )
+        """Return the cover (n, size, size) of rectangles with edges (n, 1, 1), exact from one pixel of width on."""
+        across = self.cover(np.minimum(self.x - left, right - self.x))
+        return across * self.cover(np.minimum(self.y - top, bottom - self.y))
 
     def blend(self, cover: np.ndarray, colour: np.ndarray) -> None:
         """Paint ``colour`` (n, 3) or (n, 3, size or 1, size or 1) over the pictures where ``cover`` (n, size, size)."""
@@ -70,18 +78,25 @@ class _Canvas:
         self.rgb += cover[:, None] * (colour - self.rgb)
 
 
-def _paint(f: Factors, size: int, contrast: Sequence[float]) -> np.ndarray:
-    """Paint at most a cache full of scenes, back to front."""
-    n = len(f)
-    v = {name: value.reshape(n, 1, 1) if not factor(name).kinds else value for name, value in f.values.items()}
-    v = {name: value.astype(np.float32) if value.ndim == 3 else value for name, value in v.items()}
-    strength = dict(zip(BANDS, contrast))
+def _paint(factors: Factors, size: int, contrast: Sequence[float]) -> np.ndarray:
+    """Paint at most a cache full of scenes, back to front.
+
+    ``v`` holds the factors, continuous ones float32 (n, 1, 1), categorical ones (n,); ``hand`` eight numbers in
+    [-1, 1], float32 (8, n, 1, 1), and ``hands`` the generators that go on to draw the strokes.
+    """
+    n = len(factors)
+    v = {
+        name: value if factor(name).kinds else value.astype(np.float32).reshape(n, 1, 1)
+        for name, value in factors.values.items()
+    }
+    strength: dict[str, float] = dict(zip(BANDS, contrast))
 
     def colours(palette: np.ndarray, name: str) -> np.ndarray:
+        """Return the colour (n, 3), or colours (n, 2, 3) of a sky, that the kinds of a factor have at its contrast."""
         mean = palette.mean(0)
         return (mean + strength[factor(name).band] * (palette - mean))[v[name]]
 
-    hands = [np.random.default_rng((s, 1)) for s in f.seeds]
+    hands = [np.random.default_rng((seed, 1)) for seed in factors.seeds.tolist()]
     hand = np.stack([g.random(8, np.float32) for g in hands]).T.reshape(8, n, 1, 1) * 2 - 1
     centre = (np.arange(size, dtype=np.float32) + np.float32(0.5)) / np.float32(size)
     x, y = centre[None, None, :], centre[None, :, None]
@@ -104,6 +119,7 @@ def _paint(f: Factors, size: int, contrast: Sequence[float]) -> np.ndarray:
 
 
 def _sky(sky: np.ndarray, y: np.ndarray, horizon: np.ndarray, size: int) -> np.ndarray:
+    """Return the empty sky (n, 3, size, size), from the zenith's colour to the horizon's."""
     depth = np.clip(y / horizon, 0, 1)[:, None] ** np.float32(1.3)
     zenith, low = (sky[:, i, :, None, None].astype(np.float32) for i in (0, 1))
     return np.repeat(zenith + depth * (low - zenith), size, axis=3)
@@ -125,7 +141,7 @@ def _orb(canvas: _Canvas, v: dict[str, np.ndarray], hand: np.ndarray, colour: np
 def _clouds(
     canvas: _Canvas, v: dict[str, np.ndarray], hand: np.ndarray, horizon: np.ndarray, colour: np.ndarray
 ) -> None:
-    """Three soft banks, each a Gaussian in x and in y with a flat lower side."""
+    """Three soft banks, each a Gaussian in x and in y, flatter below than above."""
     cover = np.zeros((len(colour), canvas.x.size, canvas.x.size), np.float32)
     for x, y, wide, jitter in ((0.27, 0.30, 0.17, hand[1]), (0.72, 0.44, 0.20, hand[2]), (0.55, 0.17, 0.13, hand[3])):
         across = np.exp(-(((canvas.x - x - 0.10 * jitter) / wide) ** 2))
@@ -190,7 +206,7 @@ def _tree(
         tier = np.clip(1 - (u - 0.16) / 0.84, 0, 1)
         cone = (0.72 * tier + 0.28 * ((3 * tier) % 1)) * 0.30 * tall * (u > 0.16)
         half += np.float32(0.5) * np.where(kind == 0, ball, np.where(kind == 1, cone, spindle))
-    crown = np.clip((half - np.abs(canvas.x - x)) * canvas.x.size + 0.5, 0, 1) * (half > 0)
+    crown = canvas.cover(half - np.abs(canvas.x - x)) * (half > 0)
     towards = np.where(v["orb side"] == 0, -1.0, 1.0).astype(np.float32)[:, None, None]
     shade = 1 + np.float32(0.28) * np.clip(towards * (canvas.x - x) / np.maximum(half, 0.02), -1, 1)
     canvas.blend(crown, colour[..., None, None].astype(np.float32) * shade[:, None])
@@ -209,7 +225,7 @@ def _house(
     up = (eaves - canvas.y) / (0.85 * half)
     width = np.where((up > -0.06) & (up < 1), 1.18 - 0.72 * up, -1).astype(np.float32) * half
     rows = canvas.cover(np.minimum(eaves + 0.05 * half - canvas.y, canvas.y - eaves + 0.85 * half))
-    canvas.blend(np.clip((width - np.abs(canvas.x - x)) * canvas.x.size + 0.5, 0, 1) * rows, colours["roof"])
+    canvas.blend(canvas.cover(width - np.abs(canvas.x - x)) * rows, colours["roof"])
     canvas.blend(canvas.rectangle(x - 0.17 * half, x + 0.17 * half, foot - 0.72 * half, foot), colours["door"])
     for place in (-0.6, 0.6):
         pane = canvas.rectangle(

@@ -41,10 +41,13 @@ FACTORS: tuple[Factor, ...] = (
     Factor("brush", "details"),
     Factor("grain", "details"),
 )
+THIRDS = {"low": 0, "high": 2}
+"""The words for a continuous factor below 1/3 and above 2/3; between, it has none."""
 NAMES = tuple(factor.name for factor in FACTORS)
 
 TRAIN_SEEDS = range(50_000)
 TEST_SEEDS = range(50_000, 60_000)
+"""The seeds of the data set's scenes; anything measured on new scenes takes seeds from 60,000 on."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,23 +66,14 @@ class Factors:
     def __getitem__(self, index: slice | np.ndarray | Sequence[int]) -> Factors:
         return Factors({name: value[index] for name, value in self.values.items()}, self.seeds[index])
 
-    def replace(self, values: Mapping[str, object]) -> Factors:
-        """Return a copy with some factors set: an array (n,), one number, or a kind's name for all scenes.
+    def replace(self, values: Mapping[str, str | float | np.ndarray]) -> Factors:
+        """Return a copy with some factors set: to a kind's name or one number for all scenes, or to an array (n,).
 
-        Raises ``ValueError`` for an unknown factor or kind, or a value out of range.
+        A continuous factor set to "low" or "high" is brought into its lowest or highest third, in proportion, so that
+        scenes given a prompt are ``sample(n).replace(parse(prompt))``. Raises ``ValueError`` for an unknown factor or
+        kind, a value out of range, or an array of another length.
         """
-        changed = dict(self.values)
-        for name, value in values.items():
-            kinds = factor(name).kinds
-            if isinstance(value, str):
-                if value not in kinds:
-                    raise ValueError(f"{name} has no kind {value!r}: {', '.join(kinds) or 'a number from 0 to 1'}")
-                value = kinds.index(value)
-            array = np.broadcast_to(np.asarray(value, int if kinds else float), len(self))
-            if len(array) and not (array.min() >= 0 and array.max() <= (len(kinds) - 1 if kinds else 1)):
-                raise ValueError(f"{name} goes from 0 to {len(kinds) - 1 if kinds else 1}")
-            changed[name] = array
-        return Factors(changed, self.seeds)
+        return Factors(self.values | {name: _set(self, name, value) for name, value in values.items()}, self.seeds)
 
     def table(self) -> np.ndarray:
         """Return the factors as a float64 array (n, 20), in the order of ``NAMES``."""
@@ -93,11 +87,25 @@ def factor(name: str) -> Factor:
     return FACTORS[NAMES.index(name)]
 
 
+def _set(factors: Factors, name: str, value: str | float | np.ndarray) -> np.ndarray:
+    """Return one factor's new values (n,), or say what is wrong with them."""
+    n, kinds = len(factors), factor(name).kinds
+    if isinstance(value, str):
+        if value not in (kinds or THIRDS):
+            raise ValueError(f"{name} has no kind {value!r}: {', '.join(kinds or THIRDS)}")
+        value = kinds.index(value) if kinds else (THIRDS[value] + factors.values[name]) / 3
+    array = np.asarray(value, float)
+    if array.shape not in ((), (n,)):
+        raise ValueError(f"{name} of {n} scenes takes one value or an array ({n},), got shape {array.shape}")
+    top = len(kinds) - 1 if kinds else 1
+    if not np.all((array >= 0) & (array <= top) & (not kinds or array % 1 == 0)):
+        raise ValueError(f"{name} takes {f'the indices 0 ... {top}' if kinds else 'numbers from 0 to 1'}, got {value}")
+    return np.broadcast_to(array.astype(np.int64) if kinds else array, n)
+
+
 def sample(n: int, seed: int = 0) -> Factors:
     """Return the factors of the ``n`` scenes with seeds ``seed`` ... ``seed + n - 1``, all factors independent."""
     seeds = np.arange(seed, seed + n)
-    draws = np.stack([np.random.default_rng(s).random(len(FACTORS)) for s in seeds]) if n else np.empty((0, 20))
-    values = {}
-    for factor, u in zip(FACTORS, draws.T):
-        values[factor.name] = (u * len(factor.kinds)).astype(np.int64) if factor.kinds else u
+    draws = np.array([np.random.default_rng(s).random(len(FACTORS)) for s in seeds.tolist()]).reshape(n, len(FACTORS))
+    values = {f.name: (u * len(f.kinds)).astype(np.int64) if f.kinds else u for f, u in zip(FACTORS, draws.T)}
     return Factors(values, seeds)

@@ -1,0 +1,142 @@
+"""``Model``: a trained model, loaded, whatever its kind."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from painters.denoiser import Prediction
+from painters.levels import Levels, Schedule, Spacing
+from painters.models.adapters import NetworkDenoiser, call_unet
+from painters.models.latent import Codec, TextConditioner
+from painters.theory.gaussian import Gaussian
+
+Prompt = int | str | Sequence[int | str]
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """A trained model: its denoiser, its levels, its data's moments, and its card.
+
+    ``shape`` is that of one state, (C, H, W): an image of a pixel model, a latent of a latent one, which has a
+    ``codec`` between the two and a ``text`` encoder for its prompts. ``moments`` is the Gaussian with the mean and
+    covariance of the training data's states, where known. ``classes`` names the classes of a class-conditional model;
+    ``null_label`` is the one that means "no class", if it was trained with one. ``card`` says what the model is, where
+    it came from, how it was trained, and how well it denoises.
+    """
+
+    network: torch.nn.Module = field(repr=False)
+    schedule: Schedule
+    prediction: Prediction
+    shape: tuple[int, ...]
+    device: torch.device
+    dtype: torch.dtype
+    classes: tuple[str, ...] = ()
+    null_label: int | None = None
+    moments: Gaussian | None = field(default=None, repr=False)
+    card: dict[str, Any] = field(default_factory=dict, repr=False)
+    codec: Codec | None = field(default=None, repr=False)
+    text: TextConditioner | None = field(default=None, repr=False)
+    channels_last: bool = field(default=True, repr=False)
+
+    @property
+    def image_shape(self) -> tuple[int, ...]:
+        """The shape (C, H, W) of one image; ``shape`` itself for a pixel model."""
+        return self.shape if self.codec is None else self.codec.image_shape(self.shape)
+
+    def denoiser(
+        self,
+        prompt: Prompt | None = None,
+        *,
+        guidance: float = 1.0,
+        negative: str | Sequence[str] | None = None,
+        grad: bool = False,
+    ) -> NetworkDenoiser:
+        """Return D(x, alpha, sigma), unconditional, for a class, or for a text.
+
+        ``prompt``: a class index or name, or a text; one, or one per image. ``None`` is the unconditional denoiser: no
+        class, or the empty text. ``guidance`` w gives out_u + w (out_c - out_u), both halves in one batch; at 1 the
+        unconditional half is not computed. ``negative``: a text to guide away from, in the place of the empty one.
+        ``grad=True`` keeps the graph, for Jacobians. Raises ``ValueError`` for an unknown class, a text that is too
+        long, or a prompt or guidance that this model cannot take.
+        """
+        guided = guidance != 1.0
+        if negative is not None and self.text is None:
+            raise ValueError("only a text-to-image model takes a negative prompt")
+        if negative is not None and not guided:
+            raise ValueError("a negative prompt works through guidance: give a guidance other than 1")
+        if prompt is not None and not self.classes and self.text is None:
+            raise ValueError("this model is unconditional: it takes no prompt")
+        if guided and prompt is None and negative is None:
+            raise ValueError("guidance other than 1 needs a prompt")
+        condition, unconditional = self._conditions(prompt, negative, guided)
+        return NetworkDenoiser(
+            call_unet(self.network),
+            self.schedule,
+            self.prediction,
+            self.device,
+            dtype=self.dtype,
+            condition=condition,
+            unconditional=unconditional,
+            guidance=guidance,
+            shape=self.shape,
+            channels_last=self.channels_last,
+            grad=grad,
+        )
+
+    def levels(self, n: int, *, spacing: Spacing | None = None) -> Levels:
+        """Return the levels of an ``n``-step run of this model, see :meth:`painters.Levels.of`."""
+        return Levels.of(self.schedule, n, spacing=spacing)
+
+    def decode(self, x: Tensor) -> Tensor:
+        """Return images (B, C, H, W) in [0, 1], clamped, for clean states (B, *shape).
+
+        Pixel models map [-1, 1] to [0, 1]; latent models go through their VAE, in float32. Raises ``ValueError`` for
+        latents of another shape.
+        """
+        if self.codec is None:
+            return (x / 2 + 0.5).clamp(0, 1)
+        if tuple(x.shape[1:]) != self.shape:
+            raise ValueError(f"the latents of this model have shape {self.shape}, got {tuple(x.shape[1:])}")
+        return self.codec.decode(x)
+
+    def encode(self, images: Tensor) -> Tensor:
+        """Return clean states (B, *shape) for images (B, *image_shape) in [0, 1]. ``ValueError`` for another shape."""
+        if tuple(images.shape[1:]) != self.image_shape:
+            raise ValueError(f"this model paints images of shape {self.image_shape}, got {tuple(images.shape[1:])}")
+        return images * 2 - 1 if self.codec is None else self.codec.encode(images)
+
+    def _conditions(
+        self, prompt: Prompt | None, negative: str | Sequence[str] | None, guided: bool
+    ) -> tuple[Tensor | None, Tensor | None]:
+        """What the network is given, and what it is guided away from."""
+        if self.text is not None:
+            condition = self.text("" if prompt is None else prompt)  # type: ignore[arg-type]
+            return condition, self.text(negative or "") if guided else None
+        if not self.classes:
+            return None, None
+        if self.null_label is None:
+            if prompt is None or guided:
+                raise ValueError("this model was trained without a 'no class' label: give a prompt, and guidance 1")
+            return self._labels(prompt), None
+        nothing = torch.tensor([self.null_label])
+        return nothing if prompt is None else self._labels(prompt), nothing
+
+    def _labels(self, prompt: Prompt) -> Tensor:
+        several = isinstance(prompt, Sequence) and not isinstance(prompt, str)
+        return torch.tensor([self._label(p) for p in (prompt if several else [prompt])])  # type: ignore[union-attr]
+
+    def _label(self, prompt: int | str) -> int:
+        names = [name.lower() for name in self.classes]
+        if isinstance(prompt, str) and prompt.lower() in names:
+            return names.index(prompt.lower())
+        index = int(prompt) if isinstance(prompt, str) and prompt.isdigit() else prompt
+        if isinstance(index, int) and 0 <= index < len(names):
+            return index
+        raise ValueError(
+            f"there is no class {prompt!r}: give 0 to {len(names) - 1}, or one of {', '.join(self.classes)}"
+        )

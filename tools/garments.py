@@ -1,0 +1,27 @@
+"""Write `book/images/garments.png`: the first sixteen training images of Fashion-MNIST, enlarged.
+
+PAINTERS_DATA=FOLDER python tools/garments.py
+"""
+
+from pathlib import Path
+
+from PIL import Image
+
+from painters.data.images import fashion
+from painters.pictures import save, sheet
+
+ROOT = Path(__file__).resolve().parent.parent
+COLUMNS, ROWS, SCALE = 8, 2, 4
+
+
+def main() -> None:
+    """Draw the figure."""
+    pictures = [Image.fromarray(image.numpy()[0]) for image in fashion().train[: COLUMNS * ROWS]]
+    side = pictures[0].width * SCALE
+    large = [picture.resize((side, side), Image.Resampling.NEAREST) for picture in pictures]
+    path = save(sheet(large, columns=COLUMNS, gap=2 * SCALE), ROOT / "book" / "images" / "garments.png")
+    print(f"wrote {path}")
+
+
+if __name__ == "__main__":
+    main()
