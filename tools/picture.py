@@ -13,7 +13,7 @@ from painters.book import set_style, strip
 
 ROOT = Path(__file__).resolve().parent.parent
 MODEL = "scenes-sd"
-SEED = 3
+SEED = 10
 STEPS = 50
 COLUMNS = 8
 

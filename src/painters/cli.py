@@ -6,12 +6,13 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 from painters.levels import Levels, Spacing
 from painters.sampling import SOLVERS
 
 if TYPE_CHECKING:
+    from painters.models.loop import Run
     from painters.models.recipes import LatentRecipe, ReaderRecipe, Recipe
 
 
@@ -122,10 +123,10 @@ def _train_latents(recipe: LatentRecipe, options: argparse.Namespace, device: st
     autoencoder = latent.train_autoencoder(recipe, data, folder=folder / "autoencoder", device=device)
     print("encoding the images ...")
     studio = latent.prepare(recipe, data, autoencoder, folder=folder)
-    coder = autoencoder.average
+    coder: Any = autoencoder.average
     coder.register_to_config(scaling_factor=studio.train.scale)
 
-    def paint_sheet(run) -> None:
+    def paint_sheet(run: Run) -> None:
         tokens = latent.tokenize(studio.tokenizer, data.test_captions[:16])
         denoise = latent.denoiser(run.average, recipe, tokens, torch.device(device))
         levels = Levels.of(latent.schedule_of(recipe), 25)

@@ -40,7 +40,7 @@ from painters.models.recipes import READERS, ReaderRecipe
 SIDE, SIZE = Factor("side", "a", ("left", "right")), Factor("size", "b")
 FACTORS = (SIDE, SIZE)
 RECIPE = ReaderRecipe(
-    "tiny-reader", "a tiny reader", "scenes", 8, {"channels": (8, 16), "features": 8}, steps=90, batch=32, warmup=10
+    "tiny-reader", "a tiny reader", "scenes", 8, {"channels": (8, 16), "features": 8}, steps=64, batch=32, warmup=10
 )
 
 

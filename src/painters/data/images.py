@@ -111,4 +111,4 @@ def folder(path: str | Path, *, size: int, channels: int = 3, test_share: float 
 def _grey(train: np.ndarray, train_labels: np.ndarray, test: np.ndarray, test_labels: np.ndarray) -> ImageData:
     images = [torch.from_numpy(a.astype(np.uint8))[:, None] for a in (train, test)]
     labels = [torch.from_numpy(a.astype(np.int64)) for a in (train_labels, test_labels)]
-    return ImageData(*images, *labels, source="fashion")
+    return ImageData(images[0], images[1], labels[0], labels[1], source="fashion")

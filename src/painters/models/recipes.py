@@ -213,7 +213,7 @@ class ReaderRecipe:
     states: Literal["pixels", "latents"] = "pixels"
     autoencoder: str | None = None
     clean_share: float = 0.25
-    steps: int = 8192
+    steps: int = 4096
     batch: int = 64
     learning_rate: float = 2e-3
     warmup: int = 200

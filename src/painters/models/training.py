@@ -138,7 +138,7 @@ def gaussian_of(data: image_data.ImageData, *, rank: int | None = None) -> Gauss
 
 
 def references(data: image_data.ImageData) -> dict[str, Gaussian]:
-    """Return the two denoisers every network is measured beside: the Gaussian (its first 784 PCs), and the constant mean."""
+    """Return the two denoisers every network is measured beside: the Gaussian (of 784 PCs), and the mean."""
     gaussian = gaussian_of(data, rank=min(REFERENCE_RANK, data.train[0].numel()))
     return {"gaussian": gaussian, "mean": Gaussian(gaussian.mu, gaussian.U[:, :0], gaussian.lam[:0], 0.0)}
 
