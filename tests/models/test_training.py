@@ -10,7 +10,7 @@ import painters
 from painters.cli import main
 from painters.data.images import ImageData, folder, to_unit
 from painters.levels import Levels, vp_linear
-from painters.models import training
+from painters.models import loop, training
 from painters.models.evaluation import denoising_loss
 from painters.models.packing import pack
 from painters.models.recipes import RECIPES, Recipe
@@ -34,7 +34,7 @@ def data():
     generator = torch.Generator().manual_seed(0)
     images = (torch.rand(96, 1, 8, 8, generator=generator) * 255).to(torch.uint8)
     labels = torch.arange(96) % 2
-    return ImageData(images[:64], images[64:], labels[:64], labels[64:])
+    return ImageData(images[:64], images[64:], labels[:64], labels[64:], source="fashion")
 
 
 def weights(run):
@@ -48,29 +48,29 @@ def test_a_resumed_run_repeats_an_uninterrupted_one(data, tmp_path):
     assert torch.equal(weights(whole), weights(parts))
     assert [s["step"] for s in parts.snapshots] == [8]
     assert parts.seconds > 0
-    assert parts.hardware == training.hardware("cpu")
+    assert parts.hardware == loop.hardware("cpu")
 
 
 def test_the_card_names_the_hardware_of_every_stretch_of_training(data, tmp_path, monkeypatch):
     training.train(RECIPE, data, steps=2, folder=tmp_path, progress=False)
-    monkeypatch.setattr(training, "hardware", lambda device: "another machine")
+    monkeypatch.setattr(loop, "hardware", lambda device: "another machine")
     for steps in (3, 4):
         run = training.train(RECIPE, data, steps=steps, folder=tmp_path, progress=False)
     assert run.hardware.endswith(", then another machine") and run.hardware.count("then") == 1
 
 
 def test_ctrl_c_saves_the_state_and_the_run_goes_on(data, tmp_path, monkeypatch):
-    real = training._step
+    real = loop._step
 
     def interrupted(run, *args):
         if run.step == 5:
             raise KeyboardInterrupt
         return real(run, *args)
 
-    monkeypatch.setattr(training, "_step", interrupted)
+    monkeypatch.setattr(loop, "_step", interrupted)
     with pytest.raises(KeyboardInterrupt):
         training.train(RECIPE, data, steps=9, folder=tmp_path, progress=False)
-    monkeypatch.setattr(training, "_step", real)
+    monkeypatch.setattr(loop, "_step", real)
     resumed = training.train(RECIPE, data, steps=9, folder=tmp_path, progress=False)
     whole = training.train(RECIPE, data, steps=9, folder=tmp_path / "whole", progress=False)
     assert torch.equal(weights(resumed), weights(whole))
@@ -95,13 +95,13 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good_state(data, tmp
 
 
 def test_the_average_weighs_step_i_by_its_power(data):
-    run = training._new_run(RECIPE, "cpu")
+    run = loop.Run.new(lambda: training.build(RECIPE), "cpu", learning_rate=1e-3)
     parameters = list(run.network.parameters())
     mean = total = 0.0
     for step in range(1, 60):
         run.step = step
         parameters[0].data.fill_(float(step))
-        training._average(run, gamma=3.0)
+        loop._average(run, gamma=3.0)
         mean, total = mean + step**3.0 * step, total + step**3.0
     assert float(next(run.average.parameters()).flatten()[0]) == pytest.approx(mean / total, rel=0.05)
 

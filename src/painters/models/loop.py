@@ -150,11 +150,16 @@ def _step(run: Run, loss: Loss, rate: float, gamma: float) -> tuple[Tensor, Tens
     torch.nn.utils.clip_grad_norm_(run.network.parameters(), 1.0)
     run.optimiser.step()
     run.step += 1
-    weight = 1 - (1 - 1 / run.step) ** (gamma + 1)
-    with torch.no_grad():
-        for mean, value in zip(run.average.parameters(), run.network.parameters()):
-            mean.lerp_(value, weight)
+    _average(run, gamma)
     return losses.detach(), t
+
+
+@torch.no_grad()
+def _average(run: Run, gamma: float) -> None:
+    """Power-function average: after k steps the weights of step i count as i^gamma."""
+    weight = 1 - (1 - 1 / run.step) ** (gamma + 1)
+    for mean, value in zip(run.average.parameters(), run.network.parameters()):
+        mean.lerp_(value, weight)
 
 
 def _log(run: Run, window: list[tuple[Tensor, Tensor | None]]) -> float:
