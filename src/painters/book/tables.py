@@ -11,7 +11,7 @@ STYLE = """<style>
 .book-table{border-collapse:collapse;margin:.5em 0;width:100%;font-size:.9em}
 .book-table caption{caption-side:top;text-align:left;padding-bottom:.3em}
 .book-table th,.book-table td{text-align:left;vertical-align:top;padding:.3em .5em;border-bottom:1px solid #8886}
-.book-table th[scope=row]{overflow-wrap:anywhere}
+.book-table th[scope=row]{overflow-wrap:anywhere;min-width:5.5em}
 @media screen and (max-width:600px){
 .book-table,.book-table caption,.book-table tbody,.book-table tr,.book-table th,.book-table td{display:block}
 .book-table thead{position:absolute;width:1px;height:1px;overflow:hidden;clip-path:inset(50%)}

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file, save_file
 
 from painters.data.images import ImageData, to_unit
 from painters.levels import Levels
@@ -47,6 +48,7 @@ def pack(
         coder.save_pretrained(draft / "vae")
         pair.unet.save_pretrained(draft / "unet")
         pair.text_encoder.float().save_pretrained(draft / "text_encoder")  # read in its file's dtype
+        _prefix(draft / "text_encoder" / "model.safetensors")
         _save_tokenizer(studio.tokenizer, draft / "tokenizer")
         DDIMScheduler(
             beta_start=0.00085,
@@ -149,6 +151,12 @@ def reconstruction(autoencoder: Any, data: ImageData, scale: float, *, images: i
         "psnr": float((10 * torch.log10(4 / mean_square)).mean()),
         "n": images,
     }
+
+
+def _prefix(path: Path) -> None:
+    """Name text weights as transformers 4 does, ``text_model.``...; version 5 reads these names as well."""
+    weights = {f"text_model.{key.removeprefix('text_model.')}": value for key, value in load_file(path).items()}
+    save_file(weights, path, metadata={"format": "pt"})
 
 
 def _save_tokenizer(tokenizer: Any, folder: Path) -> None:
