@@ -23,6 +23,11 @@ SMALL_UNET: dict[str, Any] = {
 TINY_UNET = SMALL_UNET | {"block_out_channels": (16, 32, 32)}
 
 
+def _rate(k: int, peak: float, warmup: int, decay_after: int) -> float:
+    """Rise to ``peak`` over ``warmup`` steps, and fall as one over the root of the step from ``decay_after``."""
+    return peak * min(1.0, (k + 1) / warmup) / max(1.0, k / decay_after) ** 0.5
+
+
 @dataclass(frozen=True)
 class Recipe:
     """One training run: ``painters train NAME`` reads it, and the card repeats it.
@@ -59,7 +64,7 @@ class Recipe:
 
     def rate(self, k: int) -> float:
         """The learning rate of step k."""
-        return self.learning_rate * min(1.0, (k + 1) / self.warmup) / max(1.0, k / self.decay_after) ** 0.5
+        return _rate(k, self.learning_rate, self.warmup, self.decay_after)
 
 
 _FASHION = Recipe(
@@ -161,7 +166,7 @@ class LatentRecipe:
 
     def rate(self, k: int) -> float:
         """The learning rate of step k."""
-        return self.learning_rate * min(1.0, (k + 1) / self.warmup) / max(1.0, k / self.decay_after) ** 0.5
+        return _rate(k, self.learning_rate, self.warmup, self.decay_after)
 
     def kl(self, k: int) -> float:
         """The weight of the KL term in step k of the autoencoder, ``kl_weight / max(k / decay_after, 1)^4``."""
@@ -225,7 +230,7 @@ class ReaderRecipe:
 
     def rate(self, k: int) -> float:
         """The learning rate of step k."""
-        return self.learning_rate * min(1.0, (k + 1) / self.warmup) / max(1.0, k / self.decay_after) ** 0.5
+        return _rate(k, self.learning_rate, self.warmup, self.decay_after)
 
 
 _SCENES_READER = ReaderRecipe(
