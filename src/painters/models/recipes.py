@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+from painters.data.controls import Variant
 from painters.data.images import FASHION_CLASSES
 from painters.denoiser import Prediction
 
@@ -36,7 +37,8 @@ class Recipe:
     class-conditional; its last embedding means "no label". ``steps`` is where training stops by default; the learning
     rate is ``learning_rate / sqrt(max(step / decay_after, 1))`` and the weight average is scale-free, so that a run
     can be continued or stopped anywhere. ``ema_gamma``: the average weighs step i by i^gamma. ``moments``: how
-    many PCs of the training data are shipped with the model, ``None`` for no moments.
+    many PCs of the training data are shipped with the model, ``None`` for no moments. ``variant``: what was changed in
+    the data for a control, see :mod:`painters.data.controls`.
     """
 
     name: str
@@ -54,6 +56,7 @@ class Recipe:
     ema_gamma: float = 6.94
     seed: int = 0
     moments: int | None = 512
+    variant: Variant | None = None
     licence: str = "MIT"
     data_licence: str = ""
 
@@ -183,6 +186,40 @@ SCENES_SD = LatentRecipe(
     data_licence="scenes, drawn by painters.data.scenes, MIT",
 )
 
+_CONTROL = replace(_TWIN, steps=2048, moments=512)
+
+CONTROLS: tuple[Recipe, ...] = (
+    replace(
+        _CONTROL,
+        name="fashion-half-a",
+        title="Fashion-MNIST, every other training image, tiny network",
+        variant="half-a",
+        seed=1,
+    ),
+    replace(
+        _CONTROL,
+        name="fashion-half-b",
+        title="Fashion-MNIST, the other training images, tiny network, another seed",
+        variant="half-b",
+        seed=2,
+    ),
+    replace(
+        _CONTROL,
+        name="fashion-checkerboard",
+        title="Fashion-MNIST times a checkerboard of signs, tiny network: low and high frequencies exchanged",
+        variant="checkerboard",
+    ),
+    replace(
+        _SCENES,
+        name="scenes-inverted",
+        title="Painted scenes whose large areas hardly vary in colour, 32 x 32 RGB, tiny network",
+        network=TINY_UNET | {"sample_size": 32, "in_channels": 3, "out_channels": 3},
+        variant="inverted",
+        steps=2048,
+    ),
+)
+"""Models trained to test one prediction each; their numbers are in the ledger, their weights are not bundled."""
+
 LATENT_RECIPES: dict[str, LatentRecipe] = {SCENES_SD.name: SCENES_SD}
 
 RECIPES: dict[str, Recipe] = {
@@ -197,6 +234,7 @@ RECIPES: dict[str, Recipe] = {
             title="Fashion-MNIST, short run of a tiny network, noise prediction (one of two twins)",
             prediction="epsilon",
         ),
+        *CONTROLS,
     )
 }
 
@@ -265,3 +303,44 @@ READERS: dict[str, ReaderRecipe] = {
         ),
     )
 }
+
+
+@dataclass(frozen=True)
+class GanRecipe:
+    """One training run of a GAN; what it shares with :class:`Recipe` means the same.
+
+    ``network`` holds the options of :class:`painters.models.gan.GeneratorNetwork`, ``penalty`` is the weight gamma of
+    the critic's squared gradient on real pictures. ``steps`` counts the critic's and the generator's, taken in turn.
+    """
+
+    name: str
+    title: str
+    data: Literal["scenes"]
+    size: int
+    network: dict[str, Any] = field(repr=False)
+    penalty: float = 0.1
+    steps: int = 16_384
+    batch: int = 32
+    learning_rate: float = 1e-3
+    warmup: int = 100
+    decay_after: int = 6000
+    ema_gamma: float = 6.94
+    seed: int = 0
+    licence: str = "MIT"
+    data_licence: str = ""
+
+    def rate(self, k: int) -> float:
+        """The learning rate of step k."""
+        return _rate(k, self.learning_rate, self.warmup, self.decay_after)
+
+
+SCENES_GAN = GanRecipe(
+    name="scenes-gan",
+    title="Painted scenes, 32 x 32 RGB, a small GAN with one style a block",
+    data="scenes",
+    size=32,
+    network={"latent": 64, "channels": (80, 56, 40, 32)},
+    data_licence=_SCENES.data_licence,
+)
+
+GANS: dict[str, GanRecipe] = {SCENES_GAN.name: SCENES_GAN}

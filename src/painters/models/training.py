@@ -12,6 +12,7 @@ from torch import Tensor
 
 from painters.data import images as image_data
 from painters.data import scenes
+from painters.data.controls import varied
 from painters.denoiser import target
 from painters.levels import Levels, Schedule, vp_linear
 from painters.models.adapters import NetworkDenoiser, call_unet
@@ -49,6 +50,11 @@ def build(recipe: Recipe) -> torch.nn.Module:
 
 def load_data(recipe: Recipe, folder: str | Path | None = None) -> image_data.ImageData:
     """Return the data of a recipe: its own, or the reader's pictures in ``folder`` if that holds no such data set."""
+    data = _load_data(recipe, folder)
+    return data if recipe.variant is None else varied(data, recipe.variant)
+
+
+def _load_data(recipe: Recipe, folder: str | Path | None) -> image_data.ImageData:
     if recipe.data == "scenes" and folder is None:
         return scenes.dataset(recipe.network["sample_size"])
     if folder is not None and not (Path(folder) / "fashion_mnist.npz").is_file():

@@ -10,6 +10,8 @@ Scenes under a condition, a prompt for instance, have some factors set and the r
 in :mod:`painters.data.scenes.shares`.
 """
 
+from collections.abc import Sequence
+
 from painters.data.images import ImageData
 from painters.data.scenes.captions import caption
 from painters.data.scenes.drawing import render
@@ -22,15 +24,16 @@ __all__ = [
 ]  # fmt: skip
 
 
-def dataset(size: int = 32, *, captions: int = 0) -> ImageData:
+def dataset(size: int = 32, *, captions: int = 0, contrast: Sequence[float] = (1.0, 1.0, 1.0, 1.0)) -> ImageData:
     """Return the 50,000 training and 10,000 test scenes, from the seeds ``TRAIN_SEEDS`` and ``TEST_SEEDS``.
 
     ``captions``: in how many wordings each training scene is described; 0 for none, and none of the test scenes.
+    ``contrast`` of the four bands as in :func:`render`.
     """
     train, test = (sample(len(seeds), seeds.start) for seeds in (TRAIN_SEEDS, TEST_SEEDS))
     return ImageData(
-        render(train, size),
-        render(test, size),
+        render(train, size, contrast=contrast),
+        render(test, size, contrast=contrast),
         captions=tuple(caption(train, version=version) for version in range(captions)),
         test_captions=caption(test) if captions else [],
         source="scenes",
