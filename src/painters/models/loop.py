@@ -38,10 +38,17 @@ class Run:
     snapshots: list[dict[str, Any]] = field(default_factory=list)
 
     @classmethod
-    def new(cls, build: Callable[[], torch.nn.Module], device: str, *, learning_rate: float) -> Run:
-        """Return an untrained run; ``build`` returns the network as its seed initialises it."""
+    def new(
+        cls,
+        build: Callable[[], torch.nn.Module],
+        device: str,
+        *,
+        learning_rate: float,
+        betas: tuple[float, float] = (0.9, 0.99),
+    ) -> Run:
+        """Return an untrained run; ``build`` returns the network as its seed initialises it. ``betas`` are Adam's."""
         network, average = (build().to(device, memory_format=torch.channels_last) for _ in range(2))  # type: ignore[call-overload]
-        optimiser = torch.optim.Adam(network.parameters(), lr=learning_rate, betas=(0.9, 0.99))
+        optimiser = torch.optim.Adam(network.parameters(), lr=learning_rate, betas=betas)
         return cls(network, average.requires_grad_(False), optimiser, hardware(device))
 
     def save(self, path: Path) -> None:

@@ -1,0 +1,177 @@
+"""A small generative adversarial network: a generator that takes one style for each of its blocks.
+
+    w = mapping(z),  z ~ N(0, I);        h_1 = block_1(constant; w_1),  h_{l+1} = block_{l+1}(h_l; w_{l+1});
+    picture = sum_l up(to_rgb_l(h_l))
+
+Each block doubles the side and is told its style through a gain and a shift of every channel, so that the outline may
+come from one image and the details from another. Every block paints a share of the picture at its own size, so that
+depth can be read as time. Source: Goodfellow et al. (2014); styles and shares after Karras et al. (2019, 2020).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+from torch.nn import functional as F
+
+from painters.models.precision import choose_device
+from painters.models.registry import BUNDLED, bundled, read_card
+
+WEIGHTS = "generator.safetensors"
+FIRST = 4
+"""The side of the first block's maps, in pixels."""
+SLOPE = 0.2
+TINY = 1e-8
+
+
+class _Styled(torch.nn.Module):
+    """A 3 x 3 convolution whose channels are brought to unit size at each pixel, then given a gain and a shift by w."""
+
+    def __init__(self, inputs: int, outputs: int, latent: int) -> None:
+        super().__init__()
+        self.convolution = torch.nn.Conv2d(inputs, outputs, 3, padding=1)
+        self.style = torch.nn.Linear(latent, 2 * outputs)
+
+    def forward(self, h: Tensor, w: Tensor) -> Tensor:
+        gain, shift = self.style(w)[:, :, None, None].chunk(2, dim=1)
+        return F.leaky_relu(_unit(self.convolution(h)) * (1 + gain) + shift, SLOPE)
+
+
+class GeneratorNetwork(torch.nn.Module):
+    """Maps styles to pictures: ``latent`` numbers, one block of each width in ``channels``, from 4 x 4 pixels up."""
+
+    def __init__(self, *, latent: int = 64, channels: Sequence[int] = (96, 64, 48, 32), colours: int = 3) -> None:
+        super().__init__()
+        self.latent, self.channels = latent, tuple(channels)
+        self.mapping = torch.nn.Sequential(
+            torch.nn.Linear(latent, latent), torch.nn.LeakyReLU(SLOPE), torch.nn.Linear(latent, latent)
+        )
+        self.constant = torch.nn.Parameter(torch.randn(1, channels[0], FIRST, FIRST))
+        widths = [channels[0], *channels]
+        self.first = torch.nn.ModuleList([_Styled(a, b, latent) for a, b in pairwise(widths)])
+        self.second = torch.nn.ModuleList([_Styled(width, width, latent) for width in channels])
+        self.to_rgb = torch.nn.ModuleList([torch.nn.Conv2d(width, colours, 1) for width in channels])
+        for layer in self.to_rgb:
+            torch.nn.init.normal_(layer.weight, std=0.3 / math.sqrt(layer.weight.shape[1]))  # type: ignore[arg-type, union-attr, index]
+
+    def styles(self, z: Tensor) -> Tensor:
+        """Return the styles of latents ``z`` (B, latent), the same for every block: (B, blocks, latent)."""
+        return self.mapping(z)[:, None].expand(-1, len(self.channels), -1)
+
+    def layers(self, w: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+        """Return the maps h_l of each block, and the picture as it stands after each, at that block's size."""
+        h = self.constant.expand(len(w), -1, -1, -1)
+        picture, maps, pictures = None, [], []
+        for i, (first, second, to_rgb) in enumerate(zip(self.first, self.second, self.to_rgb)):
+            h = second(first(_doubled(h) if i else h, w[:, i]), w[:, i])
+            share = to_rgb(h)
+            picture = share if picture is None else _doubled(picture) + share
+            maps.append(h)
+            pictures.append(picture)
+        return maps, pictures
+
+    def forward(self, z: Tensor) -> Tensor:
+        """Return the pictures (B, colours, H, W), about in [-1, 1], of latents ``z`` (B, latent)."""
+        return self.layers(self.styles(z))[1][-1]
+
+
+class CriticNetwork(torch.nn.Module):
+    """Scores pictures (B, C, H, W): one number each, higher for what it takes to be real."""
+
+    def __init__(self, *, size: int = 32, colours: int = 3, channels: Sequence[int] = (32, 48, 64, 96)) -> None:
+        super().__init__()
+        self.stem = torch.nn.Conv2d(colours, channels[0], 3, padding=1)
+        self.blocks = torch.nn.ModuleList([torch.nn.Conv2d(a, b, 3, padding=1) for a, b in pairwise(channels)])
+        side = size // 2 ** (len(channels) - 1)
+        self.last = torch.nn.Conv2d(channels[-1] + 1, channels[-1], 3, padding=1)
+        self.score = torch.nn.Linear(channels[-1] * side**2, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = F.leaky_relu(self.stem(x), SLOPE)
+        for block in self.blocks:
+            h = F.avg_pool2d(F.leaky_relu(block(h), SLOPE), 2)
+        variety = (h.var(0, unbiased=False) + TINY).sqrt().mean().expand(len(h), 1, *h.shape[2:])
+        h = F.leaky_relu(self.last(torch.cat([h, variety], dim=1)), SLOPE)
+        return self.score(h.flatten(1))[:, 0]
+
+
+@dataclass(frozen=True, eq=False)
+class Generator:
+    """A trained generator, loaded: ``generator(z)`` paints. ``latent``: numbers in z; ``shape``: (C, H, W)."""
+
+    network: GeneratorNetwork = field(repr=False)
+    shape: tuple[int, ...]
+    device: torch.device
+    card: dict[str, Any] = field(default_factory=dict, repr=False)
+
+    @property
+    def latent(self) -> int:
+        """How many numbers a latent z has."""
+        return self.network.latent
+
+    @property
+    def blocks(self) -> int:
+        """How many blocks, and so how many styles, a picture takes."""
+        return len(self.network.channels)
+
+    def __call__(self, z: Tensor) -> Tensor:
+        """Return pictures (B, C, H, W), about in [-1, 1], of latents ``z`` (B, latent); gradients flow."""
+        return self.mix(z)
+
+    def mix(self, *z: Tensor, cut: int | None = None) -> Tensor:
+        """Return pictures whose first ``cut`` blocks take the style of the first latents, the others of the second.
+
+        One or two tensors (B, latent). Raises ``ValueError`` for other shapes, or a cut outside 0 ... blocks.
+        """
+        if not 1 <= len(z) <= 2 or any(part.ndim != 2 or part.shape[1] != self.latent for part in z):
+            raise ValueError(f"give one or two sets of latents (B, {self.latent}), got {[tuple(p.shape) for p in z]}")
+        styles = [self.network.styles(part.to(self.device, torch.float32)) for part in z]
+        if len(z) == 1:
+            return self.network.layers(styles[0])[1][-1]
+        if cut is None or not 0 <= cut <= self.blocks:
+            raise ValueError(f"mixing two styles needs a cut between 0 and {self.blocks}, got {cut}")
+        return self.network.layers(torch.cat([styles[0][:, :cut], styles[1][:, cut:]], dim=1))[1][-1]
+
+    def depth(self, z: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+        """Return each block's maps (B, C_l, H_l, W_l), and the picture as it stands after it, at the final size."""
+        maps, pictures = self.network.layers(self.network.styles(z.to(self.device, torch.float32)))
+        return maps, [F.interpolate(picture, size=self.shape[-1], mode="bilinear") for picture in pictures]
+
+
+def load_generator(name: str | Path, *, device: str = "auto") -> Generator:
+    """Load a generator by bundled name (``"scenes-gan"``) or folder.
+
+    Raises ``FileNotFoundError`` or ``ValueError`` with one sentence saying what is wrong and what to do.
+    """
+    folder = BUNDLED / str(name) if str(name) in bundled("generator") else Path(name)
+    if not (folder / WEIGHTS).is_file():
+        raise FileNotFoundError(
+            f"there is no generator {str(name)!r}: give a bundled one ({', '.join(bundled('generator')) or 'none'}), "
+            "or a folder made by painters train scenes-gan"
+        )
+    card = read_card(folder)
+    try:
+        network = GeneratorNetwork(**card["network"])
+        network.load_state_dict({key: value.float() for key, value in load_file(folder / WEIGHTS).items()})
+    except (SafetensorError, RuntimeError, KeyError, TypeError) as error:
+        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise ValueError(f"the generator {str(name)!r} is damaged ({first}): install the package again") from error
+    where = choose_device(device)
+    return Generator(network.to(where).eval().requires_grad_(False), tuple(card["shape"]), where, card)
+
+
+def _unit(h: Tensor) -> Tensor:
+    return h * (h.square().mean(1, keepdim=True) + TINY).rsqrt()
+
+
+def _doubled(h: Tensor) -> Tensor:
+    return F.interpolate(h, scale_factor=2, mode="bilinear")

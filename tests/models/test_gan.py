@@ -1,0 +1,122 @@
+"""The small GAN: its generator, its training in turn, and what is kept of it."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from painters.data import scenes
+from painters.data.images import ImageData, to_unit
+from painters.models import gan, gan_training
+from painters.models.recipes import SCENES_GAN
+
+TINY = replace(
+    SCENES_GAN, name="tiny-gan", network={"latent": 8, "channels": (16, 16, 8, 8)}, batch=8, warmup=1, steps=40
+)
+
+
+@pytest.fixture(scope="module")
+def data():
+    return ImageData(scenes.render(scenes.sample(64, 0)), scenes.render(scenes.sample(16, 50_000)), source="scenes")
+
+
+@pytest.fixture(scope="module")
+def run(data, tmp_path_factory):
+    return gan_training.train(TINY, data, folder=tmp_path_factory.mktemp("run"), steps=40, progress=False)
+
+
+def latents(n, seed=0):
+    return torch.randn(n, 8, generator=torch.Generator().manual_seed(seed))
+
+
+def test_mixing_takes_the_first_blocks_from_one_and_the_rest_from_the_other(run, data):
+    paint = gan_training.generator_of(run, data)
+    a, b = latents(3), latents(3, 1)
+    torch.testing.assert_close(paint.mix(a, b, cut=paint.blocks), paint(a))
+    torch.testing.assert_close(paint.mix(a, b, cut=0), paint(b))
+    mixed = paint.mix(a, b, cut=2)
+    assert float((mixed - paint(a)).abs().mean()) > 1e-4 and float((mixed - paint(b)).abs().mean()) > 1e-4
+
+
+def test_depth_ends_at_the_picture(run, data):
+    paint = gan_training.generator_of(run, data)
+    maps, pictures = paint.depth(latents(2))
+    assert [m.shape[-1] for m in maps] == [4, 8, 16, 32]
+    assert all(picture.shape == (2, 3, 32, 32) for picture in pictures)
+    torch.testing.assert_close(pictures[-1], paint(latents(2)))
+
+
+def test_gradients_reach_the_latents(run, data):
+    z = latents(1).requires_grad_()
+    (slope,) = torch.autograd.grad(gan_training.generator_of(run, data)(z).square().sum(), z)
+    assert float(slope.abs().max()) > 0
+
+
+def test_each_step_trains_one_of_the_two(data, tmp_path):
+    """Step 0 moves the critic alone, step 1 the generator alone."""
+    before = gan_training.train(TINY, data, folder=tmp_path / "a", steps=1, progress=False).network
+    fresh = torch.manual_seed(TINY.seed) and gan_training.Pair(TINY, (3, 32, 32))
+    after = gan_training.train(TINY, data, folder=tmp_path / "b", steps=2, progress=False).network
+
+    def same(one, other):
+        return all(torch.equal(p, q) for p, q in zip(one.parameters(), other.parameters()))
+
+    assert same(before.generator, fresh.generator) and not same(before.critic, fresh.critic)
+    assert same(before.critic, after.critic) and not same(before.generator, after.generator)
+
+
+def test_the_first_critic_loss_is_the_logistic_one_with_the_gradient_penalty(data, tmp_path, monkeypatch):
+    seen = []
+
+    def steep(run, loss, **kwargs):
+        with torch.no_grad():
+            run.network.critic.score.weight.mul_(100)
+        seen.append((run.network, loss(run.network, 0)[0]))
+        return run
+
+    monkeypatch.setattr(gan_training, "fit", steep)
+    gan_training.train(TINY, data, folder=tmp_path, steps=1)
+    pair, losses = seen[0]
+    draw = gan_training.generator(TINY.seed, 0)
+    z = torch.randn(8, 8, generator=draw)
+    real = to_unit(data.train)[torch.randint(64, (8,), generator=draw)].requires_grad_()
+    score = pair.critic(real)
+    score.sum().backward()
+    assert real.grad is not None
+    penalty = TINY.penalty / 2 * gan_training.EVERY * real.grad.pow(2).sum((1, 2, 3))
+    with torch.no_grad():
+        wanted = torch.log1p(pair.critic(pair.generator(z)).exp()) + torch.log1p((-score).exp()) + penalty
+    torch.testing.assert_close(losses.detach(), wanted, rtol=1e-4, atol=1e-6)
+    assert float(penalty.mean()) > 1e-3
+
+
+def test_an_interrupted_run_continues_bit_for_bit(run, data, tmp_path):
+    gan_training.train(TINY, data, folder=tmp_path, steps=13, progress=False)
+    resumed = gan_training.train(TINY, data, folder=tmp_path, steps=40, progress=False)
+    assert all(torch.equal(p, q) for p, q in zip(run.network.parameters(), resumed.network.parameters()))
+    assert all(torch.equal(p, q) for p, q in zip(run.average.parameters(), resumed.average.parameters()))
+
+
+def test_a_packed_generator_paints_the_same(run, data, tmp_path):
+    folder = gan_training.pack(run, TINY, data, tmp_path / "model")
+    loaded = gan.load_generator(folder, device="cpu")
+    torch.testing.assert_close(loaded(latents(2)), gan_training.generator_of(run, data)(latents(2)), atol=5e-3, rtol=0)
+    assert loaded.card["training"]["penalty"] == TINY.penalty
+    assert {v.dtype for v in load_file(folder / gan.WEIGHTS).values()} == {torch.float16}
+    a, b = (gan_training.paint(loaded, range(6), batch=size) for size in (2, 6))
+    torch.testing.assert_close(a, b, atol=1e-5, rtol=0)
+
+
+def test_errors_say_what_to_do(run, data, tmp_path):
+    paint = gan_training.generator_of(run, data)
+    with pytest.raises(ValueError, match="cut between 0 and 4"):
+        paint.mix(latents(1), latents(1), cut=5)
+    with pytest.raises(ValueError, match="latents \\(B, 8\\)"):
+        paint(torch.zeros(2, 9))
+    with pytest.raises(FileNotFoundError, match="painters train scenes-gan"):
+        gan.load_generator(tmp_path)
+    folder = gan_training.pack(run, TINY, data, tmp_path / "model")
+    (folder / gan.WEIGHTS).write_bytes(b"nothing")
+    with pytest.raises(ValueError, match="damaged"):
+        gan.load_generator(folder)
