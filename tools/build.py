@@ -35,8 +35,7 @@ def cache_key(root: Path, profile: str) -> str:
     """Hash everything besides the page itself that its outputs depend on."""
     digest = hashlib.sha256(f"{profile} {sys.version_info[:2]}".encode())
     files = [root / "requirements.txt"]
-    for folder in ("src", "book/results"):
-        files += sorted(p for p in (root / folder).rglob("*") if p.is_file() and "__pycache__" not in p.parts)
+    files += sorted(p for p in (root / "src").rglob("*") if p.is_file() and "__pycache__" not in p.parts)
     for path in files:
         if ".egg-info" not in str(path):
             digest.update(f"{path.relative_to(root)} {hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())

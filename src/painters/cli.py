@@ -1,4 +1,4 @@
-"""The command line: ``painters sample``, ``painters train`` and ``painters judge``."""
+"""The command line: ``painters sample``, ``train``, ``judge``, ``claims`` and ``moments``."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from painters.sampling import SOLVERS
 
 if TYPE_CHECKING:
     from painters.models.loop import Run
-    from painters.models.recipes import LatentRecipe, ReaderRecipe, Recipe
+    from painters.models.recipes import GanRecipe, LatentRecipe, ReaderRecipe, Recipe
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -68,14 +68,20 @@ def _sample(options: argparse.Namespace) -> int:
 
 
 def _train(options: argparse.Namespace) -> int:
+    from painters.models import recipes as known
     from painters.models.loading import choose_device
-    from painters.models.recipes import LATENT_RECIPES, READERS, RECIPES, LatentRecipe, ReaderRecipe, Recipe
+    from painters.models.recipes import GanRecipe, LatentRecipe, ReaderRecipe, Recipe
 
-    recipes = RECIPES | LATENT_RECIPES | READERS
+    recipes = known.RECIPES | known.LATENT_RECIPES | known.READERS | known.GANS
     recipe = recipes.get(options.name)
     if recipe is None:
         raise ValueError(f"there is no recipe {options.name!r}: choose one of {', '.join(recipes)}")
-    trainers = {Recipe: _train_pixels, LatentRecipe: _train_latents, ReaderRecipe: _train_reader}
+    trainers = {
+        Recipe: _train_pixels,
+        LatentRecipe: _train_latents,
+        ReaderRecipe: _train_reader,
+        GanRecipe: _train_gan,
+    }
     return trainers[type(recipe)](recipe, options, str(choose_device(options.device)))
 
 
@@ -142,6 +148,26 @@ def _train_latents(recipe: LatentRecipe, options: argparse.Namespace, device: st
     return 0
 
 
+def _train_gan(recipe: GanRecipe, options: argparse.Namespace, device: str) -> int:
+    from painters.data import images, scenes
+    from painters.models import gan_training
+    from painters.models.training import run_folder
+    from painters.pictures import save, sheet, to_pil
+
+    data = scenes.dataset(recipe.size) if options.data is None else images.folder(options.data, size=recipe.size)
+    folder = Path(options.run) if options.run else run_folder(options.name)
+    print(f"{recipe.title}: {len(data.train)} images, state in {folder}/")
+
+    def paint_sheet(run: Run) -> None:
+        pictures = gan_training.paint(gan_training.generator_of(run, data), range(16))
+        save(sheet([to_pil(picture / 2 + 0.5) for picture in pictures]), folder / f"sheet-{run.step}.png")
+
+    run = gan_training.train(recipe, data, folder=folder, steps=options.steps, device=device, on_snapshot=paint_sheet)
+    out = gan_training.pack(run, recipe, data, options.out or folder / "model")
+    print(f"the generator is in {out}/: load it with painters.models.gan.load_generator({str(out)!r})")
+    return 0
+
+
 def _train_reader(recipe: ReaderRecipe, options: argparse.Namespace, device: str) -> int:
     from painters.models import reader_training
     from painters.models.training import run_folder
@@ -184,10 +210,28 @@ def _judge(options: argparse.Namespace) -> int:
     return 0
 
 
+def _claims(options: argparse.Namespace) -> int:
+    from painters.experiments.claims import command
+
+    return command.claims(options, parse_seeds(options.seeds))
+
+
+def _moments(options: argparse.Namespace) -> int:
+    from painters.experiments.claims import command
+
+    return command.moments(options)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="painters", description="How diffusion models paint, and why.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    _making(commands)
+    _measuring(commands)
+    return parser
 
+
+def _making(commands: Any) -> None:
+    """The commands that make pictures and models."""
     sample = commands.add_parser("sample", help="paint images with a model", description="Paint images with a model.")
     sample.add_argument("name", help="a bundled model, a local diffusers folder, or a hub id")
     sample.add_argument("--seeds", default="0-15", help="such as 0-15 or 3,7,20-29 (default: %(default)s)")
@@ -228,7 +272,49 @@ def _parser() -> argparse.ArgumentParser:
     judge.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
     judge.add_argument("--out", default=None, help="file for the results (default: NAME-quality.json)")
     judge.set_defaults(command=_judge)
-    return parser
+
+
+def _measuring(commands: Any) -> None:
+    """The commands that hold a model against the theory."""
+    claims = commands.add_parser(
+        "claims",
+        help="measure the claims of the ledger on a model",
+        description="Measure the claims of the ledger on a model; resumable. Or print the table of results.",
+    )
+    claims.add_argument("--model", default=None, help="a bundled model, a local diffusers folder, or a hub id")
+    claims.add_argument("--gaussian", action="store_true", help="measure the exact Gaussian of its data instead")
+    claims.add_argument("--table", nargs="*", default=None, metavar="FILE", help="print results (default: committed)")
+    claims.add_argument("--seeds", default="0-199", help="such as 0-15 or 3,7,20-29 (default: %(default)s)")
+    claims.add_argument("--steps", type=int, default=50, help="solver steps (default: %(default)s)")
+    claims.add_argument("--profile", choices=["ci", "book", "full"], default="book", help="default: %(default)s")
+    claims.add_argument("--only", default=None, metavar="NAMES", help="experiments, e.g. geometry,emergence")
+    claims.add_argument("--moments", default=None, metavar="FILE", help="its data's, made by painters moments")
+    claims.add_argument("--prompt", default=None, help="a text or class; needs --moments of the data it describes")
+    claims.add_argument("--run", default=None, help="folder of its training run, for the claims on learning")
+    claims.add_argument("--batch", type=int, default=50, help="seeds at once (default: %(default)s)")
+    claims.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
+    claims.add_argument("--out", default=None, help="file for the results (default: NAME.json)")
+    claims.set_defaults(command=_claims)
+
+    moments = commands.add_parser(
+        "moments",
+        help="mean and covariance of data, which the theory needs",
+        description="Write mean and covariance of pictures, or of what a model paints (then the theory is circular).",
+    )
+    moments.add_argument("source", nargs="?", default=None, help="a folder of pictures, or a data set of the hub")
+    moments.add_argument("--out", required=True, help="file for the moments, e.g. cifar10.safetensors")
+    moments.add_argument("--size", type=int, default=None, help="pixels a side (default: 32, or those of --encode)")
+    moments.add_argument("--channels", type=int, choices=[1, 3], default=3, help="default: %(default)s")
+    moments.add_argument("--encode", default=None, metavar="NAME", help="a latent model, whose latents are taken")
+    moments.add_argument("--samples", default=None, metavar="NAME", help="a model, whose own samples are taken")
+    moments.add_argument("--prompt", default=None, help="for --samples: a text, or a class")
+    moments.add_argument("--guidance", type=float, default=1.0, help="for --samples (default: %(default)s)")
+    moments.add_argument("--steps", type=int, default=50, help="for --samples: solver steps (default: %(default)s)")
+    moments.add_argument("--n", type=int, default=None, help="samples (default: all pictures, or 2000 of --samples)")
+    moments.add_argument("--rank", type=int, default=512, help="PCs that are kept (default: %(default)s)")
+    moments.add_argument("--batch", type=int, default=16, help="for --samples: seeds at once (default: %(default)s)")
+    moments.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
+    moments.set_defaults(command=_moments)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,16 @@
-"""Linear algebra that the experiments share: principal components of a few long vectors, and what a span misses."""
+"""Linear algebra that the experiments share: principal components of curves, spans, products with a Jacobian."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+Map = Callable[[Tensor], Tensor]
+"""A map (B, ...) -> (B, ...) that treats each sample by itself, such as a denoiser at one level."""
 
 ROUNDING = 1e-12
 """Centred frames whose total variance is below this share of their squared norm do not move at all."""
@@ -44,3 +51,128 @@ def outside(x: Tensor, span: Tensor) -> Tensor:
     total = points.square().sum(2)
     share = left.square().sum(2) / total.clamp(min=torch.finfo(total.dtype).tiny)
     return torch.where(total > 0, share, torch.zeros_like(share)).T.cpu()
+
+
+def vjp(f: Map, x: Tensor, v: Tensor) -> Tensor:
+    """Return J^T v for each sample, J = df/dx at ``x`` (B, ...), ``v`` like f(x): one backward pass.
+
+    Many products at one point are one call: ``x.expand(m, ...)`` with m vectors. A network must keep its graph, see
+    ``model.denoiser(grad=True)``; attention runs in its plain form, the only one that can be differentiated twice.
+    Raises ``ValueError`` if f(x) does not depend on x by a graph, or for a ``v`` of another shape.
+    """
+    with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
+        x = x.detach().requires_grad_()
+        y = _graph(f, x, v)
+        return torch.autograd.grad(y, x, v.to(y), materialize_grads=True)[0]
+
+
+def products(f: Map, x: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+    """Return J v and J^T v for each sample, J = df/dx at ``x`` (B, ...), ``v`` and f(x) like x, from one graph.
+
+    J^T v is a backward pass from u = v, and J v the derivative of u -> J^T u along v: differentiating twice backwards
+    asks of f no forward-mode rule, which stock attention does not have. Otherwise as :func:`vjp`.
+    """
+    with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
+        x = x.detach().requires_grad_()
+        y = _graph(f, x, v)
+        u = v.detach().to(y).requires_grad_()
+        pulled = torch.autograd.grad(y, x, u, create_graph=True, materialize_grads=True)[0]
+        if not pulled.requires_grad:
+            return torch.zeros_like(y), pulled
+        pushed = torch.autograd.grad(pulled, u, v.to(pulled), materialize_grads=True)[0]
+        return pushed.detach(), pulled.detach()
+
+
+def jvp(f: Map, x: Tensor, v: Tensor) -> Tensor:
+    """Return J v for each sample, the first of :func:`products`."""
+    return products(f, x, v)[0]
+
+
+def jacobian(f: Map, x: Tensor, *, chunk: int = 64) -> Tensor:
+    """Return the dense Jacobian df/dx (D, D) at one state ``x`` (...), D numbers, by D products J^T e_i."""
+    eye = torch.eye(x.numel(), dtype=x.dtype, device=x.device).reshape(-1, *x.shape)
+    return torch.cat([vjp(f, x.expand_as(part), part).flatten(1) for part in eye.split(chunk)])
+
+
+def ritz(product: Map, start: Tensor, *, blocks: int = 6) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the Ritz values, vectors and residuals of a symmetric matrix S in the block Krylov space of ``start``.
+
+    ``product`` maps rows (m, D) to rows S q; ``start`` (p, D) spans the first block, and ``blocks`` - 1 more follow,
+    each the products of the last. All are kept and made orthonormal (twice). Returns (p blocks,) values, largest first,
+    none above the eigenvalue of S of its rank; the vectors in rows, (p blocks, D); and |S w - value w| of each, the
+    distance within which an eigenvalue lies. float64. Source: Golub and Underwood (1977).
+    """
+    p, D = start.shape
+    if not 0 < p * blocks <= D:
+        raise ValueError(f"{blocks} blocks of {p} directions do not fit into {D} dimensions")
+    basis = torch.linalg.qr(start.double().T).Q
+    images = product(basis.T.to(start)).double().T
+    for _ in range(blocks - 1):
+        block = images[:, -p:]
+        for _ in range(2):
+            block = torch.linalg.qr(block - basis @ (basis.T @ block)).Q
+        basis = torch.cat([basis, block], 1)
+        images = torch.cat([images, product(block.T.to(start)).double().T], 1)
+    small = basis.T @ images
+    values, mix = torch.linalg.eigh((small + small.T).cpu() / 2)
+    values, mix = values.flip(0), mix.flip(1).to(basis)
+    vectors = basis @ mix
+    return values, vectors.T, (images @ mix - vectors * values.to(basis)).norm(dim=0).cpu()
+
+
+@dataclass(frozen=True, eq=False)
+class Singular:
+    """Singular values of a matrix J, largest first, with unit vectors in rows, and what they cost.
+
+    ``residuals``: |J^T left_i - values_i right_i|; J right_i = values_i left_i holds by construction, so a singular
+    value of J lies within residuals_i of values_i. ``pushes`` and ``pulls`` count the products J v and J^T u.
+    """
+
+    values: Tensor
+    right: Tensor
+    left: Tensor
+    residuals: Tensor
+    pushes: int
+    pulls: int
+
+
+def singular(push: Map, pull: Map, start: Tensor, *, blocks: int = 4) -> Singular:
+    """Return leading singular triplets of J from the block Krylov space of J^T J that ``start`` (p, D) spans.
+
+    ``push`` maps rows (m, D) to rows J v, ``pull`` rows u to J^T u. Every block is kept and made orthonormal (twice),
+    and the triplets are the best in their span: the SVD of J restricted to it. p blocks pushes and pulls; all p blocks
+    triplets come back, the first p for the reader. Computed in float64, products in the dtype of ``start``. Source:
+    Golub, Luk and Overton (1981); Musco and Musco (2015).
+    """
+    p, D = start.shape
+    if not 0 < p * blocks <= D:
+        raise ValueError(f"{blocks} blocks of {p} directions do not fit into {D} dimensions")
+
+    def product(f: Map, columns: Tensor) -> Tensor:
+        return f(columns.T.to(start)).double().T
+
+    basis = torch.linalg.qr(start.double().T).Q
+    images = product(push, basis)
+    pulled = product(pull, images)
+    for _ in range(blocks - 1):
+        block = pulled[:, -p:]
+        for _ in range(2):
+            block = torch.linalg.qr(block - basis @ (basis.T @ block)).Q
+        basis = torch.cat([basis, block], 1)
+        images = torch.cat([images, product(push, block)], 1)
+        pulled = torch.cat([pulled, product(pull, images[:, -p:])], 1)
+    left, values, mix = torch.linalg.svd(images, full_matrices=False)
+    right = basis @ mix.T
+    # J^T left = J^T (J basis) mix^T / values, so the residuals cost no further product.
+    tiny = torch.finfo(torch.float64).tiny
+    missed = (pulled @ mix.T) / values.clamp(min=tiny) - right * values
+    return Singular(values.cpu(), right.T, left.T, missed.norm(dim=0).cpu(), p * blocks, p * blocks)
+
+
+def _graph(f: Map, x: Tensor, v: Tensor) -> Tensor:
+    y = f(x)
+    if not y.requires_grad:
+        raise ValueError("the map keeps no graph, so it has no Jacobian: pass model.denoiser(grad=True)")
+    if y.shape != v.shape:
+        raise ValueError(f"f maps {tuple(x.shape)} to {tuple(y.shape)}, but the vector has shape {tuple(v.shape)}")
+    return y

@@ -1,11 +1,21 @@
 """Emergence curves: exact on a Gaussian, a lower bound on other data, and honest about what it cannot see."""
 
+import json
+from dataclasses import replace
+
+import numpy as np
 import pytest
 import torch
+from sklearn.datasets import load_digits
 
-from painters import Gaussian, Levels, noise, solve
-from painters.experiments.emergence import emerge
+from painters import Gaussian, Levels, Moments, PointCloud, noise, solve
+from painters.data.controls import checkerboard
+from painters.experiments.bands import band_energy, band_law, radial_bands
+from painters.experiments.emergence import Paths, bound, counted, crossing, emerge, measure, order
+from painters.experiments.subject import Settings, Subject
 from painters.levels import cosine, edm, flow, vp_linear
+from painters.models import Model
+from painters.theory import emergence
 
 
 def gaussian(lam=(30.0, 2.0, 0.3, 0.01), dim=6):
@@ -76,3 +86,149 @@ def test_refuses_components_that_cannot_emerge():
     null = Gaussian(g.mu, g.U[:, :0], g.lam[:0])
     with pytest.raises(ValueError, match="no energy"):
         emerge(run(null, Levels.of(cosine(), 10)), g, pcs=1)
+
+
+def tiny(lam, shape=(1, 6, 6), *, seed=4, rest=0.0):
+    """A subject whose data are one Gaussian in rotated axes, on a trained model's kind of levels."""
+    dim = shape[0] * shape[1] * shape[2]
+    generator = torch.Generator().manual_seed(seed)
+    lam = torch.as_tensor(lam, dtype=torch.float64)
+    U = torch.linalg.qr(torch.randn(dim, len(lam), generator=generator, dtype=torch.float64)).Q
+    g = Gaussian(torch.zeros(dim, dtype=torch.float64), U, lam, rest)
+    return of(g, g, shape)
+
+
+def of(denoise, g, shape):
+    def levels(n, *, spacing="trailing"):
+        return Levels.of(vp_linear(), n, spacing=spacing)
+
+    return Subject("tiny", denoise, g, shape, levels, lambda x: x / 2 + 0.5)
+
+
+def test_crossings_of_many_curves_are_those_of_each():
+    logsnr = torch.linspace(-5, 5, 21, dtype=torch.float64)
+    curves = torch.stack([torch.sigmoid(logsnr - 2), torch.full_like(logsnr, 0.2), torch.sigmoid(logsnr + 9)], 1)
+    found = crossing(logsnr, curves)
+    assert abs(float(found[0]) - 2) < 1e-12 and found[1:].isnan().all()
+    between = torch.tensor([[0.0], [0.4], [0.8], [0.1], [0.9]], dtype=torch.float64)
+    assert float(crossing(torch.arange(5.0).double(), between)) == pytest.approx(1.25), "the first time, not the last"
+
+
+def test_bands_part_the_spectrum_and_a_checkerboard_turns_them_round():
+    masks, edges = radial_bands(8, 8)
+    assert bool((masks.sum(0) == 1).all()) and bool((edges[:, 0] < edges[:, 1]).all())
+    x = torch.randn(3, 2, 8, 8, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(band_energy(x, masks).sum(1), x.double().square().sum((1, 2, 3)))
+    assert float(band_energy(torch.ones(1, 1, 8, 8), masks)[0, 0]) == pytest.approx(64)
+    assert float(band_energy(checkerboard(torch.ones(1, 1, 8, 8)), masks)[0, -1]) == pytest.approx(64)
+    wave = torch.cos(2 * torch.pi * 2 * torch.arange(8) / 8).expand(1, 1, 8, 8)
+    hit = int(band_energy(wave, masks)[0].argmax())
+    assert float(edges[hit, 0]) <= 0.25 < float(edges[hit, 1])
+
+
+def test_the_law_of_the_bands_is_the_gaussian_flow():
+    subject = tiny([40.0, 9.0, 2.0, 0.5, 0.1], rest=0.03)
+    g, shape = subject.gaussian, subject.shape
+    levels = subject.levels(30)
+    masks, _ = radial_bands(*shape[1:])
+    run = g.trajectory(levels.start(noise(range(6000), shape, dtype=torch.float64)), levels)
+    energy = torch.stack([band_energy(x0, masks).mean(0) for x0 in run.x0])
+    got = band_law(g, shape, masks, levels[:-1], levels[0])
+    torch.testing.assert_close(got, energy / band_energy(run.final, masks).mean(0), rtol=0.08, atol=0.01)
+    white = Gaussian(g.mu, g.U, torch.full_like(g.lam, 0.7), 0.7)
+    one = torch.stack([emergence(torch.tensor(0.7).double(), level) for level in levels[:-1]])
+    torch.testing.assert_close(
+        band_law(white, shape, masks, levels[:-1], levels[0]), one[:, None].expand(-1, len(masks))
+    )
+
+
+def test_errors_of_a_curve_are_its_spread_over_repetitions():
+    generator = torch.Generator().manual_seed(2)
+    final = torch.randn(400, 60, 1, generator=generator, dtype=torch.float64)
+    shown = 0.6 * final + 0.5 * torch.randn(400, 60, 1, generator=generator, dtype=torch.float64)
+    repeats = [Paths(s.square()[:, None], f.square()) for s, f in zip(shown, final)]
+    values = torch.stack([p.curves()[0, 0] for p in repeats])
+    told = torch.stack([p.errors()[0, 0] for p in repeats]).mean()
+    assert float(told / values.std()) == pytest.approx(1, abs=0.12)
+    assert float(values.mean()) == pytest.approx(0.61, abs=0.03)
+    twice = torch.tensor([2.0] + [0.0] * 58 + [1.0])
+    rows = repeats[0]
+    assert float(rows.curves(twice)[0, 0]) == pytest.approx(
+        float((2 * rows.shown[0] + rows.shown[59]).sum() / (2 * rows.final[0] + rows.final[59]).sum())
+    )
+
+
+def test_the_bound_counts_pairs_beyond_the_errors_where_there_is_something_to_see():
+    theory = torch.tensor([[0.5], [0.5], [0.5], [0.5], [0.001]], dtype=torch.float64)
+    curves = torch.tensor([[0.5], [0.45], [0.3], [0.8], [0.0]], dtype=torch.float64)
+    errors = torch.full_like(curves, 0.05)
+    use = torch.ones(5, dtype=torch.bool)
+    found = bound(curves, errors, theory, use)
+    assert found == pytest.approx(
+        {"pairs": 4, "above": 0.5, "not_below": 0.75, "clearly_above": 0.25, "worst": -0.2, "median": -0.05}
+    )
+    use[2] = False
+    assert bound(curves, errors, theory, use)["not_below"] == 1
+    assert bound(curves, errors, theory, torch.zeros(5, dtype=torch.bool)) == {"pairs": 0}
+
+
+def test_slope_and_rank_of_half_times():
+    logsnr = torch.linspace(-12, 12, 200, dtype=torch.float64)
+    lam = torch.tensor([100.0, 10.0, 1.0, 0.1], dtype=torch.float64)
+    everything = torch.ones(4, dtype=torch.bool)
+    for power in (1.0, 0.6, -0.5):
+        curves = torch.sigmoid(logsnr[:, None] + power * lam.log())
+        assert order(logsnr, curves, lam, everything) == pytest.approx([power, 1 if power > 0 else -1], abs=1e-3)
+    assert np.isnan(order(logsnr, torch.sigmoid(logsnr[:, None] + lam.log()), lam, lam > 5)).all()
+
+
+def test_a_network_counts_where_its_card_says_so():
+    model = Model(torch.nn.Identity(), vp_linear(), "v_prediction", (1, 6, 6), torch.device("cpu"), torch.float32)
+    card = {"loss": {"alpha": [0.1, 0.5, 0.9], "sigma": [0.9, 0.5, 0.1], "loss": [1.0, 1.5, 1.0],
+                     "gaussian_loss": [1.0, 1.0, 1.0]}}  # fmt: skip
+    network = replace(tiny([1.0]), model=replace(model, card=card))
+    levels = Levels([0.05, 0.1, 0.499, 0.9, 1.0], [0.99, 0.9, 0.501, 0.1, 0.0])
+    assert counted(network, levels).tolist() == [True, True, False, True, True]
+    assert counted(network.theory(), levels).all() and counted(tiny([1.0]), levels).all()
+
+
+SETTINGS = Settings(seeds=tuple(range(200)), profile="ci", batch=100)
+
+
+def test_measuring_the_theory_gives_the_theory():
+    subject = tiny([60.0, 20.0, 8.0, 2.0, 0.7, 0.2, 0.05])
+    found = json.loads(json.dumps(measure(subject.theory(), SETTINGS)))
+    assert found["half"] == pytest.approx(subject.gaussian.lam.sqrt().tolist(), rel=0.02)
+    assert found["slope"]["value"] == pytest.approx(1, abs=0.01) and found["rank"]["value"] == pytest.approx(1)
+    assert found["bound"]["not_below"] == 1 and found["bound"]["clearly_above"] == 0
+    assert found["seeds"] == 16 and len(found["curves"]) == len(found["shown"]) == 7
+    assert found["logsnr"][25] == pytest.approx(sum(found["logsnr"][24:27]) / 3, abs=1e-3)
+    bands = found["bands"]
+    seen = [i for i, half in enumerate(bands["half_law"]) if half > 0]
+    assert [bands["half"][i] for i in seen] == pytest.approx([bands["half_law"][i] for i in seen], rel=0.4)
+
+
+def test_points_lie_on_or_above_the_bound_and_a_lagging_denoiser_below():
+    images = load_digits().images[:300, None] / 8 - 1
+    points = torch.from_numpy(images).float()[..., 1:7, 1:7].contiguous()
+    g = Gaussian.from_moments(Moments.of(points))
+    g = Gaussian(g.mu, g.U[:, g.lam > 1e-3].contiguous(), g.lam[g.lam > 1e-3])
+    settings = replace(SETTINGS, profile="book", seeds=tuple(range(120)), steps=40)
+    cloud = measure(of(PointCloud(points), g, (1, 6, 6)), settings)["bound"]
+    assert cloud["not_below"] > 0.97 and cloud["clearly_above"] > 0.3
+
+    def late(x, alpha, sigma):
+        return g(x, alpha, 1.5 * sigma)
+
+    assert measure(of(late, g, (1, 6, 6)), settings)["bound"]["not_below"] < 0.2
+
+
+def test_the_bound_of_a_world_that_is_too_small_is_kept_by_its_own_energies():
+    subject = tiny([60.0, 20.0, 8.0, 2.0, 0.7, 0.2, 0.05])
+    g = subject.gaussian
+    small = replace(subject, denoise=Gaussian(g.mu, g.U, g.lam / 4), kind="network")
+    found = measure(small, replace(SETTINGS, profile="book", steps=50))
+    assert found["bound"]["not_below"] < 0.1 and found["energy"] == pytest.approx([0.25] * 7, rel=0.4)
+    assert found["bound_own"]["not_below"] > 0.8 and found["half"] == pytest.approx(
+        (g.lam / 4).sqrt().tolist(), rel=0.05
+    )

@@ -1,9 +1,13 @@
-"""PCA by the Gram matrix against the SVD; what lies outside a span against least squares."""
+"""PCA by the Gram matrix against the SVD; spans against least squares; Jacobian products against dense Jacobians."""
+
+from functools import partial
 
 import pytest
 import torch
+from partners import dense, gaussian, randn
 
-from painters.linalg import gram_pca, outside
+from painters import load, noise
+from painters.linalg import gram_pca, jacobian, jvp, outside, products, ritz, vjp
 
 
 def curves(n=7, batch=3, shape=(2, 5), seed=0):
@@ -59,3 +63,89 @@ def test_outside_of_its_own_span_of_parallel_vectors_and_of_zero():
     assert float(outside(torch.zeros_like(span), span).max()) == 0
     with pytest.raises(ValueError, match="must agree"):
         outside(curves(2), curves(2, batch=4))
+
+
+# products with a Jacobian
+
+
+def bent(matrix):
+    """A map that treats each sample by itself, not linear and not symmetric."""
+    return lambda x: torch.tanh(x.flatten(1) @ matrix.T).reshape(x.shape) * x.flatten(1).norm(dim=1).reshape(-1, 1, 1)
+
+
+def test_jacobian_products_equal_the_dense_jacobian():
+    generator = torch.Generator().manual_seed(1)
+    matrix, x, v = (torch.randn(*s, generator=generator, dtype=torch.float64) for s in ((6, 6), (4, 2, 3), (4, 2, 3)))
+    f = bent(matrix)
+    pushed, pulled = products(f, x, v)
+    for b in range(len(x)):
+        J = torch.autograd.functional.jacobian(lambda z: f(z[None])[0].flatten(), x[b]).reshape(6, 6)
+        torch.testing.assert_close(jacobian(f, x[b], chunk=4), J, rtol=1e-12, atol=1e-12)
+        torch.testing.assert_close(pushed[b].flatten(), J @ v[b].flatten(), rtol=1e-12, atol=1e-12)
+        torch.testing.assert_close(pulled[b].flatten(), J.T @ v[b].flatten(), rtol=1e-12, atol=1e-12)
+        assert (J - J.T).norm() > 0.1 * J.norm()  # else J and its transpose could not be told apart
+    torch.testing.assert_close(jvp(f, x, v), pushed)
+    torch.testing.assert_close(vjp(f, x, v), pulled)
+
+
+def test_products_with_the_exact_gaussian():
+    g = gaussian([5.0, 1.0, 0.1], dim=5, rest=0.02)
+    alpha, sigma = 0.6, 0.8
+    v = randn(4, 5, seed=2)
+    want = v @ (alpha * dense(g) @ torch.linalg.inv(alpha**2 * dense(g) + sigma**2 * torch.eye(5))).T
+    pushed, pulled = products(lambda x: g(x, alpha, sigma), randn(4, 5, seed=3), v)
+    torch.testing.assert_close(pushed, want)
+    torch.testing.assert_close(pulled, want)
+
+
+@pytest.mark.parametrize("name, prompt", [("fashion-twin-v", None), ("scenes-sd", "a house")])
+def test_products_with_a_stock_network_against_adjoint_and_central_differences(name, prompt):
+    model = load(name, device="cpu")
+    f = partial(model.denoiser(prompt, grad=True), alpha=0.8, sigma=0.6)
+    x, u, v = (noise([seed] * 2, model.shape) for seed in (0, 1, 2))
+    pushed, pulled = jvp(f, x, v), vjp(f, x, u)
+    left, right = (u * pushed).flatten(1).sum(1), (pulled * v).flatten(1).sum(1)
+    torch.testing.assert_close(left, right, rtol=1e-3, atol=1e-3 * float(u[0].norm() * pushed[0].norm()) * 0.1)
+    with torch.no_grad():
+        slope = (f(x + 1e-2 * v) - f(x - 1e-2 * v)) / 2e-2
+    assert float((pushed - slope).norm() / slope.norm()) < 0.02
+    with pytest.raises(ValueError, match="grad=True"):
+        vjp(partial(model.denoiser(prompt), alpha=0.8, sigma=0.6), x, u)
+
+
+def test_products_refuse_vectors_of_another_shape():
+    x = randn(2, 3)
+    with pytest.raises(ValueError, match="shape"):
+        vjp(torch.sin, x, randn(2, 4))
+    with pytest.raises(ValueError, match="shape"):
+        jvp(torch.sin, x, randn(3, 3))
+
+
+def test_a_constant_map_has_no_derivative():
+    pushed, pulled = products(lambda x: 0 * x + 3, randn(2, 3), randn(2, 3, seed=1))
+    assert pushed.count_nonzero() == 0 and pulled.count_nonzero() == 0
+
+
+# Ritz values
+
+
+def test_ritz_values_of_a_full_space_are_the_eigenvalues():
+    S = dense(gaussian([3.0, 1.0, -0.0, 0.5, 0.25, 0.1], seed=4)) - 0.3 * torch.eye(6)
+    values, vectors, residuals = ritz(lambda rows: rows @ S, randn(2, 6, seed=5), blocks=3)
+    torch.testing.assert_close(values, torch.linalg.eigvalsh(S).flip(0))
+    torch.testing.assert_close(vectors @ S @ vectors.T, torch.diag(values), rtol=0, atol=1e-12)
+    torch.testing.assert_close(vectors @ vectors.T, torch.eye(6, dtype=torch.float64), rtol=0, atol=1e-12)
+    assert residuals.max() < 1e-12
+
+
+def test_ritz_residuals_are_true_and_enclose_eigenvalues():
+    eigenvalues = torch.linspace(0, 1, 60, dtype=torch.float64).square().tolist()
+    S = dense(gaussian(eigenvalues, seed=6))
+    values, vectors, residuals = ritz(lambda rows: rows @ S, randn(3, 60, seed=7), blocks=4)
+    torch.testing.assert_close(residuals, (vectors @ S - values[:, None] * vectors).norm(dim=1))
+    exact = torch.linalg.eigvalsh(S).flip(0)
+    assert bool((values <= exact[:12] + 1e-12).all())
+    distance = (values[:, None] - exact).abs().min(1).values
+    assert bool((distance <= residuals + 1e-12).all()) and residuals[0] < 0.1
+    with pytest.raises(ValueError, match="fit"):
+        ritz(lambda rows: rows @ S, randn(30, 60), blocks=3)

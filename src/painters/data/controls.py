@@ -1,9 +1,9 @@
 """Changed data for controls: one property of the images is altered, everything else of a training run stays.
 
-* ``"checkerboard"``: images in [-1, 1] times (-1)^(i + j). An orthogonal map: the covariance keeps its eigenvalues, and
+- ``"checkerboard"``: images in [-1, 1] times (-1)^(i + j). An orthogonal map: the covariance keeps its eigenvalues, and
   low and high spatial frequencies change places.
-* ``"inverted"``: scenes whose large areas hardly vary in colour, while their small objects vary as before.
-* ``"half-a"``, ``"half-b"``: every other training image, so that two networks share none.
+- ``"inverted"``: scenes whose large areas hardly vary in colour, while their small objects vary as before.
+- ``"half-a"``, ``"half-b"``: every other training image, so that two networks share none.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from painters.data.images import ImageData
 Variant = Literal["checkerboard", "inverted", "half-a", "half-b"]
 
 INVERTED_CONTRAST = (0.1, 0.3, 1.0, 1.0)
-"""Contrast of the four bands of ``"inverted"`` scenes, see :func:`painters.data.scenes.render`."""
+"""Contrast of the four bands of ``"inverted"`` scenes, see :func:`painters.data.scenes.drawing.render`."""
 
 
 def checkerboard(images: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor
 
 FASHION_CLASSES = (
@@ -85,27 +85,36 @@ def folder(path: str | Path, *, size: int, channels: int = 3, test_share: float 
     if not path.is_dir():
         raise FileNotFoundError(f"there is no folder {path}")
     arrays, captions = [], []
-    for file in sorted(p for p in path.rglob("*") if p.suffix.lower() in {".png", ".jpg", ".jpeg", ".webp", ".bmp"}):
+    for file in picture_files(path):
         try:
             with Image.open(file) as image:
-                side = min(image.size)
-                left, top = (image.width - side) // 2, (image.height - side) // 2
-                square = image.convert("L" if channels == 1 else "RGB").crop((left, top, left + side, top + side))
-                arrays.append(np.asarray(square.resize((size, size), Image.Resampling.LANCZOS)))
-        except (UnidentifiedImageError, OSError):
+                arrays.append(square(image, size=size, channels=channels))
+        except OSError:
             continue
         text = file.with_suffix(".txt")
         captions.append(text.read_text().strip() if text.is_file() else "")
     if len(arrays) < 20:
         raise FileNotFoundError(f"{path} holds {len(arrays)} readable pictures; training needs at least 20")
-    images = (
-        torch.from_numpy(np.stack(arrays).reshape(len(arrays), size, size, channels)).permute(0, 3, 1, 2).contiguous()
-    )
+    images = torch.from_numpy(np.stack(arrays))
     held_out = torch.arange(len(images)) % max(round(1 / test_share), 2) == 0
     said: tuple[list[str], list[str]] = ([], [])
     for held, text in zip(held_out.tolist(), captions):
         said[held].append(text)
     return ImageData(images[~held_out], images[held_out], captions=(said[0],), test_captions=said[1])
+
+
+def picture_files(folder: str | Path) -> list[Path]:
+    """Return the pictures below a folder, in the order of their names."""
+    return sorted(p for p in Path(folder).rglob("*") if p.suffix.lower() in {".png", ".jpg", ".jpeg", ".webp", ".bmp"})
+
+
+def square(image: Image.Image, *, size: int, channels: int = 3) -> np.ndarray:
+    """Return a picture cropped to its central square and resized, uint8 (channels, size, size)."""
+    side = min(image.size)
+    left, top = (image.width - side) // 2, (image.height - side) // 2
+    cropped = image.convert("L" if channels == 1 else "RGB").crop((left, top, left + side, top + side))
+    pixels = np.asarray(cropped.resize((size, size), Image.Resampling.LANCZOS))
+    return pixels.reshape(size, size, channels).transpose(2, 0, 1).copy()
 
 
 def _grey(train: np.ndarray, train_labels: np.ndarray, test: np.ndarray, test_labels: np.ndarray) -> ImageData:

@@ -1,15 +1,40 @@
-"""When each principal component of the image stands in the endpoint estimate, beside the theory's sigmoid."""
+"""When each principal component, and each band of spatial frequency, stands in the endpoint estimate.
+
+For one Gaussian the emerged share of a component is sigmoid(log-SNR + ln lambda), and that of any band is the mean of
+these sigmoids, weighted by what each component puts into the band. For other data, both are lower bounds of what an
+exact denoiser shows on states of the forward process: the best estimate varies no less than the best affine one.
+"""
 
 from __future__ import annotations
 
-import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 import torch
+from scipy import stats
 from torch import Tensor
 
+from painters.experiments.bands import band_energy, band_law, radial_bands
+from painters.experiments.intervals import bootstrap
+from painters.experiments.subject import Settings, Subject
+from painters.levels import Levels
+from painters.sampling import noise, solve
 from painters.theory.gaussian import Gaussian, emergence
-from painters.trajectory import Trajectory
+from painters.trajectory import Frames, Trajectory
+
+TOLERANCE = 1.02
+"""A network whose test loss exceeds the Gaussian's by more than this factor is no evidence at that level."""
+PAINTED = 2.0
+"""A component counts if its energy in the pictures is that of the data within this factor."""
+SHOWN = 24
+"""Components whose whole curves are kept in a results file."""
+VISIBLE = (0.01, 0.99)
+"""The bound is tested where theory lies between these: elsewhere there is nothing to see."""
+SOLVER = "dpmpp2m"
+SOLVER_ERROR = 0.01
+"""By so much a run of 50 steps may misplace a share: a pair within it of theory is not below."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,7 +61,7 @@ class Emergence:
 
         Theory: logit(share) - ln lam. NaN for a component that starts above ``share`` or never reaches it.
         """
-        return torch.tensor([_crossing(self.logsnr, curve, share) for curve in self.emerged.T], dtype=torch.float64)
+        return crossing(self.logsnr, self.emerged, share)
 
     def half_sigma(self, share: float = 0.5) -> Tensor:
         """Return the same as a noise level sigma/alpha, (K,); theory for ``share`` 1/2: the square root of lam."""
@@ -66,9 +91,204 @@ def emerge(trajectory: Trajectory, gaussian: Gaussian, *, pcs: int | None = None
     return Emergence(lam, logsnr, (energy / final).double().cpu(), theory)
 
 
-def _crossing(logsnr: Tensor, curve: Tensor, share: float) -> float:
-    above = (curve >= share).nonzero()
-    if len(above) == 0 or (i := int(above[0])) == 0:
-        return math.nan
-    weight = (share - float(curve[i - 1])) / float(curve[i] - curve[i - 1])
-    return float(logsnr[i - 1] + weight * (logsnr[i] - logsnr[i - 1]))
+def crossing(logsnr: Tensor, curves: Tensor, share: float = 0.5) -> Tensor:
+    """Return the log-SNR at which each of K curves (N, K) first reaches ``share``, (K,), interpolated linearly.
+
+    NaN for a curve that starts at or above ``share``, or never reaches it.
+    """
+    above = curves >= share
+    i = above.int().argmax(0).clamp(min=1)[None]
+    before, after = curves.gather(0, i - 1)[0], curves.gather(0, i)[0]
+    weight = (share - before) / (after - before)
+    found = logsnr[i[0] - 1] + weight * (logsnr[i[0]] - logsnr[i[0] - 1])
+    return torch.where(above.any(0) & ~above[0], found, torch.nan)
+
+
+def even(subject: Subject, steps: int) -> Levels:
+    """Return levels of a run in even steps of log-SNR, so that every component has as many levels while it emerges.
+
+    The subject's own spacing where its schedule starts at pure noise. Both end clean.
+    """
+    try:
+        return subject.levels(steps, spacing="logsnr")
+    except ValueError:
+        return subject.levels(steps)
+
+
+@dataclass(frozen=True, eq=False)
+class Paths:
+    """Energies of n seeds over N levels and K components: ``shown`` (n, N, K) of x0_hat - mu, ``final`` (n, K)."""
+
+    shown: Tensor
+    final: Tensor
+
+    def curves(self, weights: Tensor | None = None) -> Tensor:
+        """Return the emerged share, (N, K): ratio of the mean energies over seeds, each seed ``weights`` (n,) times."""
+        w = torch.ones(len(self.final)) if weights is None else weights
+        w = w.to(self.final)
+        return (w @ self.shown.flatten(1)).reshape(self.shown.shape[1:]) / (w @ self.final)
+
+    def errors(self) -> Tensor:
+        """Return the standard error of the emerged share, (N, K), by linearising the ratio."""
+        n, ratio = len(self.final), self.curves()
+        residual = (self.shown - ratio * self.final[:, None]) / self.final.mean(0)
+        return residual.std(0) / n**0.5
+
+
+def paint(subject: Subject, settings: Settings, seeds: Sequence[int], masks: Tensor) -> tuple[Paths, Levels]:
+    """Paint the seeds and keep, of each state, its energy along every component and in every band.
+
+    The columns of the :class:`Paths` are the components with variance, then the bands.
+    """
+    g = subject.gaussian
+    K = int((g.lam > 0).sum())
+
+    def energies(x: Tensor) -> Tensor:
+        centred = x.flatten(1).double().to(g.device) - g.mu.double()
+        bands = band_energy(centred.reshape(x.shape), masks)
+        return torch.cat([(centred @ g.U[:, :K].double()).square(), bands], 1).cpu()
+
+    grid = even(subject, settings.steps)
+    parts = []
+    for batch in subject.batches(seeds, settings.batch):
+        x = grid.start(noise(batch, subject.shape))
+        run = solve(subject.denoise, x, grid, solver=SOLVER, save=Frames(fn=energies), seeds=batch, progress=False)
+        parts.append(run)
+    whole = Trajectory.join(parts)
+    seen = (whole.levels.alpha[:-1] > 0).nonzero()[:, 0].tolist()
+    levels = Levels(whole.levels.alpha[seen], whole.levels.sigma[seen], whole.levels.origin)
+    return Paths(whole.x0[seen].transpose(0, 1).contiguous(), whole.x[-1]), levels
+
+
+def counted(subject: Subject, levels: Levels) -> Tensor:
+    """Return at which of ``levels`` a subject counts as evidence, bool (N,).
+
+    That is where its test loss, from its card and interpolated in ln(sigma/alpha), is at most ``TOLERANCE`` times the
+    Gaussian's. A theory counts everywhere, and so does a network whose card says nothing of its loss.
+    """
+    loss = {} if subject.model is None else subject.model.card.get("loss", {})
+    if subject.kind != "network" or not loss:
+        return torch.ones(len(levels), dtype=torch.bool)
+    known = Levels(torch.tensor(loss["alpha"]), torch.tensor(loss["sigma"]))
+    ratio = np.array(loss["loss"]) / np.array(loss["gaussian_loss"])
+    return torch.from_numpy(np.interp(levels.logsnr.numpy(), known.logsnr.numpy(), ratio) <= TOLERANCE)
+
+
+def bound(curves: Tensor, errors: Tensor, theory: Tensor, use: Tensor) -> dict[str, float | int]:
+    """Return how often curves (N, K) lie on or above ``theory`` at the levels ``use`` (N,), where there is something.
+
+    ``pairs`` of component and level; the share of them ``above``: at least theory; ``not_below``: no more than two
+    standard errors, and the solver's, under it; ``clearly_above``: more than both over it; the ``worst`` and the
+    ``median`` difference from theory. Of equal curves 2.3 % lie beyond two standard errors on either side.
+    """
+    seen = (theory > VISIBLE[0]) & (theory < VISIBLE[1]) & use[:, None]
+    gap, error = (curves - theory)[seen], errors[seen]
+    if len(gap) == 0:
+        return {"pairs": 0}
+    share = {
+        "above": (gap >= 0).double().mean(),
+        "not_below": (gap >= -2 * error - SOLVER_ERROR).double().mean(),
+        "clearly_above": (gap > 2 * error + SOLVER_ERROR).double().mean(),
+        "worst": gap.min(),
+        "median": gap.median(),
+    }
+    return {"pairs": len(gap)} | {key: float(value) for key, value in share.items()}
+
+
+def order(logsnr: Tensor, curves: Tensor, sizes: Tensor, use: Tensor) -> np.ndarray:
+    """Return slope and rank correlation of ln sigma* with ln ``sizes``^(1/2), of the components in ``use`` (K,).
+
+    Theory: 1 and 1. Components that do not cross one half are left out; NaN for fewer than 3.
+    """
+    half = -crossing(logsnr, curves) / 2
+    keep = use & half.isfinite()
+    if int(keep.sum()) < 3:
+        return np.full(2, np.nan)
+    x, y = (sizes[keep].log() / 2).numpy(), half[keep].numpy()
+    return np.array([np.polyfit(x, y, 1)[0], stats.spearmanr(x, y)[0]])
+
+
+def over_seeds(
+    paths: Paths, logsnr: Tensor, lam: Tensor, use: Tensor, half_law: Tensor, *, draws: int
+) -> dict[str, dict[str, float | int]]:
+    """Return :func:`order` of all components, of those in ``use``, and of the bands, with intervals over seeds.
+
+    ``lam`` (K,) of the components, which are the first columns of ``paths``; ``half_law`` (m,) of the bands, the rest.
+    """
+    K, n = len(lam), len(paths.final)
+
+    def statistics(rows: np.ndarray) -> np.ndarray:
+        drawn = paths.curves(torch.from_numpy(np.bincount(rows.astype(int), minlength=n)))
+        found = [order(logsnr, drawn[:, :K], lam, some) for some in (torch.ones_like(use), use)]
+        return np.concatenate([*found, order(logsnr, drawn[:, K:], (-half_law).exp(), half_law.isfinite())])
+
+    names = ("slope", "rank", "slope_counted", "rank_counted", "slope_bands", "rank_bands")
+    found = dict(zip(names, bootstrap(np.arange(n), statistics, draws=draws, normal=True)))
+    capped = {name: {"high": min(value.high, 1.0)} for name, value in found.items() if name.startswith("rank")}
+    return {name: value.record() | capped.get(name, {}) for name, value in found.items()}
+
+
+def measure(subject: Subject, settings: Settings) -> dict[str, Any] | None:
+    """Measure when every component and every frequency band emerges, over all seeds.
+
+    Returns ``logsnr`` (N,), ``counted`` (N,) 0 or 1; ``lam`` (K,), ``half`` (K,) = sigma*, ``energy`` (K,) = final
+    energy / lam, ``half_counted`` (K,) 1 where sigma* lies at a level that counts, and the pictures hold about as much
+    of the component as the data (``PAINTED``); ``shown``: indices of the components whose ``curves`` [component][level]
+    and ``errors`` are kept; ``slope`` and ``rank`` correlation of ln sigma* with ln lam^(1/2), and ``slope_counted``
+    and ``rank_counted`` of the components in ``half_counted``: intervals over seeds; ``slope_bands`` and
+    ``rank_bands``: the same of the bands, with the half-levels of their law; ``bound`` and ``bound_counted`` (see
+    :func:`bound`) at all levels and at those that count, ``bound_own``: the latter with the model's own energies, and
+    their errors, for lam; ``bands``: ``edges`` in cycles per pixel, ``curves``, ``errors``, ``law`` [band][level],
+    ``half``, ``half_law``; ``seeds``, ``steps``, ``solver``.
+    """
+    seeds = settings.seeds[: settings.pick(ci=16, book=200, full=len(settings.seeds))]
+    masks, edges = radial_bands(*subject.shape[-2:])
+    paths, levels = paint(subject, settings, seeds, masks)
+    logsnr, use = levels.logsnr, counted(subject, levels)
+    lam = subject.gaussian.lam[subject.gaussian.lam > 0].double().cpu()
+    K = len(lam)
+    law = band_law(subject.gaussian, subject.shape, masks, levels, even(subject, settings.steps)[0])
+    curves, errors, half_law = paths.curves(), paths.errors(), crossing(logsnr, law)
+    theory = torch.stack([emergence(lam, level) for level in levels])
+    energy = paths.final[:, :K].mean(0)
+    own = torch.stack([emergence(energy, level) for level in levels])
+    unsure = paths.final[:, :K].std(0) / energy / len(seeds) ** 0.5 * own * (1 - own)
+    half = crossing(logsnr, curves)
+    at_counted = torch.from_numpy(np.interp(half[:K].numpy(), logsnr.numpy(), use.double().numpy()) > 0.5)
+    at_counted &= ((energy / lam).log().abs() <= np.log(PAINTED)) | (subject.kind != "network")
+
+    shown = sorted({round(i) for i in np.geomspace(1, K, SHOWN)})
+    pick = [i - 1 for i in shown]
+    return {
+        "logsnr": short(logsnr),
+        "counted": use.int().tolist(),
+        "lam": short(lam),
+        "half": short(torch.exp(-half[:K] / 2)),
+        "energy": short(energy / lam),
+        "half_counted": at_counted.int().tolist(),
+        "shown": pick,
+        "curves": short(curves[:, pick].T),
+        "errors": short(errors[:, pick].T, 2),
+        **over_seeds(paths, logsnr, lam, at_counted, half_law, draws=settings.pick(ci=30, book=300, full=1000)),
+        "bound": bound(curves[:, :K], errors[:, :K], theory, torch.ones_like(use)),
+        "bound_counted": bound(curves[:, :K], errors[:, :K], theory, use),
+        "bound_own": bound(curves[:, :K], torch.hypot(errors[:, :K], unsure), own, use),
+        "bands": {
+            "edges": short(edges),
+            "curves": short(curves[:, K:].T),
+            "errors": short(errors[:, K:].T, 2),
+            "law": short(law.T),
+            "half": short(torch.exp(-half[K:] / 2)),
+            "half_law": short(torch.exp(-half_law / 2)),
+        },
+        "seeds": len(seeds),
+        "steps": settings.steps,
+        "solver": SOLVER,
+    }
+
+
+def short(values: Tensor, digits: int = 4) -> list[Any]:
+    """Return numbers as nested lists for a results file, with a few digits, which is more than their errors."""
+    if values.ndim > 1:
+        return [short(row, digits) for row in values]
+    return [float(f"{v:.{digits}g}") for v in values.tolist()]

@@ -2,21 +2,27 @@
 
 All measures follow Wang and Vastola (arXiv 2303.02490) on a :class:`~painters.trajectory.Trajectory`, with its fence
 posts: state ``x[i]`` and endpoint estimate ``x0[i]`` belong to level i. x_T is the start ``x[0]``, x_0 the image
-``x[-1]``. A low dimension is no evidence by itself: put :func:`random_walk`, and the denoiser that only knows the mean
-(a :class:`~painters.theory.gaussian.Gaussian` of rank 0), beside every number.
+``x[-1]``. A low dimension is no evidence by itself: :func:`measure` puts the nulls beside every number.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
+from tqdm.auto import tqdm
 
+from painters.experiments.intervals import bootstrap
+from painters.experiments.subject import Settings, Subject
 from painters.linalg import gram_pca, outside
-from painters.sampling.noise import draw, streams
+from painters.sampling.noise import draw, noise, streams
 from painters.trajectory import Trajectory
+
+COLUMNS = ("mean", "walk", "gaussian", "sampler", "network", "ancestral")
+"""A denoiser that knows the mean; a random walk; the exact Gaussian flow; N steps on it; the network; its SDE."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,6 +112,42 @@ def unforeseen(trajectory: Trajectory) -> Tensor:
     return torch.cat([outside(x[-1:], span) for span in spans])
 
 
+def unforeseen_by_all(trajectory: Trajectory, *, tolerance: float = 1e-5) -> Tensor:
+    """Return the share of |x_0|^2 outside the span of x_T, x_1, ..., x_i, (N + 1, B), float64; 0 at the last level.
+
+    States are scaled to length 1 first. Directions of the span with a singular value below ``tolerance`` of the largest
+    do not count: they are less than the rounding of single precision. The states of a smooth curve are so nearly
+    dependent that without this the number would measure the arithmetic.
+    """
+    points = torch.nn.functional.normalize(trajectory.x.flatten(2).transpose(0, 1).double(), dim=2)
+    gram = (points @ points.transpose(1, 2)).cpu()
+    found = []
+    for n in range(1, gram.shape[1]):
+        values, vectors = torch.linalg.eigh(gram[:, :n, :n])
+        along = (vectors.transpose(1, 2) @ gram[:, :n, -1:])[:, :, 0].square()
+        counts = values > tolerance**2 * values[:, -1:]
+        found.append(1 - torch.where(counts, along / values.clamp(min=1e-300), 0.0).sum(1))
+    return torch.stack([*found, torch.zeros_like(found[0])]).clamp(min=0)
+
+
+def cosines(trajectory: Trajectory) -> tuple[Tensor, Tensor]:
+    """Return the cosines of each difference x_{i+1} - x_i with the noise x_T and with the image x_0, each (N, B)."""
+    x = trajectory.x.flatten(2).double()
+    steps = x.diff(dim=0)
+    noise_like, image_like = (torch.cosine_similarity(steps, x[[end]], dim=2).cpu() for end in (0, -1))
+    return noise_like, image_like
+
+
+def present(trajectory: Trajectory, mu: Tensor) -> tuple[Tensor, Tensor]:
+    """Return |x0_hat - mu|^2 (N, B) and |x_0 - mu|^2 (B,): how much of the image the endpoint estimate holds.
+
+    The share of the image present at a level is the ratio of their sums over seeds. ``mu`` (D,): mean of the data.
+    """
+    mu = mu.double().cpu()
+    estimates, image = trajectory.x0.flatten(2).double().cpu(), trajectory.final.flatten(1).double().cpu()
+    return (estimates - mu).square().sum(2), (image - mu).square().sum(1)
+
+
 def random_walk(seeds: Iterable[int], shape: Sequence[int], *, steps: int) -> Tensor:
     """Return frames (steps + 1, B, *shape) of a Gaussian random walk from the origin, one per seed: a null.
 
@@ -114,3 +156,145 @@ def random_walk(seeds: Iterable[int], shape: Sequence[int], *, steps: int) -> Te
     generators = streams(seeds)
     walk = torch.stack([draw(generators, shape) for _ in range(steps)]).cumsum(0)
     return torch.cat([torch.zeros_like(walk[:1]), walk])
+
+
+def scalars(trajectory: Trajectory) -> dict[str, Tensor]:
+    """Return every statistic of a trajectory that is one number a sample, (B,): see :func:`measure` for the names."""
+    found = _shares("states", trajectory.x) | _shares("differences", trajectory.x.diff(dim=0))
+    found |= _shares("noise", trajectory.eps) | _shares("estimates", trajectory.x0)
+    for name, values in (
+        ("plane", plane_residual(trajectory)),
+        ("rotation", rotation_error(trajectory)),
+        ("evolving", rotation_error(trajectory, evolving=True)),
+    ):
+        found |= {f"{name}_mean": values.mean(0).cpu(), f"{name}_max": values.amax(0).cpu()}
+    start, image = (trajectory.x[i].flatten(1).double().square().sum(1) for i in (0, -1))
+    return found | {"angle": angle(trajectory).cpu(), "energy": (image / start).cpu()}
+
+
+def curves(trajectory: Trajectory) -> dict[str, Tensor]:
+    """Return every statistic of a trajectory that is one number a level and sample, (N + 1 or N, B)."""
+    noise_like, image_like = cosines(trajectory)
+    return {
+        "plane": plane_residual(trajectory),
+        "rotation": rotation_error(trajectory).cpu(),
+        "evolving": rotation_error(trajectory, evolving=True).cpu(),
+        "unforeseen": unforeseen(trajectory),
+        "unforeseen_by_all": unforeseen_by_all(trajectory),
+        "along_noise": noise_like,
+        "along_image": image_like,
+        "norm": trajectory.x.flatten(2).double().norm(dim=2).cpu(),
+    }
+
+
+def convergence(subject: Subject, trajectory: Trajectory, *, every: int = 5) -> Tensor | None:
+    """Return how far the endpoint estimate is from the image in the reader's features, (n, B), every few levels.
+
+    |f(x0_hat_i) - f(x_0)| over the mean distance |f(x_0) - f(x_0')| of the images of two samples: 1 is as far as
+    another image, 0 the image itself. ``None`` without a reader, or with a single sample.
+    """
+    if subject.reader is None or trajectory.x.shape[1] < 2:
+        return None
+    image = subject.reader.features(subject.look(trajectory.final.float()))
+    apart = torch.pdist(image.double()).mean()
+    steps = [subject.reader.features(subject.look(x0.float())) for x0 in trajectory.x0[::every]]
+    return (torch.stack(steps) - image).double().norm(dim=2) / apart
+
+
+def measure(subject: Subject, settings: Settings) -> dict[str, Any]:
+    """Measure the shape of a subject's trajectories beside the nulls, on up to 4, 64 or 200 seeds.
+
+    Returns ``seeds`` (how many), ``steps``, ``dim``, ``sigma_over_alpha`` (N + 1 levels); ``columns``: for each of
+    :data:`COLUMNS` a dict of intervals (value, low, high, n) over seeds: ``WHAT_1``, ``_2``, ``_3`` (share of the
+    variance in so many PCs) and ``_999`` (PCs for 99.9 %) for WHAT ``states``, ``differences``, ``noise`` (predictions)
+    and ``estimates``; ``plane_mean``, ``plane_max`` (share of |x_i|^2 outside span{x_T, x_0}, over levels),
+    ``rotation_mean``, ``_max`` (final target), ``evolving_mean``, ``_max`` (evolving target), ``angle`` (degrees),
+    ``energy`` (|x_0|^2/|x_T|^2). ``walk`` and ``mean``, which stands still, have no estimates and noise.
+    ``curves``: for each column but ``walk``, means over seeds by level of the names in :func:`curves`, and ``present``
+    (share of the image's variance in x0_hat). ``bands``: 5 and 95 % over the network's seeds of the same curves.
+    ``convergence``: means by level of :func:`convergence`, for ``gaussian`` and ``network``, with ``every`` and seeds
+    ``n``, or ``None``.
+    """
+    seeds = settings.seeds[: settings.pick(ci=4, book=64, full=200)]
+    levels = subject.levels(settings.steps)
+    tables: dict[str, list[dict[str, Tensor]]] = {name: [] for name in COLUMNS}
+    lines: dict[str, list[dict[str, Tensor]]] = {name: [] for name in COLUMNS if name != "walk"}
+    converged: dict[str, Any] | None = None
+    for batch in tqdm(
+        list(subject.batches(seeds, settings.batch)), desc="geometry", leave=False, disable=not settings.progress
+    ):
+        walk = random_walk(batch, subject.shape, steps=settings.steps)
+        tables["walk"].append(_shares("states", walk) | _shares("differences", walk.diff(dim=0)))
+        runs = _runs(subject, batch, settings.steps)
+        for name, run in runs.items():
+            tables[name].append(scalars(run))
+            energy, image = present(run, subject.gaussian.mu)
+            lines[name].append(curves(run) | {"held": energy, "image": image[None]})
+        if converged is None:
+            converged = _converged(subject, {name: runs[name] for name in ("gaussian", "network")})
+    return {
+        "seeds": len(seeds),
+        "steps": settings.steps,
+        "dim": subject.dim,
+        "sigma_over_alpha": levels.ratio.tolist(),
+        "columns": {name: _intervals(parts) for name, parts in tables.items()},
+        "curves": {name: _means(parts) for name, parts in lines.items()},
+        "bands": _bands(lines["network"]),
+        "convergence": converged,
+    }
+
+
+def _runs(subject: Subject, seeds: Sequence[int], steps: int) -> dict[str, Trajectory]:
+    """One trajectory of each column that has a denoiser, all from the same noise."""
+    levels = subject.levels(steps)
+    start = levels.start(noise(seeds, subject.shape, dtype=torch.float64))
+    return {
+        "mean": subject.mean_only().run(seeds, steps=steps),
+        "gaussian": subject.gaussian.trajectory(start, levels),
+        "sampler": subject.theory().run(seeds, steps=steps),
+        "network": subject.run(seeds, steps=steps),
+        "ancestral": subject.run(seeds, steps=steps, solver="ancestral"),
+    }
+
+
+def _shares(name: str, frames: Tensor) -> dict[str, Tensor]:
+    """Shares of the variance in 1, 2 and 3 PCs and the PCs for 99.9 %; nothing for curves that stand still."""
+    found = dimension(frames)
+    if not bool((found.variances.sum(1) > 0).all()):
+        return {}
+    shares = {f"{name}_{k}": found.cumulative[:, min(k, found.variances.shape[1]) - 1] for k in (1, 2, 3)}
+    return shares | {f"{name}_999": found.components().double()}
+
+
+def _join(parts: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+    return {key: torch.cat([part[key] for part in parts], dim=-1) for key in parts[0]}
+
+
+def _intervals(parts: list[dict[str, Tensor]]) -> dict[str, dict[str, float | int]]:
+    found = _join(parts)
+    return {key: one.record() for key, one in zip(found, bootstrap(torch.stack(list(found.values()), dim=1)))}
+
+
+def _means(parts: list[dict[str, Tensor]]) -> dict[str, list[float]]:
+    found = _join(parts)
+    share = found.pop("held").sum(1) / found.pop("image").sum()
+    return {key: value.mean(1).tolist() for key, value in found.items()} | {"present": share.tolist()}
+
+
+def _bands(parts: list[dict[str, Tensor]]) -> dict[str, list[list[float]]]:
+    found = _join(parts)
+    found["present"] = found.pop("held") / found.pop("image")
+    ends = torch.tensor([0.05, 0.95], dtype=torch.float64)
+    return {key: value.double().quantile(ends, dim=1).tolist() for key, value in found.items()}
+
+
+def _converged(subject: Subject, runs: dict[str, Trajectory], *, every: int = 5, n: int = 16) -> dict[str, Any] | None:
+    """Convergence of the first ``n`` samples of each run, or ``None`` where nothing can be read."""
+    found: dict[str, Any] = {"every": every, "n": min(n, runs["network"].x.shape[1])}
+    for name, run in runs.items():
+        first = Trajectory(run.levels, run.x[:, :n], run.x0[:, :n], run.nfe)
+        share = convergence(subject, first, every=every)
+        if share is None:
+            return None
+        found[name] = share.mean(1).tolist()
+    return found

@@ -75,6 +75,7 @@ class NetworkDenoiser:
                 f"a state of this model has shape {self.shape}, got {tuple(x.shape[1:])}: model.encode makes states of "
                 "images"
             )
+        x = x if self.grad else x.detach()  # else x_0 = alpha x - sigma v would keep half of its graph
         a, s = column(alpha, x).cpu(), column(sigma, x).cpu()
         t = self.time(a, s).to(self.device)
         c = rescale(a, s, self.schedule.coordinates)

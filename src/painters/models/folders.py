@@ -162,7 +162,7 @@ def read_part(
         raise no_weights(name, latent=latent)
     safe = ".safetensors" in files[0]
     try:
-        with _quiet():
+        with quiet():
             network, report = cls.from_pretrained(
                 str(folder), use_safetensors=safe, variant=variant, output_loading_info=True
             )
@@ -180,7 +180,7 @@ def read_part(
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Keep transformers and diffusers from reporting progress; what is wrong with the weights is raised instead."""
     from diffusers.utils import logging as diffusers_logging
     from transformers.utils import logging as transformers_logging

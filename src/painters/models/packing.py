@@ -99,8 +99,8 @@ def card(run: Run, recipe: Recipe, data: ImageData, *, images: int = LOSS_IMAGES
     }
 
 
-def save_moments(gaussian: Gaussian, path: Path) -> None:
-    """Write a Gaussian as safetensors: mu, lam and rest in float32, the eigenvectors U in float16.
+def save_moments(gaussian: Gaussian, path: Path, *, facts: dict[str, str] | None = None) -> None:
+    """Write a Gaussian as safetensors, ``facts`` in its header: mu, lam and rest in float32, U in float16.
 
     Rounding U costs about 3e-4 of each vector; loading makes them orthonormal again.
     """
@@ -109,6 +109,7 @@ def save_moments(gaussian: Gaussian, path: Path) -> None:
         save_file(
             {key: value.float().contiguous() for key, value in tensors.items()} | {"U": gaussian.U.half().contiguous()},
             temporary,
+            metadata=facts,
         )
 
 

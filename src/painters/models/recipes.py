@@ -186,7 +186,7 @@ SCENES_SD = LatentRecipe(
     data_licence="scenes, drawn by painters.data.scenes, MIT",
 )
 
-_CONTROL = replace(_TWIN, steps=2048, moments=512)
+_CONTROL = replace(_TWIN, moments=512)
 
 CONTROLS: tuple[Recipe, ...] = (
     replace(
@@ -208,6 +208,7 @@ CONTROLS: tuple[Recipe, ...] = (
         name="fashion-checkerboard",
         title="Fashion-MNIST times a checkerboard of signs, tiny network: low and high frequencies exchanged",
         variant="checkerboard",
+        steps=2048,
     ),
     replace(
         _SCENES,

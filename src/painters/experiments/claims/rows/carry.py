@@ -1,0 +1,264 @@
+"""Rows on how far one Gaussian carries, and on retrieval by the training set."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from painters.experiments.claims.claim import Claim, Records, Reported, above, at_least, at_most, below, near, within
+from painters.experiments.claims.rows.reading import exact, interval, nearest, triple
+from painters.experiments.intervals import Interval, mean
+
+WHERE = "limits#sec-limits-gaussian"
+TEST = "tests/experiments/test_approximation.py"
+CLOUD = "landscape#sec-landscape-cloud"
+COPIES = "tests/experiments/test_retrieval.py"
+TABLES = "authors' tables"
+
+
+def _states(record: Any) -> str:
+    """Noised test images where the data are at hand, else states of the model's own runs."""
+    return "test" if "test_score" in record else "path"
+
+
+def _residual(kind: str, name: str, sigma: float) -> Callable[[Records], Interval]:
+    def read(r: Records) -> Interval:
+        found = r["approximation"]
+        states, i = _states(found), nearest(found["ratio"], sigma)
+        return triple(found[f"{states}_{kind}"][name][i], found[f"{states}_n"])
+
+    return read
+
+
+def _value(kind: str, name: str, sigma: float) -> Callable[[Records], float]:
+    return lambda r: _residual(kind, name, sigma)(r).value
+
+
+def _best_mixture(r: Records, sigma: float) -> tuple[str, Interval]:
+    """The k-means mixture with the smallest residual at a level."""
+    found = r["approximation"]
+    i = nearest(found["ratio"], sigma)
+    table = {name: rows[i] for name, rows in found["test_size"].items() if name.startswith("k-means")}
+    best = min(table, key=lambda name: table[name][0])
+    return best, triple(table[best], found["test_n"])
+
+
+def _until(name: str) -> Callable[[Records], Interval]:
+    return lambda r: triple(r["approximation"]["until"][name])
+
+
+def _painted(name: str) -> Callable[[Records], Interval]:
+    return lambda r: mean(r["approximation"]["painted"][name]["pixels"])
+
+
+GAUSSIAN = (
+    Claim(
+        id="g-score",
+        part="gaussian",
+        origin="2412.09726",
+        statement="At high noise the network's score is that of the Gaussian.",
+        metric="score residual E|s - s_gauss|^2 / E|s|^2 at sigma/alpha = 5 on noised test images (on the model's "
+        "own "
+        "states where no data are at hand); interval over states",
+        unit="%",
+        rule=at_most(0.01, 0.05),
+        measure=_residual("score", "gaussian", 5.0),
+        nulls=lambda r: {"knows only the mean": _value("score", "mean", 5.0)(r)},
+        reported=(Reported("EDM on CIFAR-10: 0.035 % at sigma 5", TABLES),),
+        where=WHERE,
+        test=f"{TEST}::test_the_score_residual_is_that_of_the_scores",
+        agreement=True,
+    ),
+    Claim(
+        id="g-denoiser",
+        part="gaussian",
+        origin="ours",
+        statement="The stricter measure, the denoiser itself, agrees less closely, and still far better than the mean.",
+        metric="denoiser residual E|D - D_gauss|^2 / E|D|^2 at sigma/alpha = 5, same states",
+        unit="%",
+        rule=below("knows only the mean", factor=0.25),
+        measure=_residual("size", "gaussian", 5.0),
+        nulls=lambda r: {"knows only the mean": _value("size", "mean", 5.0)(r)},
+        reported=(Reported("EDM on CIFAR-10: 5.9 % at sigma 5, the mean 93 %", TABLES),),
+        where=WHERE,
+        test=f"{TEST}::test_the_score_residual_is_that_of_the_scores",
+        agreement=True,
+    ),
+    Claim(
+        id="g-flattery",
+        part="gaussian",
+        origin="ours",
+        statement="Even the mean alone has a small score residual at high noise, and the spectrum says how small.",
+        metric="score residual of the constant mean at sigma/alpha = 5; prediction from the eigenvalues alone",
+        unit="%",
+        rule=near(0.1, 0.3),
+        measure=_residual("score", "mean", 5.0),
+        predict=lambda r: float(r["approximation"]["flattery"][nearest(r["approximation"]["ratio"], 5.0)]),
+        reported=(Reported("EDM on CIFAR-10: 0.57 % at sigma 5", TABLES),),
+        where=WHERE,
+        test=f"{TEST}::test_the_constant_mean_is_flattered_as_the_spectrum_says",
+        agreement=True,
+    ),
+    Claim(
+        id="g-early",
+        part="gaussian",
+        origin="v2",
+        statement="The closed solution foretells the early state from the noise alone, further than fading noise does.",
+        metric="noise level sigma/alpha at which |x - x_gauss| passes 5 % of |x|; mean over seeds",
+        unit="",
+        rule=below("constant mean in the place of the Gaussian"),
+        measure=_until("x 0.05"),
+        nulls=lambda r: {"constant mean in the place of the Gaussian": _until("null 0.05")(r).value},
+        where=WHERE,
+        test=f"{TEST}::test_a_gaussian_run_is_foretold_and_the_null_is_not",
+        agreement=True,
+    ),
+    Claim(
+        id="g-mixtures",
+        part="gaussian",
+        origin="2412.09726",
+        statement="A coarse mixture is closer to the network than one Gaussian is, if not by much.",
+        metric="denoiser residual of the best k-means mixture at sigma/alpha = 1, noised test images",
+        unit="%",
+        rule=below("one Gaussian"),
+        measure=lambda r: _best_mixture(r, 1.0)[1],
+        nulls=lambda r: {"one Gaussian": _value("size", "gaussian", 1.0)(r)},
+        reported=(
+            Reported("EDM on CIFAR-10, score residual at sigma 1: best mixture 1.48 %, Gaussian 1.57 %", TABLES),
+        ),
+        where=WHERE,
+        test=f"{TEST}::test_the_score_residual_is_that_of_the_scores",
+    ),
+    Claim(
+        id="g-not-the-training-set",
+        part="gaussian",
+        origin="2412.09726",
+        statement="At small noise the exact denoiser of the training set is further from the network than a coarse "
+        "mixture.",
+        metric="denoiser residual of the training set's point cloud at sigma/alpha = 1, noised test images; null: "
+        "the "
+        "best k-means mixture",
+        unit="%",
+        rule=above("best mixture"),
+        measure=_residual("size", "cloud", 1.0),
+        nulls=lambda r: {"best mixture": _best_mixture(r, 1.0)[1].value},
+        reported=(Reported("EDM on CIFAR-10 at sigma 1: training set 16.2 %, Gaussian 7.7 %", TABLES),),
+        where="landscape#sec-landscape-coarse",
+        test=f"{TEST}::test_the_score_residual_is_that_of_the_scores",
+    ),
+    Claim(
+        id="g-pythagoras",
+        part="gaussian",
+        origin="ours",
+        statement="Errors add up as for a nearly optimal denoiser: the Gaussian's loss is the network's and their "
+        "distance.",
+        metric="(E|x_0 - D_gauss|^2 - E|x_0 - D|^2 - E|D - D_gauss|^2) / E|x_0 - D_gauss|^2 at sigma/alpha = 1, "
+        "noised "
+        "test images; 0 for D = E[x_0 | x]",
+        unit="%",
+        rule=within(0.05, 0.1),
+        measure=lambda r: triple(
+            r["approximation"]["test_pythagoras"][nearest(r["approximation"]["ratio"], 1.0)],
+            r["approximation"]["test_n"],
+        ),
+        predict=lambda r: 0.0,
+        where=WHERE,
+        test=f"{TEST}::test_pythagoras_holds_for_the_best_denoiser_and_for_no_other",
+    ),
+    Claim(
+        id="g-samples",
+        part="gaussian",
+        origin="2412.09726",
+        statement="From the same noise the Gaussian paints nearly the network's image, nearer than the training set "
+        "does.",
+        metric="mean squared pixel distance (pixels in [0, 1]) of the Gaussian's image from the network's; mean "
+        "over seeds",
+        unit="",
+        rule=below("training set"),
+        measure=_painted("gaussian"),
+        nulls=lambda r: (
+            {
+                name: _painted(key)(r).value
+                for name, key in (("training set", "cloud"), ("the mean", "mean"))
+                if key in r["approximation"]["painted"]
+            }
+            | {"another image": float(r["approximation"]["unrelated"]["pixels"])}
+        ),
+        reported=(Reported("EDM on CIFAR-10: Gaussian 0.0130, training set 0.0473", TABLES),),
+        where=WHERE,
+        test=f"{TEST}::test_measuring_the_training_cloud_itself",
+    ),
+)
+
+RETRIEVAL = (
+    Claim(
+        id="r-no-copies",
+        part="retrieval",
+        origin="ours",
+        statement="The network does not copy its training set.",
+        metric="share of paintings nearer, in the reader's features, to a training image than to every one of as "
+        "many "
+        "fresh images; 50 % without copying, 100 % for copies; binomial interval",
+        unit="%",
+        rule=within(0.1, 0.2),
+        measure=lambda r: interval(r["retrieval"]["paintings"]["share"]),
+        predict=lambda r: 0.5,
+        nulls=lambda r: {
+            "paintings of the training set's cloud": float(r["retrieval"]["control"]["share"]["value"]),
+            "exact Gaussian": float(r["retrieval"]["gaussian"]["share"]["value"]),
+        },
+        where=CLOUD,
+        test=f"{COPIES}::test_copies_are_caught_and_fresh_or_blurred_draws_are_not",
+    ),
+    Claim(
+        id="r-no-near-copies",
+        part="retrieval",
+        origin="ours",
+        statement="Hardly a painting lies nearer to the training set than held-out images do.",
+        metric="share of paintings nearer to a training image than all but 1 % of the held-out images are",
+        unit="%",
+        rule=at_most(0.05, 0.1),
+        measure=lambda r: interval(r["retrieval"]["paintings"]["close"]),
+        predict=lambda r: 0.01,
+        nulls=lambda r: {
+            "paintings of the training set's cloud": float(r["retrieval"]["control"]["close"]["value"]),
+            "exact Gaussian": float(r["retrieval"]["gaussian"]["close"]["value"]),
+        },
+        where=CLOUD,
+        test=f"{COPIES}::test_copies_are_caught_and_fresh_or_blurred_draws_are_not",
+    ),
+    Claim(
+        id="r-collapse",
+        part="retrieval",
+        origin="v2",
+        statement="The training set's own score is a retrieval: from high noise on it points to a single image.",
+        metric="noise level sigma/alpha at which the median effective number of training images falls below 2, on "
+        "noised "
+        "test images; a median over one set, so no interval",
+        unit="",
+        rule=at_least(1.0, 0.5),
+        measure=lambda r: exact(r["retrieval"]["test_collapse"]),
+        where=CLOUD,
+        test=f"{COPIES}::test_weights_collapse_where_brute_force_says",
+    ),
+    Claim(
+        id="r-hull",
+        part="retrieval",
+        origin="ours",
+        statement="Endpoint estimates stay inside the range of the data, as E[x_0 | x] must, and the Gaussian's "
+        "need not.",
+        metric="share of coordinates along 20 PCs at which x_0_hat leaves the data's range, mean over levels, noised "
+        "test images",
+        unit="%",
+        rule=at_most(0.01, 0.03),
+        measure=lambda r: exact(_mean(r["retrieval"]["outside"]["subject"])),
+        predict=lambda r: 0.0,
+        nulls=lambda r: {"exact Gaussian": _mean(r["retrieval"]["outside"]["gaussian"])},
+        where=CLOUD,
+        test=f"{COPIES}::test_a_convex_combination_stays_inside_and_an_extrapolation_does_not",
+    ),
+)
+
+
+def _mean(values: list[float]) -> float:
+    return sum(values) / len(values)

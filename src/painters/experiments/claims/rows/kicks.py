@@ -1,0 +1,219 @@
+"""Rows of prediction (iii): early perturbations change content more often than late ones."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from painters.experiments.claims.claim import Claim, Records, above, at_least, at_most, near, within
+from painters.experiments.claims.rows.reading import average, difference, interval
+from painters.experiments.intervals import Interval
+
+WHERE = "evidence#sec-evidence-kicks"
+TEST = "tests/experiments/test_perturbation.py"
+AT = "first kicked level less the last (in sigma/alpha: the noisiest and the cleanest)"
+
+
+def _series(r: Records, sampler: str, kick: str | None, *, unit: str = "length", often: bool = False) -> Any:
+    """The series of a kick of the standard size; ``kick`` None is the one along the axis of the primary measure."""
+    for one in r["perturbation"]["series"]:
+        fits = one["sampler"] == sampler and one["unit"] == unit and one["size"] == 2 and one["often"] == often
+        if fits and kick in (None, one["kick"]):
+            return one
+    raise KeyError(f"no kicks along {kick} under {sampler}")
+
+
+def _row(key: str, level: int, sampler: str, kick: str | None, **which: Any) -> Callable[[Records], Interval]:
+    return lambda r: interval(_series(r, sampler, kick, **which)[key][level])
+
+
+def _number(key: str, level: int, sampler: str, kick: str | None, **which: Any) -> Callable[[Records], float]:
+    return lambda r: float(_series(r, sampler, kick, **which)[key][level])
+
+
+def _early_less_late(r: Records, key: str, sampler: str, kick: str | None, **which: Any) -> Interval:
+    found = _series(r, sampler, kick, **which)[key]
+    return difference(interval(found[0]), interval(found[-1]))
+
+
+def _group(r: Records, key: str) -> Interval:
+    return average([interval(one) for one in _series(r, "ode", None, often=True)[key]])
+
+
+def _law(r: Records) -> float:
+    law = _series(r, "ode", None, often=True)["law"]
+    return sum(law) / len(law)
+
+
+def _features(r: Records, kick: str) -> Interval:
+    return average([interval(one) for one in _series(r, "ode", kick)["features"]])
+
+
+CLAIMS = (
+    Claim(
+        id="iii-often",
+        part="iii",
+        origin="v1",
+        statement="Early kicks change the content more often than late ones of the same length.",
+        metric=f"share of kicks that change at least one categorical factor as a reader sees it; {AT}; kicks of L2 "
+        "length 2 (variance-preserving) along the axis that divides the data's main contrast, PF-ODE; binomial "
+        "intervals",
+        unit="%",
+        rule=at_least(0.0, 0.0),
+        measure=lambda r: _early_less_late(r, "flips", "ode", None, often=True),
+        nulls=lambda r: {"exact Gaussian": _early_less_late(r, "exact_flips", "ode", None, often=True).value},
+        where=WHERE,
+        test=f"{TEST}::test_measured_flips_of_two_modes_follow_the_law_and_units_decide",
+    ),
+    Claim(
+        id="iii-often-std",
+        part="iii",
+        origin="ours",
+        statement="It stays true when kicks are measured in standard deviations of the noisy state, which one "
+        "Gaussian "
+        "cannot explain.",
+        metric=f"the same with kicks of 2 marginal standard deviations; {AT}",
+        unit="%",
+        rule=at_least(0.0, 0.0),
+        measure=lambda r: _early_less_late(r, "flips", "ode", None, often=True, unit="std"),
+        nulls=lambda r: {
+            "exact Gaussian": _early_less_late(r, "exact_flips", "ode", None, often=True, unit="std").value
+        },
+        where=WHERE,
+        test=f"{TEST}::test_kicks_in_standard_deviations_have_one_effect_at_every_level",
+    ),
+    Claim(
+        id="iii-often-sde",
+        part="iii",
+        origin="ours",
+        statement="It is not true under an ancestral sampler, which forgets early kicks.",
+        metric=f"share of kicks that change at least one categorical factor, ancestral sampler, later noise held; {AT}",
+        unit="%",
+        rule=at_most(0.0, 0.0),
+        measure=lambda r: _early_less_late(r, "flips", "sde", None, often=True),
+        nulls=lambda r: {"same kicks, ODE": _early_less_late(r, "flips", "ode", None, often=True).value},
+        where=WHERE,
+        test=f"{TEST}::test_measured_flips_of_two_modes_follow_the_law_and_units_decide",
+    ),
+    Claim(
+        id="iii-two-modes",
+        part="iii",
+        origin="ours",
+        statement="How often a kick changes the mode is what two modes of the data's contrast predict.",
+        metric="share of kicks that change the side of the contrast, mean over the kicked levels, PF-ODE; "
+        "prediction: "
+        "the flip probability of two equal modes with the data's distance and spread",
+        unit="%",
+        rule=near(0.25, 0.5),
+        measure=lambda r: _group(r, "group"),
+        predict=_law,
+        nulls=lambda r: {"exact Gaussian": _group(r, "exact_group").value},
+        where="landscape#sec-landscape-kicks",
+        test=f"{TEST}::test_flips_of_an_exact_mixture_follow_the_law",
+    ),
+    Claim(
+        id="iii-gain-early",
+        part="iii",
+        origin="v2",
+        statement="An early kick along PC 1 is stretched as the exact Gaussian stretches it.",
+        metric="change of the image along PC 1 over the length of the kick, first kicked level, PF-ODE; mean over "
+        "seeds",
+        unit="",
+        rule=near(0.1, 0.3),
+        measure=_row("gain", 0, "ode", "PC 1"),
+        predict=_number("exact_gain", 0, "ode", "PC 1"),
+        nulls=lambda r: {"no stretch": 1.0},
+        where=WHERE,
+        test=f"{TEST}::test_the_ode_stretches_a_kick_by_the_root_of_lam_over_v",
+        agreement=True,
+    ),
+    Claim(
+        id="iii-gain-late",
+        part="iii",
+        origin="v2",
+        statement="A late kick along PC 1 is left as it is.",
+        metric="the same at the last kicked level",
+        unit="",
+        rule=near(0.1, 0.3),
+        measure=_row("gain", -1, "ode", "PC 1"),
+        predict=_number("exact_gain", -1, "ode", "PC 1"),
+        where=WHERE,
+        test=f"{TEST}::test_the_ode_stretches_a_kick_by_the_root_of_lam_over_v",
+        agreement=True,
+    ),
+    Claim(
+        id="iii-gain-sde",
+        part="iii",
+        origin="ours",
+        statement="The ancestral sampler forgets an early kick as far as its exact gain says.",
+        metric="change of the image along PC 1 over the length of the kick, first kicked level, ancestral sampler "
+        "with "
+        "the later noise held; mean over seeds",
+        unit="",
+        rule=within(0.05, 0.2),
+        measure=_row("gain", 0, "sde", "PC 1"),
+        predict=_number("exact_gain", 0, "sde", "PC 1"),
+        nulls=lambda r: {"same kick, ODE": _row("gain", 0, "ode", "PC 1")(r).value},
+        where=WHERE,
+        test=f"{TEST}::test_the_sde_stretches_it_by_alpha_lam_over_v_in_any_number_of_steps",
+        agreement=True,
+    ),
+    Claim(
+        id="iii-random-late",
+        part="iii",
+        origin="ours",
+        statement="In pixels a late random kick changes more than an early one: direction and measure decide.",
+        metric="|dx_0| over the length of a random kick, last kicked level, PF-ODE; mean over seeds",
+        unit="",
+        rule=above("first kicked level"),
+        measure=_row("pixels", -1, "ode", "random"),
+        predict=_number("exact_pixels", -1, "ode", "random"),
+        nulls=lambda r: {"first kicked level": _row("pixels", 0, "ode", "random")(r).value},
+        where=WHERE,
+        test=f"{TEST}::test_cifar_random_kicks_change_least_in_the_middle_and_most_at_the_end",
+    ),
+    Claim(
+        id="iii-off-manifold",
+        part="iii",
+        origin="v2",
+        statement="An early kick off the image manifold leaves little trace.",
+        metric="|dx_0| over the length of a kick without the PCs that hold 99 % of the variance, first kicked level, "
+        "PF-ODE; mean over seeds",
+        unit="",
+        rule=within(0.05, 0.2),
+        measure=_row("pixels", 0, "ode", "off-manifold"),
+        predict=_number("exact_pixels", 0, "ode", "off-manifold"),
+        nulls=lambda r: {"random direction": _row("pixels", 0, "ode", "random")(r).value},
+        where=WHERE,
+        test=f"{TEST}::test_a_kick_off_the_manifold_leaves_no_trace",
+        agreement=True,
+    ),
+    Claim(
+        id="iii-pcs-beat-random",
+        part="iii",
+        origin="v1",
+        statement="Kicks along the PCs of the noise predictions change what is seen more than random ones.",
+        metric="distance of the images in the reader's features over that of unrelated images, kicks of length 2 "
+        "along "
+        "PC 1 of the trajectory's noise predictions, mean over kicked levels, PF-ODE",
+        unit="",
+        rule=above("random direction"),
+        measure=lambda r: _features(r, "noise PC 1"),
+        nulls=lambda r: {"random direction": _features(r, "random").value},
+        where=WHERE,
+        test=f"{TEST}::test_change_counts_displacement_features_flips_and_values",
+    ),
+    Claim(
+        id="iii-features",
+        part="iii",
+        origin="v1",
+        statement="Along such a PC an early kick changes what is seen more than a late one.",
+        metric=f"the same distance; {AT}; intervals over seeds",
+        unit="",
+        rule=at_least(0.0, 0.0),
+        measure=lambda r: _early_less_late(r, "features", "ode", "noise PC 1"),
+        nulls=lambda r: {"random direction": _early_less_late(r, "features", "ode", "random").value},
+        where=WHERE,
+        test=f"{TEST}::test_change_counts_displacement_features_flips_and_values",
+    ),
+)

@@ -1,0 +1,62 @@
+"""How rows read numbers out of records."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from math import inf, nan, sqrt
+from typing import Any
+
+import numpy as np
+
+from painters.experiments.intervals import Interval
+
+NORMAL = 1.96
+SPAN = 3.29
+"""Standard deviations between the 5 and the 95 % quantile of a normal distribution."""
+
+
+def interval(record: Mapping[str, Any], *, value: str = "value") -> Interval:
+    """Return an interval from a record {value, low, high, n}; ends that are null become NaN."""
+    low, high = (nan if record.get(end) is None else float(record[end]) for end in ("low", "high"))
+    return Interval(float(record[value]), low, high, int(record.get("n") or 0))
+
+
+def triple(values: Sequence[Any], n: int = 0) -> Interval:
+    """Return an interval from [value, low, high]."""
+    return interval(dict(zip(("value", "low", "high"), values), n=n))
+
+
+def exact(value: float, n: int = 0) -> Interval:
+    """Return a number that has no sampling error of its own: one read from a card, or a count."""
+    return Interval(float(value), float(value), float(value), n)
+
+
+def normal(value: float, error: float, n: int = 0) -> Interval:
+    """Return a mean with its standard error as a 95 % interval."""
+    return Interval(float(value), value - NORMAL * error, value + NORMAL * error, n)
+
+
+def from_band(value: float, low: float, high: float, n: int) -> Interval:
+    """Return the interval of a mean over n seeds whose 5 and 95 % quantiles are known, taken as normal."""
+    return normal(value, (high - low) / SPAN / sqrt(n), n)
+
+
+def nearest(grid: Sequence[float | None], wanted: float) -> int:
+    """Return the index of the level nearest to ``wanted`` in ln(sigma/alpha); levels 0 and null are left out."""
+    distance = [inf if not level else abs(np.log(level / wanted)) for level in grid]
+    return int(np.argmin(distance))
+
+
+def difference(first: Interval, last: Interval) -> Interval:
+    """Return first - last of two independent shares or means: their intervals' arms added in squares (Newcombe)."""
+    gap = first.value - last.value
+    low = gap - sqrt((first.value - first.low) ** 2 + (last.high - last.value) ** 2)
+    high = gap + sqrt((first.high - first.value) ** 2 + (last.value - last.low) ** 2)
+    return Interval(gap, low, high, min(first.n, last.n))
+
+
+def average(parts: Sequence[Interval]) -> Interval:
+    """Return the mean of several independent intervals, arms added in squares."""
+    m, value = len(parts), sum(p.value for p in parts) / len(parts)
+    low, high = (sqrt(sum((getattr(p, end) - p.value) ** 2 for p in parts)) / m for end in ("low", "high"))
+    return Interval(value, value - low, value + high, min(p.n for p in parts))

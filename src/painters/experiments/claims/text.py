@@ -1,0 +1,102 @@
+"""The ledger as text: numbers with their intervals, one model's summary, and a Markdown table of several."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from painters.experiments.claims.claim import PARTS, VERDICTS, Cell, Claim
+from painters.experiments.claims.column import Column, column
+from painters.experiments.intervals import Interval
+
+MISSING = "not measured"
+ROUNDING = 1e-9
+"""Smaller numbers are what is left of a zero by rounding, and are shown as one."""
+
+
+def number(value: float | None, unit: str = "") -> str:
+    """Return a number in its unit with three digits; the unit "%" multiplies a share by 100."""
+    if value is None or not math.isfinite(value):
+        return "-"
+    value = value * 100 if unit == "%" else value
+    value = 0.0 if abs(value) < ROUNDING else value
+    small = 0 < abs(value) < 1e-3
+    text = f"{value:.1e}" if small or abs(value) >= 1e5 else f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}"
+    return f"{text} {unit}".strip()
+
+
+def interval(found: Interval | None, unit: str = "") -> str:
+    """Return a value with its interval, "0.93 [0.91, 0.95]"; the value alone where it has none, or one of no width."""
+    if found is None:
+        return MISSING
+    if not (math.isfinite(found.low) and math.isfinite(found.high)) or found.low == found.high:
+        return number(found.value, unit)
+    bare = "%" if unit == "%" else ""
+    low, value, high = (number(v, bare).removesuffix(" %") for v in (found.low, found.value, found.high))
+    return f"{value} [{low}, {high}] {unit}".strip()
+
+
+def nulls(cell: Cell) -> str:
+    """Return the nulls of a cell with their names."""
+    return "; ".join(f"{name} {number(value, cell.claim.unit)}" for name, value in cell.nulls.items())
+
+
+def reported(claim: Claim) -> str:
+    """Return what was published, with its source."""
+    return "; ".join(f"{item.text} ({item.source})" for item in claim.reported)
+
+
+def summary(found: Column) -> str:
+    """Return one model's column as lines of text: claim, measured, theory, verdict; then how many of each verdict."""
+    rows = [("claim", "measured", "theory", "verdict")]
+    for cell in found.cells:
+        mark = "*" if cell.note else ""
+        claim = cell.claim
+        told = interval(cell.measured, claim.unit)
+        rows.append((claim.id, told, number(cell.predicted, claim.unit), cell.verdict + mark))
+    widths = [max(map(len, texts)) for texts in zip(*rows)]
+    lines = ["  ".join(text.ljust(width) for text, width in zip(row, widths)).rstrip() for row in rows]
+    counts = (f"{sum(c.verdict == v for c in found.cells)} {v}" for v in VERDICTS)
+    notes = sorted({cell.note for cell in found.cells if cell.note})
+    return "\n".join([found.title, *lines, ", ".join(counts), *(f"* {note}" for note in notes)])
+
+
+def markdown(results: Iterable[dict[str, Any]]) -> str:
+    """Return results files as one Markdown table: claims down, exact theory, nulls, models and reported values across.
+
+    Theory and nulls differ from model to model; each model's cell names its own. Raises ``ValueError`` if there are
+    no results.
+    """
+    return markdown_of([column(found) for found in results])
+
+
+def markdown_of(columns: Sequence[Column]) -> str:
+    """Return judged columns as one Markdown table. Raises ``ValueError`` if there are none."""
+    if not columns:
+        raise ValueError("there are no results: measure a model with painters claims --model NAME")
+    lines = [_row(["claim", *(c.title for c in columns), "reported"]), _row(["---"] * (len(columns) + 2))]
+    part = None
+    for cells in zip(*(c.cells for c in columns)):
+        claim = cells[0].claim
+        if claim.part != part:
+            part = claim.part
+            lines.append(_row([f"**{PARTS[part]}**", *[""] * (len(columns) + 1)]))
+        lines.append(
+            _row([f"`{claim.id}` {claim.statement}", *(_cell(cell) for cell in cells), reported(claim) or "-"])
+        )
+    return "\n".join([*lines, "", *(f"{c.title}: {c.made}" for c in columns)])
+
+
+def _cell(cell: Cell) -> str:
+    """A cell of the Markdown table."""
+    if cell.measured is None:
+        return MISSING
+    parts = [f"{interval(cell.measured, cell.claim.unit)}, {cell.verdict}"]
+    if cell.predicted is not None:
+        parts.append(f"theory {number(cell.predicted, cell.claim.unit)}")
+    return "; ".join(part for part in (*parts, nulls(cell), cell.note) if part)
+
+
+def _row(texts: Sequence[str]) -> str:
+    return "| " + " | ".join(text.replace("|", "\\|") for text in texts) + " |"

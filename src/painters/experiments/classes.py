@@ -1,0 +1,146 @@
+"""The classes of Fashion-MNIST as modes: at which noise level do they part?
+
+An image is noised again to some level and painted anew. If it comes back as the same class, the level lies below the
+fork of the classes. Beside the network stands the exact mixture of one Gaussian per class.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from painters.data import images as image_data
+from painters.denoiser import Denoiser
+from painters.experiments.subject import Settings, Subject
+from painters.levels import Level, Levels
+from painters.sampling import noise, solve
+from painters.theory.mixture import Mixture
+from painters.trajectory import Frames
+
+RANK = 60
+"""PCs kept of each class; the rest of its variance is spread evenly."""
+
+RATIOS = (80.0, 30.0, 14.0, 8.0, 4.5, 2.5, 1.2, 0.5)
+"""Noise levels sigma/alpha to which images are noised again."""
+
+CLEAN_ENOUGH: Level = (1.0, 0.1)
+"""The level at which a mixture's own samples are told apart: noise far below the distance of any two classes."""
+
+
+def applies(subject: Subject) -> bool:
+    """Return whether ``subject`` is a class-conditional network of Fashion-MNIST with a reader."""
+    facts = {} if subject.model is None else subject.model.card.get("training", {})
+    known = subject.model is not None and bool(subject.model.classes) and subject.reader is not None
+    return subject.kind == "network" and known and facts.get("data") == "fashion" and not facts.get("variant")
+
+
+def mixture(subject: Subject, settings: Settings) -> Mixture | None:
+    """Return one Gaussian per class of the training data, ``None`` if these are not at hand."""
+    n = settings.pick(ci=4000, book=60_000, full=60_000)
+    try:
+        data = image_data.fashion()
+    except FileNotFoundError:
+        return None
+    images = image_data.to_unit(data.train[:n])
+    labels = torch.as_tensor(data.train_labels)[:n].long()
+    return Mixture.of_classes(images, labels, rank=RANK)
+
+
+def repaint(denoise: Denoiser, x0: Tensor, levels: Levels, start: int, seeds: Sequence[int]) -> Tensor:
+    """Return clean states ``x0`` (B, ...) noised to level ``start`` with fresh noise, and painted anew by the PF-ODE.
+
+    DPM-Solver++(2M) on the levels that remain. The noise is not that of the images' own start.
+    """
+    alpha, sigma = levels[start]
+    fresh = noise([seed + FRESH for seed in seeds], x0.shape[1:], dtype=x0.dtype, device=x0.device)
+    x = alpha * x0 + sigma * fresh
+    run = solve(denoise, x, levels, solver="dpmpp2m", start=start, save=Frames(every=None), progress=False)
+    return run.final
+
+
+FRESH = 2**20
+"""Added to an image's seed for the noise it is noised with again."""
+
+
+def speciation(parts: Mixture) -> tuple[float, float]:
+    """Return the noise level sigma/alpha at which the two heaviest groups of a mixture part, and the variance between.
+
+    (m^2 - c)^(1/2), the fork of two equal modes at +-m with variance c within: m^2 is the largest eigenvalue of
+    sum_i pi_i (mu_i - mu)(mu_i - mu)^T, and c = sum_i pi_i u^T Sigma_i u the variance within along its eigenvector u.
+    0 if c > m^2. A statement about many unequal classes only as far as they look like two from afar.
+    """
+    offsets = torch.stack([g.mu - parts.mean for g in parts.components]) * parts.weights[:, None].sqrt()
+    _, spread, axes = torch.linalg.svd(offsets, full_matrices=False)
+    u, between = axes[0], float(spread[0] ** 2)
+    inside = [((u @ g.U) ** 2 * (g.lam - g.rest)).sum() + g.rest for g in parts.components]
+    within = float(parts.weights @ torch.stack(inside))
+    return math.sqrt(max(between - within, 0.0)), between
+
+
+def measure(subject: Subject, parts: Mixture | None, settings: Settings) -> dict[str, Any]:
+    """Measure how often an image noised again keeps its class, for the network and for the class mixture.
+
+    Keys: ``ratio`` (L,); ``n`` images, equally many of each class, painted by the class-conditional network; ``told``,
+    the share that the reader gives the class asked for; ``kept`` (L, n), 1 where the image painted anew by the
+    unconditional network is read as the class that the first was read as; ``seen`` (L, n), 1 where the reader tells
+    that final class already from the noised state. With the data at hand ``mixture``: ``kept`` (L, n) in the same way
+    for samples of the mixture under its own PF-ODE; ``top`` (L,), mean largest responsibility; ``resampled`` (L,),
+    E sum w^2, how often a draw from the posterior keeps the class; ``speciation``, sigma/alpha; ``between``, the
+    largest variance between classes. Else ``None``.
+    """
+    assert subject.model is not None
+    n = settings.pick(ci=10, book=100, full=1000)
+    steps = settings.pick(ci=8, book=15, full=50)
+    levels = subject.levels(steps)
+    wanted = settings.pick(ci=(10.0, 1.2), book=RATIOS, full=RATIOS)
+    picks = sorted({int((levels.ratio[:-1].log() - math.log(r)).abs().argmin()) for r in wanted})
+    record: dict[str, Any] = {"ratio": levels.ratio[picks].tolist(), "n": n}
+    parts_found = [_network(subject, levels, picks, seeds) for seeds in subject.batches(range(n), settings.batch)]
+    told, kept, seen = (torch.cat(columns, -1) for columns in zip(*parts_found))
+    record |= {"told": float(told.double().mean()), "kept": kept.int().tolist(), "seen": seen.int().tolist()}
+    return record | {"mixture": None if parts is None else _exact(parts, levels, picks, n, settings)}
+
+
+def _network(
+    subject: Subject, levels: Levels, picks: Sequence[int], seeds: Sequence[int]
+) -> tuple[Tensor, Tensor, Tensor]:
+    assert subject.model is not None and subject.reader is not None
+    name = subject.reader.factors[0].name
+    asked = torch.tensor([seed % len(subject.model.classes) for seed in seeds])
+    painter = subject.model.denoiser(asked.tolist())
+    start = levels.start(noise(seeds, subject.shape))
+    first = solve(painter, start, levels, solver="dpmpp2m", save=Frames(every=None), progress=False).final
+    before = subject.read(first)[name].cpu()
+    kept, seen = [], []
+    for i in picks:
+        again = repaint(subject.denoise, first, levels, i, seeds)
+        after = subject.read(again)[name].cpu()
+        kept.append(after == before)
+        fresh = noise([seed + FRESH for seed in seeds], subject.shape)
+        state = levels[i][0] * first + levels[i][1] * fresh
+        seen.append(subject.reader.values(state, *levels[i])[name].cpu() == after)
+    return before == asked, torch.stack(kept), torch.stack(seen)
+
+
+def _exact(parts: Mixture, levels: Levels, picks: Sequence[int], n: int, settings: Settings) -> dict[str, Any]:
+    """The same for the exact mixture, whose samples are told apart by their responsibilities."""
+    x0 = parts.sample(n, seed=0)
+    before = parts.responsibilities(x0, 1.0, CLEAN_ENOUGH[1]).argmax(1)
+    kept, top, resampled = [], [], []
+    for i in picks:
+        after = [repaint(parts, part, levels, i, seeds) for part, seeds in _chunks(x0, settings.batch)]
+        kept.append((parts.responsibilities(torch.cat(after), 1.0, CLEAN_ENOUGH[1]).argmax(1) == before).int().tolist())
+        alpha, sigma = levels[i]
+        w = parts.responsibilities(parts.sample(n, seed=1, level=(alpha, sigma)), alpha, sigma)
+        top.append(float(w.amax(1).mean()))
+        resampled.append(float(w.square().sum(1).mean()))
+    level, between = speciation(parts)
+    return {"kept": kept, "top": top, "resampled": resampled, "speciation": level, "between": between}
+
+
+def _chunks(x: Tensor, size: int) -> list[tuple[Tensor, range]]:
+    return [(part, range(i * size, i * size + len(part))) for i, part in enumerate(x.split(size))]

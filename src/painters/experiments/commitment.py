@@ -1,0 +1,233 @@
+"""When each named factor of a picture can be read from the states, and when it is decided.
+
+A reader r(x, alpha, sigma) reports E[f | x], an indicator for each kind of a categorical factor. Along a run it answers
+at every level, and once more on the final picture. Two numbers compare the answers over seeds:
+
+    r2_i     = 1 - E|r(final) - r(x_i)|^2 / Var r(final),     spread_i = Var r(x_i) / Var r(final).
+
+Under the reverse SDE an exact denoiser couples x_i and x_0 as the forward process does. Then E[r(final) | x_i] = r(x_i)
+for an exact reader, the two numbers are equal, and both are the share of what the picture shows that state i has
+decided: what is left is noise still to come. Under the PF-ODE the noise decides everything at once, so that r2 is not a
+matter of deciding; the spread is the same as under the SDE, because the states have the same distribution. Neither can
+lie below the share that the best affine estimate knows, R_f^2 (:class:`~painters.theory.factors.FactorLaw`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from painters.data import images as image_data
+from painters.data import scenes
+from painters.data.controls import INVERTED_CONTRAST, checkerboard, varied
+from painters.data.scenes.factors import Factor
+from painters.experiments.answers import Answers, orders, per_factor
+from painters.experiments.emergence import counted, even, short
+from painters.experiments.subject import Settings, Subject
+from painters.experiments.traits import traits
+from painters.levels import CLEAN, Level, Levels
+from painters.models.readers import columns, indicators
+from painters.sampling import noise, solve
+from painters.theory.factors import FactorLaw
+from painters.theory.gaussian import Gaussian
+from painters.trajectory import Frames
+
+SOLVERS = {"sde": "ancestral", "ode": "dpmpp2m"}
+LEGIBLE = 0.5
+"""A factor of whose variance the instrument explains less than this on clean test states is not measured."""
+
+Instrument = Callable[[Tensor, Tensor, float, float], Tensor]
+"""(states x (B, ...), endpoint estimates x0_hat, alpha, sigma) -> answers (B, m)."""
+
+
+@dataclass(frozen=True, eq=False)
+class Known:
+    """Clean states (n, D) with known ``facts`` (n, m): indicators of the kinds, or values, of ``factors``."""
+
+    states: Tensor
+    facts: Tensor
+    factors: tuple[Factor, ...]
+
+
+def known(subject: Subject, n: int, *, test: bool) -> Known | None:
+    """Return the first ``n`` test or training states of the subject's own data with their factors.
+
+    ``None`` without a reader, or if the data are not at hand.
+    """
+    if subject.reader is None or subject.model is None or (states := subject.data(n, test=test)) is None:
+        return None
+    facts = subject.model.card["training"]
+    if facts["data"] == "scenes":
+        first = (scenes.TEST_SEEDS if test else scenes.TRAIN_SEEDS).start
+        values = {name: torch.from_numpy(v) for name, v in scenes.sample(n, first).values.items()}
+    else:
+        found = image_data.fashion()
+        found = found if facts.get("variant") is None else varied(found, facts["variant"])
+        labels = found.test_labels if test else found.train_labels
+        assert labels is not None
+        values = {"class": labels[: len(states)]}
+    return Known(states, indicators(values, subject.reader.factors), subject.reader.factors)
+
+
+def law(gaussian: Gaussian, data: Known, *, crossed: bool = True) -> tuple[FactorLaw, Tensor]:
+    """Return the best affine estimate of all facts, and a second covariance c' (D, m) to measure it by.
+
+    c = Cov(x_0, f) and c' come from the two halves of ``data``. Their errors are independent, so alpha^2 c'^T V^{-1} c
+    is an unbiased estimate of the explained variance (see :func:`explained`); with one c it is too high by up to D/n.
+    Not ``crossed``, both are c from all data, within the components: the law of a world in which that c is the truth.
+    """
+    x, f = data.states.flatten(1).double().cpu(), data.facts
+
+    def covariance(part: slice) -> Tensor:
+        return (x[part] - x[part].mean(0)).T @ (f[part] - f[part].mean(0)) / (len(f[part]) - 1)
+
+    g = gaussian.to("cpu", torch.float64)
+    if crossed:
+        one, other = covariance(slice(0, None, 2)), covariance(slice(1, None, 2))
+    else:
+        one = other = g.U @ (g.U.T @ covariance(slice(None)))
+    return FactorLaw(g, one, f.mean(0), f.var(0)), other
+
+
+def explained(affine: FactorLaw, other: Tensor, level: Level) -> Tensor:
+    """Return alpha^2 c'^T V^{-1} c (m,), the variance of each fact that the affine estimate explains."""
+    return level[0] * (other * affine.weights(level)).sum(0)
+
+
+def instrument(subject: Subject, affine: FactorLaw) -> tuple[str, Instrument]:
+    """Return how factors are read along a run, in a word, and the function that reads them.
+
+    ``"states"``: the reader, on noisy states of its own shape. ``"endpoints"``: the reader, on the decoded endpoint
+    estimate as if it were a picture, for latent states. ``"affine"``: the best affine estimate, for a Gaussian world,
+    where it is the exact posterior mean. States under a checkerboard are turned back first.
+    """
+    reader = subject.reader
+    assert reader is not None
+    if subject.kind != "network":
+        return "affine", lambda x, x0, alpha, sigma: affine.estimate(x.cpu(), alpha, sigma)
+    turned = subject.model is not None and subject.model.card["training"].get("variant") == "checkerboard"
+    if reader.shape == tuple(subject.shape):
+        return "states", lambda x, x0, alpha, sigma: indicators(
+            reader.read(checkerboard(x) if turned else x, alpha, sigma), reader.factors
+        )
+    return "endpoints", lambda x, x0, alpha, sigma: indicators(reader.read(subject.look(x0), *CLEAN), reader.factors)
+
+
+def answer(
+    subject: Subject, read: Instrument, seeds: Sequence[int], levels: Levels, every: int, *, solver: str, batch: int
+) -> tuple[Tensor, Tensor]:
+    """Return the answers (n, N, m) at every ``every``-th level of a run and (n, m) of the pictures."""
+    given, final = [], []
+    for part in subject.batches(seeds, batch):
+        x = levels.start(noise(part, subject.shape))
+        save = Frames(every=every)
+        run = solve(subject.denoise, x, levels, solver=solver, save=save, seeds=part, progress=False)
+        rows = [read(x, x0, *level) for x, x0, level in zip(run.x, run.x0, run.levels)]
+        given.append(torch.stack(rows, 1))
+        final.append(read(run.final, run.final, *CLEAN))
+    return torch.cat(given), torch.cat(final)
+
+
+def ceiling(
+    subject: Subject, read: Instrument, data: Known, levels: Levels, *, endpoints: bool = False, batch: int = 250
+) -> Tensor:
+    """Return the share of each factor that the instrument knows of noised data, 1 - E|f - r(x)|^2 / Var f, (N, F).
+
+    ``endpoints``: the instrument reads endpoint estimates, so that the subject's denoiser has to make them.
+    """
+    sizes, generator = columns(data.factors), torch.Generator().manual_seed(0)
+    eps = torch.randn(data.states.shape, generator=generator)
+    whole = per_factor(data.facts.var(0, correction=0), sizes)
+    shares = []
+    for level in levels:
+        missed = torch.zeros(data.facts.shape[1], dtype=torch.float64)
+        for x0, e, f in zip(data.states.split(batch), eps.split(batch), data.facts.split(batch)):
+            x = level[0] * x0 + level[1] * e
+            estimate = subject.denoise(x, *level) if endpoints and level[1] > 0 else x
+            missed += (read(x, estimate, *level) - f).square().sum(0)
+        shares.append(1 - per_factor(missed / len(data.facts), sizes) / whole)
+    return torch.stack(shares)
+
+
+def nested(subject: Subject, steps: int) -> tuple[Levels, Levels]:
+    """Return the levels of about ``steps``/2 and of ``steps`` steps, the former every second one of the latter."""
+    fine = even(subject, 2 * ((steps + 1) // 2) - 1)
+    kept = Frames(every=2).kept(fine.steps)
+    return Levels(fine.alpha[kept], fine.sigma[kept], fine.origin), fine
+
+
+def measure(subject: Subject, settings: Settings) -> dict[str, Any] | None:
+    """Measure when every named factor is readable and decided, beside the affine bound and the data's own ceiling.
+
+    Returns ``factors``: names; ``logsnr`` (N,), ``counted`` (N,) 0 or 1; ``read``: the instrument; [factor][level]
+    lists ``law`` = R_f^2, ``ceiling`` (the larger of the instrument's on noised test data and the law), ``ode_spread``,
+    ``ode_r2``, ``sde_spread``, ``sde_r2``; for each factor, ``legible``: what the instrument explains of it on clean
+    test states (below ``LEGIBLE`` its measured half-levels are NaN), ``finish``: Var r(final) along the ODE over the
+    factor's variance in the data, and as noise levels sigma/alpha or NaN, ``half_law``: where the law reaches half of
+    its clean value, ``half_bound``: where it reaches half of the clean ceiling, ``half_ceiling``: where the ceiling
+    does, and ``half`` and ``half_sde`` (intervals over seeds): where the spread (ODE) and r2 (SDE) reach 1/2;
+    ``fidelity`` = r2 (SDE) times the clean ceiling over the ceiling, 1 for an exact model, at the level where the
+    ceiling is half of its clean value; rank correlations over factors with permutation p: of ``half`` with
+    ``half_law``, ``half_ceiling`` and ``half_sde`` as ``rank``, ``rank_ceiling`` and ``rank_solvers``, of ``half_sde``
+    with ``half_law`` as ``rank_sde``, and ``rank_seeds``, the interval of ``rank`` over seeds; for scenes ``traits``
+    [factor][variance, area, frequency, layer], the correlation of ``half`` with each as ``rank_variance``,
+    ``rank_area``, ``rank_frequency``, ``rank_layer``, and the partial ones given area and frequency,
+    ``partial_variance`` and ``partial_law``; ``seeds`` and ``steps`` of ODE and SDE. ``None`` without reader or data.
+
+    An endpoint estimate is no picture: of a blurred one the reader is sure too soon, and its answers spread too early.
+    For a subject whose ``read`` is ``"endpoints"`` only the numbers of the SDE's r2 (``half_sde``, ``rank_sde``) count.
+
+    The SDE takes twice the steps and half the seeds of the ODE: it is a first-order method, and a check.
+    """
+    latent = 1 if subject.image_size == subject.shape[-1] else 4  # decoding is dear
+    train = known(subject, settings.pick(ci=400, book=10_000, full=20_000) // latent, test=False)
+    test = known(subject, settings.pick(ci=50, book=500, full=2000) // latent, test=True)
+    if train is None or test is None or subject.kind == "mean":
+        return None
+    seeds = settings.seeds[: settings.pick(ci=16, book=200, full=len(settings.seeds))]
+    seeds = seeds[: max(len(seeds) * 2 // (1 + latent), 2)]
+    affine, other = law(subject.gaussian, train, crossed=subject.kind == "network")
+    how, read = instrument(subject, affine)
+    sizes, (levels, fine) = columns(train.factors), nested(subject, settings.steps)
+    whole = per_factor(train.facts.var(0), sizes)
+    linear = top = torch.stack([per_factor(explained(affine, other, level), sizes) / whole for level in levels])
+    legible = torch.ones(len(sizes), dtype=torch.float64)
+    if how != "affine":
+        own = ceiling(subject, read, test, levels, endpoints=how == "endpoints")
+        top, legible = torch.maximum(linear, own), own[-1]
+    runs = {"ode": (seeds, levels, 1), "sde": (seeds[: max(len(seeds) // 2, 2)], fine, 2)}
+    said = {
+        key: Answers(*answer(subject, read, *run, solver=SOLVERS[key], batch=settings.batch), sizes)
+        for key, run in runs.items()
+    }
+    record = {
+        "factors": [f.name for f in train.factors],
+        "read": how,
+        "logsnr": short(levels.logsnr[:-1]),
+        "counted": counted(subject, levels[:-1]).int().tolist(),
+        "law": short(linear.T),
+        "ceiling": short(top.T),
+        "legible": short(legible),
+        "finish": short(per_factor(said["ode"].final.var(0), sizes) / whole),
+        "seeds": {key: len(run[0]) for key, run in runs.items()},
+        "steps": {key: run[1].steps for key, run in runs.items()},
+    }
+    for key, answers in said.items():
+        r2, spread = answers.scores()
+        record |= {f"{key}_r2": short(r2.T), f"{key}_spread": short(spread.T)}
+    table = _table(subject, settings.pick(ci=40, book=500, full=2000))
+    draws = settings.pick(ci=50, book=1000, full=2000)
+    use = legible >= LEGIBLE
+    return record | orders(said, levels.logsnr[:-1], linear, top, use=use, table=table, draws=draws)
+
+
+def _table(subject: Subject, n: int) -> Tensor | None:
+    """The traits of the factors of the subject's scenes, from n pairs, or ``None`` if its data are no scenes."""
+    facts = {} if subject.model is None else subject.model.card.get("training", {})
+    if facts.get("data") != "scenes":
+        return None
+    return traits(INVERTED_CONTRAST if facts.get("variant") == "inverted" else (1.0,) * 4, n=n)

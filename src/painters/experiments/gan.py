@@ -1,0 +1,140 @@
+"""A generator as a manifold: the metric it pulls back from images, how alike it is everywhere, and depth as time.
+
+A map G from latents to images measures latents by what they do to the image: |dG|^2 = dz^T H dz with the metric
+H = J^T J. For Gaussian data the PF-ODE's map from noise to image is linear, H = Sigma: anisotropic, and the same
+everywhere. Source: Wang and Ponce (2021) for the metric of generators and the consistency measure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from scipy.linalg import subspace_angles
+from torch import Tensor
+
+Generate = Callable[[Tensor], Tensor]
+"""Latents (B, d) -> images (B, ...), differentiable."""
+
+
+def metric(
+    generate: Generate, z: Tensor, *, features: Callable[[Tensor], Tensor] | None = None
+) -> tuple[Tensor, Tensor]:
+    """Return H = J^T J (n, d, d) and the Jacobians J (n, m, d) of a generator at latents ``z`` (n, d), float64.
+
+    With ``features``, a map of images (B, ...) to (B, m), distances are those of the features: J is d features/dz.
+    """
+
+    def one(point: Tensor) -> Tensor:
+        image = generate(point[None])
+        return (image if features is None else features(image)).flatten()
+
+    J = torch.stack([torch.func.jacfwd(one)(point) for point in z]).double()  # type: ignore[arg-type]
+    return J.mT @ J, J
+
+
+def restricted_metric(push: Callable[[Tensor], Tensor], basis: Tensor) -> tuple[Tensor, Tensor]:
+    """Return H (d, d) and J (m, d) of a map in the span of ``basis`` (d, ...), orthonormal directions of its inputs.
+
+    ``push`` maps directions (d, ...) to J v (d, ...), as :meth:`painters.experiments.manifold.SamplerMap.push` does:
+    a map with thousands of inputs is looked at where the data vary. float64.
+    """
+    J = push(basis).flatten(1).double().T
+    return J.T @ J, J
+
+
+def spectra(H: Tensor) -> tuple[Tensor, Tensor]:
+    """Return eigenvalues (n, d), largest first, and eigenvectors (n, d, d), in columns, of metrics (n, d, d)."""
+    values, vectors = torch.linalg.eigh(H)
+    return values.flip(-1).clamp(min=0), vectors.flip(-1)
+
+
+def participation(values: Tensor) -> Tensor:
+    """Return (sum lam)^2 / sum lam^2 for spectra (..., d): how many directions share the metric, 1 to d."""
+    return values.sum(-1).square() / values.square().sum(-1)
+
+
+def homogeneity(H: Tensor, *, floor: float = 1e-8) -> tuple[Tensor, Tensor]:
+    """Return how well the axes at one point explain the metric at another, (n, n) on a log scale and a linear one.
+
+    Entry ij is the correlation of diag(V_i^T H_j V_i) with the eigenvalues of H_j, V_i being the eigenvectors at point
+    i; 1 if the metric is the same everywhere, and on the diagonal. Values below ``floor`` times the largest of their
+    spectrum are raised to it before the logarithm.
+    """
+    values, vectors = spectra(H)
+    seen = torch.einsum("iak,jab,ibk->ijk", vectors, H, vectors)
+    own = values[None].expand_as(seen)
+    low = floor * values[:, :1][None]
+    return _correlation(seen.clamp(min=low).log(), own.clamp(min=low).log()), _correlation(seen, own)
+
+
+def off_diagonal(table: Tensor) -> Tensor:
+    """Return the entries i != j of a table (n, n), (n (n - 1),)."""
+    return table[~torch.eye(len(table), dtype=torch.bool)]
+
+
+def cosines(a: Tensor, b: Tensor) -> Tensor:
+    """Return the cosines of the principal angles between the spans of directions ``a`` (k, ...) and ``b`` (m, ...)."""
+    angles = subspace_angles(*(part.flatten(1).double().cpu().numpy().T for part in (a, b)))
+    return torch.from_numpy(angles).cos().flip(0)
+
+
+@dataclass(frozen=True, eq=False)
+class Readout:
+    """What linear readouts of each stage know of the final image's PCs: ``r2`` (stages, K), on held-out images."""
+
+    r2: Tensor
+
+    def half(self, share: float = 0.5) -> list[int | None]:
+        """Return the first stage, counted from 0, at which each PC is known to ``share``; ``None`` if at none."""
+        known = self.r2 >= share
+        return [int(column.nonzero()[0]) if bool(column.any()) else None for column in known.T]
+
+
+def readout(stages: Sequence[Tensor], targets: Tensor, *, ridge: float = 1e-3, held_out: float = 0.25) -> Readout:
+    """Fit ridge regressions from each stage's maps (n, ...) to ``targets`` (n, K); the last images test them.
+
+    min |X W - Y|^2 + ridge n tr(X^T X)/(n p) |W|^2 on centred data, solved in the smaller of both dimensions. R^2 is
+    1 - E|y - y_hat|^2 / Var y, on the held-out share, and may be negative.
+    """
+    cut = round(len(targets) * (1 - held_out))
+    if not 2 <= cut < len(targets) - 1:
+        raise ValueError(f"{len(targets)} images are too few to fit and to test a readout")
+    y = targets.double()
+    centre = y[:cut].mean(0)
+    rows = []
+    for stage in stages:
+        x = stage.flatten(1).double()
+        x = x - x[:cut].mean(0)
+        gram = x[:cut] @ x[:cut].T
+        weight = ridge * gram.diagonal().mean()
+        dual = torch.linalg.solve(gram + weight * torch.eye(cut).double(), y[:cut] - centre)
+        missed = y[cut:] - centre - (x[cut:] @ x[:cut].T) @ dual
+        rows.append(1 - missed.square().mean(0) / (y[cut:] - y[cut:].mean(0)).square().mean(0))
+    return Readout(torch.stack(rows))
+
+
+def linear_generator(U: Tensor, lam: Tensor, mu: Tensor, shape: Sequence[int]) -> Generate:
+    """Return z -> mu + U diag(sqrt(lam)) z, the PF-ODE's map for Gaussian data in the coordinates of its PCs: a null.
+
+    Its metric is diag(lam) at every point.
+    """
+    weights = (U * lam.sqrt()).T
+    return lambda z: (mu.to(z) + z @ weights.to(z)).reshape(len(z), *shape)
+
+
+def shuffled(network: torch.nn.Module, *, seed: int = 0) -> torch.nn.Module:
+    """Shuffle the entries of every weight of a network in place, within each tensor, and return it: a null."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for value in network.parameters():
+            flat = value.flatten()
+            value.copy_(flat[torch.randperm(len(flat), generator=generator).to(flat.device)].reshape(value.shape))
+    return network
+
+
+def _correlation(a: Tensor, b: Tensor) -> Tensor:
+    a, b = (part - part.mean(-1, keepdim=True) for part in (a, b))
+    size = (a.square().sum(-1) * b.square().sum(-1)).sqrt()
+    return (a * b).sum(-1) / size

@@ -1,0 +1,197 @@
+"""What an experiment is done on: a denoiser, the theory of its data, and the means to look at what it paints."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from painters.data import images as image_data
+from painters.data import scenes
+from painters.data.controls import varied
+from painters.denoiser import Denoiser
+from painters.levels import Levels
+from painters.models import Model, load
+from painters.models.judging import READER_OF
+from painters.models.readers import Read, Reader, load_reader
+from painters.sampling import noise, solve
+from painters.theory.gaussian import Gaussian
+from painters.trajectory import Frames, Trajectory
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How much is measured: ``seeds``, solver ``steps``, and a ``profile`` that each experiment scales itself by.
+
+    ``run``: the folder of the model's training, for what is measured at its snapshots. ``progress``: show bars.
+    """
+
+    seeds: tuple[int, ...] = tuple(range(200))
+    steps: int = 50
+    profile: str = "book"
+    batch: int = 50
+    run: Path | None = None
+    progress: bool = True
+
+    def pick(self, *, ci: T, book: T, full: T) -> T:
+        """Return the value for this profile."""
+        return {"ci": ci, "book": book, "full": full}[self.profile]
+
+
+@dataclass(frozen=True, eq=False)
+class Subject:
+    """A denoiser under study beside the Gaussian of its data.
+
+    ``denoise`` may be a network, or the theory itself: every experiment takes either. ``gaussian`` has the mean and
+    covariance of the data's states, latents for a latent model. ``levels(n)`` are those of an n-step run, ``decode``
+    turns clean states into pictures in [0, 1], and ``reader``, if there is one, reads pictures. ``kind`` is
+    ``"network"``, ``"gaussian"`` or ``"mean"``. ``moments`` says where those of ``gaussian`` come from if they were not
+    shipped with the model: ``source``, ``n``, and ``circular`` if they are those of the model's own samples.
+    """
+
+    name: str
+    denoise: Denoiser = field(repr=False)
+    gaussian: Gaussian = field(repr=False)
+    shape: tuple[int, ...]
+    levels: Callable[..., Levels] = field(repr=False)
+    decode: Callable[[Tensor], Tensor] = field(repr=False)
+    reader: Reader | None = field(default=None, repr=False)
+    model: Model | None = field(default=None, repr=False)
+    kind: str = "network"
+    moments: dict[str, Any] = field(default_factory=dict, repr=False)
+
+    @property
+    def dim(self) -> int:
+        """D, the number of dimensions of a state."""
+        return self.gaussian.dim
+
+    def theory(self) -> Subject:
+        """Return the same subject with the exact Gaussian in the place of the network."""
+        return replace(self, denoise=self.gaussian, kind="gaussian")
+
+    def mean_only(self) -> Subject:
+        """Return the same subject with a denoiser that knows nothing but the mean: a null."""
+        g = self.gaussian
+        return replace(self, denoise=Gaussian(g.mu, g.U[:, :0], g.lam[:0], 0.0), kind="mean")
+
+    def run(
+        self,
+        seeds: Sequence[int],
+        *,
+        steps: int = 50,
+        solver: str = "heun",
+        save: Frames = Frames(),  # noqa: B008 (frozen)
+    ) -> Trajectory:
+        """Paint one image for each seed, from the model's own noise, and return the trajectory."""
+        levels = self.levels(steps)
+        x = levels.start(noise(seeds, self.shape))
+        return solve(self.denoise, x, levels, solver=solver, save=save, seeds=seeds, progress=False)
+
+    def batches(self, seeds: Sequence[int], size: int = 50) -> Iterator[Sequence[int]]:
+        """Yield the seeds in batches: what is measured streams, so that no more frames live than one batch needs."""
+        for first in range(0, len(seeds), size):
+            yield seeds[first : first + size]
+
+    def look(self, x: Tensor) -> Tensor:
+        """Return clean states (n, *shape) as the reader sees them: decoded, in [-1, 1], averaged down to its size.
+
+        Raises ``ValueError`` if there is no reader, or its size does not divide the pictures'.
+        """
+        if self.reader is None:
+            raise ValueError(f"{self.name} has no reader: nothing can be said about what its pictures show")
+        pictures = self.decode(x) * 2 - 1
+        height = self.reader.shape[1]
+        if pictures.shape[1] != self.reader.shape[0] or pictures.shape[2] % height:
+            raise ValueError(f"a reader of {self.reader.shape} cannot see pictures of {tuple(pictures.shape[1:])}")
+        return F.avg_pool2d(pictures, pictures.shape[2] // height)
+
+    def read(self, x: Tensor) -> Read:
+        """Return what clean states show: the kind (n,) of each categorical factor, the value (n,) of the others."""
+        seen = self.look(x)
+        assert self.reader is not None
+        return self.reader.values(seen)
+
+    def pictures(self, n: int, *, test: bool = True) -> Tensor | None:
+        """Return ``n`` uint8 pictures of the model's own test (or training) data, ``None`` if they are not at hand.
+
+        Scenes are drawn by the package. Fashion-MNIST is used if it is found, see
+        :func:`painters.data.images.fashion`.
+        """
+        facts = {} if self.model is None else self.model.card.get("training", {})
+        try:
+            return _images(facts.get("data"), facts.get("variant"), self.image_size, n, test)
+        except FileNotFoundError:
+            return None
+
+    def data(self, n: int, *, test: bool = True) -> Tensor | None:
+        """Return :meth:`pictures` as clean states, (n, *shape)."""
+        part = self.pictures(n, test=test)
+        if part is None or self.model is None:
+            return None
+        return torch.cat([self.model.encode(image_data.to_unit(p) / 2 + 0.5).cpu() for p in part.split(250)])
+
+    @property
+    def image_size(self) -> int:
+        """The side of a picture in pixels."""
+        return self.shape[-1] if self.model is None else self.model.image_shape[-1]
+
+
+def subject(
+    name: str,
+    *,
+    device: str = "auto",
+    gaussian: Gaussian | None = None,
+    prompt: str | None = None,
+    moments: dict[str, Any] | None = None,
+) -> Subject:
+    """Load a model and everything an experiment on it needs.
+
+    ``gaussian``: the moments of its data, if they are not shipped with it, and ``moments`` where they come from.
+    ``prompt``: for a conditional model; its theory is then that of the data under the prompt, and must be given.
+    Raises ``ValueError`` saying how to get moments if there are none.
+    """
+    model = load(name, device=device)
+    if prompt is not None and gaussian is None:
+        raise ValueError(
+            "under a prompt the data have other moments: pass the Gaussian of the data the prompt describes"
+        )
+    gaussian = gaussian or model.moments
+    if gaussian is None:
+        raise ValueError(
+            f"{name} comes without the moments of its data, which the theory needs: make them with painters moments "
+            "and pass --moments FILE"
+        )
+    data = model.card.get("training", {}).get("data")
+    reader = load_reader(READER_OF[data], device=device) if data in READER_OF else None
+    if gaussian.dim != math.prod(model.shape):
+        raise ValueError(
+            f"the moments have {gaussian.dim} dimensions and a state of {name} has {math.prod(model.shape)}"
+        )
+    name = model.card.get("name", Path(name).name) if Path(name).is_dir() else name
+    origin = (moments or {}) | ({} if prompt is None else {"prompt": prompt})
+    return Subject(
+        name, model.denoiser(prompt), gaussian, model.shape, model.levels, model.decode, reader, model, moments=origin
+    )
+
+
+def _images(data: str | None, variant: str | None, size: int, n: int, test: bool) -> Tensor | None:
+    """The first n test (or training) pictures of a data set, uint8, or None if it is not one of the package's."""
+    if data == "scenes" and variant in (None, "inverted"):
+        from painters.data.controls import INVERTED_CONTRAST
+
+        seeds = scenes.TEST_SEEDS if test else scenes.TRAIN_SEEDS
+        contrast = INVERTED_CONTRAST if variant else (1.0,) * 4
+        return scenes.render(scenes.sample(min(n, len(seeds)), seeds.start), size, contrast=contrast)
+    if data == "fashion":
+        found = image_data.fashion()
+        found = found if variant is None else varied(found, variant)  # type: ignore[arg-type]
+        return (found.test if test else found.train)[:n]
+    return None

@@ -1,0 +1,111 @@
+"""Small pipelines of random weights in the layout of large ones, so that their code runs without network or GPU.
+
+Schedulers, state shapes and file names are those of the real model; the networks are tiny and untrained. Nothing that
+is measured on a stand-in means anything, and its card says so.
+"""
+
+from __future__ import annotations
+
+import json
+import string
+import tempfile
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from painters.models.folders import quiet
+
+LABEL = "random weights: numbers mean nothing"
+_START, _END = "<|startoftext|>", "<|endoftext|>"
+_TOKENS = 77
+
+
+def stand_in(kind: Literal["pixel", "latent"], folder: str | Path | None = None) -> Path:
+    """Write a stand-in to ``folder`` (a temporary one by default) and return its path, which ``painters.load`` takes.
+
+    ``"pixel"``: 32 x 32 RGB with the scheduler of google/ddpm-cifar10-32. ``"latent"``: Stable Diffusion with
+    4 x 64 x 64 latents, 512 x 512 pictures and the scheduler of version 1.5. Weights come from a fixed seed.
+    """
+    name = {"pixel": "random-ddpm-32", "latent": "random-stable-diffusion"}[kind]
+    out = Path(tempfile.mkdtemp()) / name if folder is None else Path(folder)
+    with torch.random.fork_rng(devices=[]), quiet():
+        torch.manual_seed(0)
+        pipeline, parts = ("DDPMPipeline", _pixel()) if kind == "pixel" else ("StableDiffusionPipeline", _latent(out))
+        for part, value in parts.items():
+            value.save_pretrained(str(out / part))
+    origin = {part: [type(value).__module__.split(".")[0], type(value).__name__] for part, value in parts.items()}
+    (out / "model_index.json").write_text(json.dumps({"_class_name": pipeline} | origin))
+    (out / "card.json").write_text(json.dumps({"name": name, "title": LABEL, "random": True}))
+    return out
+
+
+def _pixel() -> dict[str, Any]:
+    from diffusers.models.unets.unet_2d import UNet2DModel
+    from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
+
+    network = UNet2DModel(
+        sample_size=32,
+        block_out_channels=(8, 16),
+        layers_per_block=1,
+        norm_num_groups=4,
+        attention_head_dim=8,
+        down_block_types=("DownBlock2D", "AttnDownBlock2D"),
+        up_block_types=("AttnUpBlock2D", "UpBlock2D"),
+    )
+    scheduler = DDPMScheduler(1000, 1e-4, 0.02, "linear", variance_type="fixed_large", clip_sample=True)
+    return {"unet": network, "scheduler": scheduler}
+
+
+def _latent(folder: Path) -> dict[str, Any]:
+    from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+    from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
+    from diffusers.schedulers.scheduling_pndm import PNDMScheduler
+    from transformers import CLIPTextConfig, CLIPTextModel
+
+    words = _tokenizer(folder / "tokenizer")
+    config = CLIPTextConfig(
+        vocab_size=len(words),
+        hidden_size=16,
+        intermediate_size=32,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        max_position_embeddings=_TOKENS,
+        bos_token_id=words.bos_token_id,
+        eos_token_id=words.eos_token_id,
+        pad_token_id=words.pad_token_id,
+    )
+    network = UNet2DConditionModel(
+        sample_size=64,
+        block_out_channels=(4, 4, 8),
+        layers_per_block=1,
+        norm_num_groups=4,
+        attention_head_dim=8,
+        cross_attention_dim=16,
+        down_block_types=("DownBlock2D", "DownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D", "UpBlock2D"),
+    )
+    blocks: Any = {
+        "block_out_channels": (4, 4, 4, 4),
+        "down_block_types": ("DownEncoderBlock2D",) * 4,
+        "up_block_types": ("UpDecoderBlock2D",) * 4,
+    }
+    vae = AutoencoderKL(norm_num_groups=4, layers_per_block=1, sample_size=512, scaling_factor=0.18215, **blocks)
+    scheduler = PNDMScheduler(1000, 0.00085, 0.012, "scaled_linear", skip_prk_steps=True, steps_offset=1)
+    text = CLIPTextModel(config)
+    return {"unet": network, "vae": vae, "text_encoder": text, "tokenizer": words, "scheduler": scheduler}
+
+
+def _tokenizer(folder: Path) -> Any:
+    """A CLIP tokenizer that spells every word letter by letter."""
+    from transformers import CLIPTokenizer
+
+    folder.mkdir(parents=True, exist_ok=True)
+    letters = string.ascii_lowercase + string.digits + string.punctuation
+    tokens = [*letters, *(f"{letter}</w>" for letter in letters), _START, _END]
+    (folder / "vocab.json").write_text(json.dumps({token: i for i, token in enumerate(tokens)}))
+    (folder / "merges.txt").write_text("#version: 0.2\n")
+    marks = {"bos_token": _START, "eos_token": _END, "pad_token": _END, "unk_token": _END}
+    settings = {"tokenizer_class": "CLIPTokenizer", "model_max_length": _TOKENS} | marks
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+    return CLIPTokenizer.from_pretrained(str(folder))

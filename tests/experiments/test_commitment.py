@@ -1,0 +1,198 @@
+"""Commitment: the affine law in a Gaussian world, never below it for an exact posterior, and its order."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from painters import Gaussian, Levels, Mixture, noise, solve
+from painters.data import scenes
+from painters.data.controls import INVERTED_CONTRAST, checkerboard
+from painters.data.scenes import Factor
+from painters.data.scenes.shares import variance_shares
+from painters.experiments.answers import Answers, orders, per_factor
+from painters.experiments.commitment import Known, ceiling, explained, instrument, known, law, measure
+from painters.experiments.subject import Settings, Subject, subject
+from painters.experiments.traits import traits
+from painters.levels import vp_linear
+from painters.theory import emergence
+from painters.theory.factors import FactorLaw
+
+LAM = torch.tensor([50.0, 3.0, 0.4, 0.02], dtype=torch.float64)
+DIRECTIONS = torch.tensor([[1.0, 0.3], [0.5, -2.0], [-1.0, 0.1], [0.2, 4.0]], dtype=torch.float64)
+
+
+def world():
+    """A Gaussian world in the plain axes with two facts, f = x_0 W, and their exact posterior mean."""
+    g = Gaussian(torch.zeros(4, dtype=torch.float64), torch.eye(4, dtype=torch.float64), LAM)
+    spread = (LAM[:, None] * DIRECTIONS.square()).sum(0)
+    return g, FactorLaw(g, LAM[:, None] * DIRECTIONS, torch.zeros(2).double(), spread)
+
+
+def white(n):
+    """Noise (n, 4) whose sample moments are exactly 0 and 1."""
+    z = noise(range(n), (4,), dtype=torch.float64)
+    z = z - z.mean(0)
+    return z @ torch.linalg.inv(torch.linalg.cholesky(z.T @ z / n)).T
+
+
+def read_run(run, affine):
+    given = torch.stack([affine.estimate(x, *level) for x, level in zip(run.x[:-1], run.levels)], 1)
+    return Answers(given, affine.estimate(run.final, 1.0, 0.0), (1, 1))
+
+
+def test_under_the_ode_the_spread_is_the_law_and_r2_is_more():
+    g, affine = world()
+    levels = Levels.of(vp_linear(), 30, spacing="logsnr")
+    start = g.sample(white(50), level=levels[0])
+    answers = read_run(g.trajectory(start, levels), affine)
+    r2, spread = answers.scores()
+    expected = torch.stack([affine.r2(level) for level in levels[:-1]])
+    torch.testing.assert_close(spread, expected, rtol=1e-8, atol=1e-12)
+    part = LAM[:, None] * DIRECTIONS.square() / affine.variance
+    shares = torch.stack([emergence(LAM, level) for level in levels[:-1]])
+    torch.testing.assert_close(r2, 2 * shares.sqrt() @ part - shares @ part, rtol=1e-8, atol=1e-12)
+    assert float((r2 - spread).max()) > 0.4
+
+
+def test_under_the_sde_r2_and_spread_are_the_law():
+    g, affine = world()
+    levels = Levels.of(vp_linear(), 200, spacing="logsnr")
+    seeds = range(1500)
+    start = g.sample(noise(seeds, (4,), dtype=torch.float64), level=levels[0])
+    run = solve(g, start, levels, solver="ancestral", seeds=seeds, progress=False)
+    expected = torch.stack([affine.r2(level) for level in levels[:-1]])
+    for score in read_run(run, affine).scores():
+        torch.testing.assert_close(score, expected, rtol=0, atol=0.06)
+
+
+def test_categorical_answers_are_summed_over_their_kinds_and_seeds_can_be_weighed():
+    generator = torch.Generator().manual_seed(1)
+    final, given = (torch.rand(*size, generator=generator, dtype=torch.float64) for size in ((7, 5), (7, 2, 5)))
+    answers = Answers(given, final, (3, 1, 1))
+    r2, spread = answers.scores()
+    missed = (given[:, 1, :3] - final[:, :3]).square().sum(1).mean()
+    whole = final[:, :3].var(0, correction=0).sum()
+    assert float(r2[1, 0]) == pytest.approx(1 - float(missed / whole))
+    assert float(spread[1, 0]) == pytest.approx(float(given[:, 1, :3].var(0, correction=0).sum() / whole))
+    weights = torch.tensor([2.0, 0, 1, 1, 1, 1, 1])
+    rows = [0, 0, 2, 3, 4, 5, 6]
+    for a, b in zip(answers.scores(weights), Answers(given[rows], final[rows], (3, 1, 1)).scores()):
+        torch.testing.assert_close(a, b)
+    still = Answers(given, torch.ones_like(final), (3, 1, 1)).scores()
+    assert still[0].isnan().all() and still[1].isnan().all()
+    assert per_factor(torch.arange(5.0), (3, 1, 1)).tolist() == [3, 3, 4]
+
+
+def test_crossed_halves_do_not_find_what_is_not_there():
+    generator = torch.Generator().manual_seed(3)
+    x, f = (torch.randn(400, m, generator=generator, dtype=torch.float64) for m in (200, 3))
+    g = Gaussian(torch.zeros(200).double(), torch.eye(200).double(), torch.ones(200).double())
+    data = Known(x, f, tuple(Factor(name, "areas") for name in "abc"))
+    fair, unfair = (explained(*law(g, data, crossed=crossed), (1.0, 0.0)) / f.var(0) for crossed in (True, False))
+    assert float(fair.abs().max()) < 0.25 and float(unfair.min()) > 0.3
+    data = replace(data, facts=x[:, :3] + f)
+    fair, unfair = (explained(*law(g, data, crossed=c), (1.0, 0.0)) / data.facts.var(0) for c in (True, False))
+    assert fair.tolist() == pytest.approx([0.5] * 3, abs=0.2) and float(unfair.min()) > 0.65
+    half = explained(*law(g, data), (1.0, 1.0))
+    torch.testing.assert_close(half, explained(*law(g, data), (1.0, 0.0)) / 2)
+
+
+def test_an_exact_posterior_never_knows_less_than_the_law():
+    plane, axes = torch.zeros(2).double(), torch.eye(2).double()
+    shapes = (((3.0, 0.0), (0.2, 2.0)), ((-1.0, 1.0), (1.0, 0.1)), ((0.0, -3.0), (0.5, 0.5)))
+    components = [Gaussian(plane + torch.tensor(m).double(), axes, torch.tensor(v).double()) for m, v in shapes]
+    mixture = Mixture(torch.tensor([0.5, 0.3, 0.2]).double(), tuple(components))
+    x = mixture.sample(20_000, seed=5)
+    generator = torch.Generator().manual_seed(6)
+    kinds = torch.multinomial(mixture.responsibilities(x), 1, generator=generator)[:, 0]
+    facts = torch.nn.functional.one_hot(kinds, 3).double()
+    data = Known(x, facts, (Factor("component", "areas", ("a", "b", "c")),))
+    world = Subject("mixture", mixture, mixture.gaussian(), (2,), lambda n: Levels.of(vp_linear(), n), lambda x: x)
+    levels = Levels.of(vp_linear(), 12, spacing="logsnr")[:-1]
+    best = ceiling(world, lambda x, x0, a, s: mixture.responsibilities(x, a, s), data, levels, batch=5000)
+    affine, other = law(world.gaussian, data)
+    whole = facts.var(0).sum()
+    linear = torch.stack([explained(affine, other, level).sum() / whole for level in levels])
+    assert float((best[:, 0] - linear).min()) > -0.01 and float((best[:, 0] - linear).max()) > 0.15
+    on_states = ceiling(world, lambda x, x0, a, s: affine.estimate(x, a, s).to(x), data, levels, batch=5000)
+    torch.testing.assert_close(on_states[:, 0], linear, rtol=0, atol=0.02)
+
+
+def test_orders_find_the_predicted_order_and_levels():
+    logsnr = torch.linspace(-8, 8, 60, dtype=torch.float64)
+    shift = torch.tensor([4.0, 1.0, 0.0, -3.0], dtype=torch.float64)
+    curves = torch.cat([torch.sigmoid(logsnr[:, None] + shift), torch.ones(1, 4)])
+    n = 40
+    z = torch.linspace(-1, 1, n, dtype=torch.float64)
+    given = curves[:-1].sqrt() * z[:, None, None]
+    ode = Answers(given, z[:, None].expand(n, 4), (1,) * 4)
+    sde = Answers(curves[:-1].flip(1) * z[:, None, None], z[:, None].expand(n, 4), (1,) * 4)
+    linear = 0.8 * curves
+    table = torch.stack([shift.exp(), -shift, torch.tensor([0.1, 0.2, 0.15, 0.3]), torch.arange(4.0)], 1)
+    found = orders({"ode": ode, "sde": sde}, logsnr, linear, curves, table=table, draws=20)
+    expected = torch.exp(shift / 2).tolist()
+    assert [row["value"] for row in found["half"]] == pytest.approx(expected, rel=0.01)
+    assert found["half_law"] == pytest.approx(expected, rel=0.01) == found["half_ceiling"]
+    late = [float(np.exp((s - np.log(0.625 / 0.375)) / 2)) for s in shift.tolist()]
+    assert found["half_bound"] == pytest.approx(late, rel=0.01)
+    assert found["rank"]["rho"] == pytest.approx(1) and found["rank"]["p"] == pytest.approx(1 / 24)
+    assert found["rank_sde"]["rho"] == pytest.approx(-1) == found["rank_solvers"]["rho"]
+    assert found["rank_variance"]["rho"] == pytest.approx(1) and found["rank_area"]["rho"] == pytest.approx(-1)
+    assert found["rank_layer"]["rho"] == pytest.approx(1) and found["rank_seeds"]["value"] == pytest.approx(1)
+    use = torch.tensor([True, True, True, False])
+    some = orders({"ode": ode, "sde": sde}, logsnr, linear, curves, use=use, draws=5)
+    assert some["rank"]["n"] == 3 and np.isnan([row["value"] for row in some["half"]]).tolist() == [0, 0, 0, 1]
+    nothing = orders({"ode": ode, "sde": sde}, logsnr, 0.04 * curves, curves, draws=5)
+    assert np.isnan(nothing["half_law"]).all() and "rank" not in nothing and "rank_ceiling" in nothing
+
+
+def test_traits_are_the_shares_and_the_places_of_the_factors():
+    found = dict(zip(scenes.NAMES, traits(n=150).tolist()))
+    shares = variance_shares()
+    for name in ("sky", "ground", "horizon"):
+        assert found[name][0] == pytest.approx(shares[name].total, rel=0.3)
+    assert found["door"][1] < found["walls"][1] < found["clouds"][1] < found["sky"][1] <= 32 * 32
+    assert found["sky"][2] < found["walls"][2] < found["grain"][2] < 0.5**0.5
+    assert found["sky"][3] < found["relief"][3] < found["tree"][3] < found["door"][3]
+    inverted = dict(zip(scenes.NAMES, traits(INVERTED_CONTRAST, n=150).tolist()))
+    assert inverted["sky"][0] < found["sky"][0] / 3 and inverted["walls"][0] > 2 * found["walls"][0]
+
+
+def test_known_factors_belong_to_their_states():
+    data = known(subject("scenes-ddpm"), 3, test=True)
+    assert data is not None and data.states.shape == (3, 3, 32, 32) and data.facts.shape[0] == 3
+    values = scenes.sample(3, scenes.TEST_SEEDS.start).values
+    assert data.facts[:, :4].argmax(1).tolist() == values["sky"].tolist()
+    assert data.facts[:, 8].tolist() == pytest.approx(values["horizon"].tolist())
+    assert known(Subject("none", data.states, None, (1,), None, None), 3, test=True) is None  # type: ignore[arg-type]
+
+
+def test_a_checkerboard_is_turned_back_before_reading():
+    plain = subject("fashion-ddpm")
+    assert plain.model is not None
+    card = plain.model.card | {"training": plain.model.card["training"] | {"variant": "checkerboard"}}
+    board = replace(plain, model=replace(plain.model, card=card))
+    x = torch.randn(2, 1, 28, 28, generator=torch.Generator().manual_seed(0))
+    g = plain.gaussian
+    affine = FactorLaw(g, torch.zeros(g.dim, 10).double(), torch.zeros(10).double(), torch.ones(10).double())
+    (how, read), (_, turned) = (instrument(s, affine) for s in (plain, board))
+    assert how == "states"
+    torch.testing.assert_close(turned(checkerboard(x), x, 0.7, 0.7), read(x, x, 0.7, 0.7))
+    assert float((turned(x, x, 0.7, 0.7) - read(x, x, 0.7, 0.7)).abs().max()) > 0.01
+
+
+def test_measuring_the_theory_and_a_network():
+    network = subject("scenes-ddpm")
+    settings = Settings(seeds=(0, 1, 2, 3), steps=8, profile="ci", batch=4)
+    theory = json.loads(json.dumps(measure(network.theory(), settings)))
+    assert theory["read"] == "affine" and theory["steps"] == {"ode": 4, "sde": 7}
+    assert theory["factors"] == list(scenes.NAMES) and len(theory["law"]) == 20
+    found = json.loads(json.dumps(measure(network, settings)))
+    assert found["read"] == "states" and len(found["ode_spread"][0]) == len(found["logsnr"]) == 4
+    for high, low in zip(found["ceiling"], found["law"]):
+        assert all(a >= b for a, b in zip(high, low))
+    assert len(found["traits"]) == 20 and -1 <= found["partial_variance"]["rho"] <= 1
+    assert measure(network.mean_only(), settings) is None

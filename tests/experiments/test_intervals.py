@@ -1,0 +1,107 @@
+"""Intervals that cover, shares, and rank correlations against brute force and closed forms."""
+
+import itertools
+import json
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+
+from painters.experiments.intervals import bootstrap, mean, proportion, rank_correlation, slope
+
+
+def test_the_interval_of_a_mean_covers_as_often_as_it_says():
+    generator = np.random.default_rng(0)
+    samples = generator.exponential(size=(300, 40))
+    found = [bootstrap(row, draws=400)[0] for row in samples]
+    covered = np.mean([f.low <= 1 <= f.high for f in found])
+    assert 0.87 < covered < 0.97
+    width = np.mean([f.high - f.low for f in found])
+    assert width == pytest.approx(2 * 1.96 / 40**0.5, rel=0.1)
+    assert all(f.value == pytest.approx(row.mean()) and f.n == 40 for f, row in zip(found, samples))
+
+
+def test_a_statistic_may_give_several_numbers_and_sees_whole_rows():
+    rows = torch.randn(200, 2, generator=torch.Generator().manual_seed(1)) + torch.tensor([0.0, 5.0])
+    first, second, together = bootstrap(
+        rows, lambda part: np.append(part.mean(0), np.corrcoef(part.T)[0, 1]), draws=300
+    )
+    assert first.low < 0.2 and 4.7 < second.low < second.value < second.high < 5.3
+    assert together.value == pytest.approx(float(torch.corrcoef(rows.T)[0, 1]))
+    assert json.loads(json.dumps(second.record()))["n"] == 200
+    assert bootstrap(rows, draws=50) == bootstrap(rows, draws=50)
+    plain, normal = (bootstrap(rows[:, 0], normal=how)[0] for how in (False, True))
+    assert (normal.low, normal.high) == pytest.approx((plain.low, plain.high), abs=0.02)
+    assert normal.low + normal.high == pytest.approx(2 * normal.value)
+    wide, narrow = (bootstrap(rows[:, 0], level=level)[0] for level in (0.99, 0.5))
+    assert wide.high - wide.low > 2 * (narrow.high - narrow.low)
+
+
+def test_one_sample_has_no_interval_and_none_is_refused():
+    alone = mean(np.array([3.0]))
+    assert alone.value == 3 and np.isnan(alone.low) and np.isnan(alone.high)
+    with pytest.raises(ValueError, match="at least one"):
+        bootstrap(np.empty((0, 2)))
+
+
+@pytest.mark.parametrize("hits, n", [(0, 20), (7, 20), (20, 20), (50, 200)])
+def test_shares_have_wilsons_interval(hits, n):
+    found, z, p = proportion(hits, n), stats.norm.ppf(0.975), hits / n
+    centre, half = (
+        (p + z**2 / (2 * n)) / (1 + z**2 / n),
+        z / (1 + z**2 / n) * (p * (1 - p) / n + z**2 / 4 / n**2) ** 0.5,
+    )
+    assert (found.value, found.low, found.high) == pytest.approx((p, max(centre - half, 0), min(centre + half, 1)))
+
+
+def test_shares_outside_0_to_1_are_refused():
+    for hits, n in ((3, 2), (-1, 2), (0, 0)):
+        with pytest.raises(ValueError, match="a share needs"):
+            proportion(hits, n)
+
+
+def test_rank_correlation_and_its_exact_p():
+    x, y = np.array([1.0, 2, 3, 4, 5, 6]), np.array([2.0, 1, 4, 3, 6, 10])
+    found = rank_correlation(x, y)
+    assert found.rho == pytest.approx(stats.spearmanr(x, y)[0]) and found.n == 6 and found.given == 0
+    every = [stats.spearmanr(x, order)[0] for order in itertools.permutations(y)]
+    assert found.p == pytest.approx(np.mean(np.array(every) >= found.rho - 1e-12))
+    assert rank_correlation(x, x).p == pytest.approx(1 / 720) and rank_correlation(x, -x).p == 1
+    assert rank_correlation(x, np.exp(y)).rho == found.rho and found.low <= found.rho <= found.high
+    ties = np.array([1.0, 1, 2, 2, 3, 3])
+    assert rank_correlation(x, ties).rho == pytest.approx(stats.spearmanr(x, ties)[0])
+
+
+def test_many_pairs_take_random_orders():
+    generator = np.random.default_rng(3)
+    x, noise = generator.normal(size=(2, 30))
+    found = rank_correlation(x, 0.4 * x + noise)
+    expected = stats.spearmanr(x, 0.4 * x + noise, alternative="greater").pvalue  # type: ignore[attr-defined]
+    assert found.p == pytest.approx(expected, rel=0.25, abs=2e-4)
+    assert rank_correlation(x, x).p == pytest.approx(1 / 20_001)
+    assert 0.3 < rank_correlation(x, generator.normal(size=30)).p + 0.3 < 1.3
+    with_gaps = rank_correlation(np.append(x, np.nan), np.append(x, 1.0))
+    assert with_gaps.n == 30 and with_gaps.rho == pytest.approx(1)
+
+
+def test_a_partial_correlation_is_that_of_the_textbook():
+    generator = np.random.default_rng(4)
+    z = generator.normal(size=40)
+    x, y = z + 0.5 * generator.normal(size=40), z + 0.5 * generator.normal(size=40)
+    (xy, xz, yz) = (stats.spearmanr(*pair)[0] for pair in ((x, y), (x, z), (y, z)))
+    found = rank_correlation(x, y, given=z)
+    assert found.rho == pytest.approx((xy - xz * yz) / ((1 - xz**2) * (1 - yz**2)) ** 0.5)
+    assert found.given == 1 and xy > 0.6 > abs(found.rho) and found.low < found.rho < found.high
+    with pytest.raises(ValueError, match="at least 5 pairs"):
+        rank_correlation(x[:4], y[:4], given=np.ones((4, 2)))
+
+
+def test_a_slope_is_least_squares_and_its_interval_covers():
+    generator = np.random.default_rng(5)
+    x = generator.normal(size=60)
+    y = 2 * x + generator.normal(size=60)
+    found = slope(x, torch.from_numpy(y))
+    assert found.value == pytest.approx(np.polyfit(x, y, 1)[0]) and found.low < 2 < found.high
+    assert found.high - found.low == pytest.approx(2 * 1.96 / 60**0.5, rel=0.35)
+    assert slope(np.append(x, np.nan), np.append(y, 0)).value == pytest.approx(found.value)

@@ -1,0 +1,289 @@
+"""Flip laws against the integrated flow, local variances against known posteriors, mode trees against brute force."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import replace
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+from partners import TwoModes, dense, gaussian, randn
+from torch import Tensor
+
+from painters import Gaussian, Levels, Mixture, PointCloud, noise
+from painters.denoiser import Scalar
+from painters.experiments import classes, landscape
+from painters.experiments.landscape import flip_probability, local, local_variance, sde_flip_probability
+from painters.experiments.modes import critical_points, mean_shift, mode_tree
+from painters.experiments.subject import Settings, subject
+from painters.levels import edm
+from painters.linalg import jacobian
+
+CI = Settings(seeds=(0,), steps=6, profile="ci")
+
+
+@pytest.fixture(scope="module")
+def latent():
+    """A latent model: 256 dimensions, so that its Jacobian can be written out."""
+    return subject("scenes-sd", device="cpu")
+
+
+def line(means, lam, weights=None) -> Mixture:
+    """A mixture on a line."""
+    one = torch.ones(1, 1, dtype=torch.float64)
+    parts = [Gaussian(torch.tensor([float(m)]).double(), one, torch.tensor([float(lam)]).double()) for m in means]
+    weights = torch.full((len(means),), 1 / len(means)) if weights is None else torch.tensor(weights)
+    return Mixture(weights.double(), tuple(parts))
+
+
+# flips
+
+
+@pytest.mark.parametrize("level", [(0.1, 0.99), (0.4, 0.9), (0.8, 0.6), (1.0, 4.0)], ids=str)
+@pytest.mark.parametrize("delta", [0.7, -1.5])
+def test_flip_law_of_the_ode(level, delta):
+    modes = TwoModes(2.0, 0.3)
+    edges = np.linspace(-3, 3, 1201)
+    z = (edges[1:] + edges[:-1]) / 2
+    mass = modes.density(z, *level) * np.diff(edges)
+    ends = modes.finish(np.concatenate([z, z + delta]), *level)
+    measured = float(mass[ends[: len(z)] * ends[len(z) :] < 0].sum())
+    assert float(flip_probability(2.0, 0.3, delta, level)) == pytest.approx(measured, abs=3e-3)
+
+
+def test_flip_law_against_known_values_and_in_units_of_the_mode():
+    alphas, known = (0.08, 0.22, 0.37, 0.61, 0.78), (0.31, 0.18, 0.056, 0.0021, 6e-5)
+    for alpha, want in zip(alphas, known):
+        got = float(flip_probability(6.0, 1.0, 1.0, (alpha, math.sqrt(1 - alpha**2))))
+        assert got == pytest.approx(want, rel=0.08)
+    m, lam, level = 3.0, 0.2, (0.3, 0.95)
+    v = level[0] ** 2 * lam + level[1] ** 2  # phi standard deviations: P depends on alpha m / sqrt(v) alone
+    scaled = flip_probability(level[0] * m / math.sqrt(v), 0.0, 0.5, (1.0, 1.0))
+    torch.testing.assert_close(flip_probability(m, lam, 0.5 * math.sqrt(v), level), scaled)
+    assert flip_probability(torch.ones(3, 1), 0.1, torch.ones(2), level).shape == (3, 2)
+
+
+@pytest.mark.parametrize(("level", "delta"), [((0.3, 0.954), 0.8), ((0.7, 0.714), -0.8)])
+def test_flip_law_of_the_reverse_sde_with_shared_noise(level, delta):
+    modes, rng = TwoModes(2.0, 0.3), np.random.default_rng(0)
+    n, steps = 20_000, 400
+    x = level[0] * rng.choice([-2.0, 2.0], n) + rng.normal(size=n) * math.sqrt(level[0] ** 2 * 0.3 + level[1] ** 2)
+    angles = np.linspace(math.atan2(level[1], level[0]), 1e-3, steps + 1)
+    both = np.stack([x, x + delta])
+    for here, there in pairwise(angles):  # the posterior of DDPM, with one noise for both
+        (a, s), (b, q) = (math.cos(here), math.sin(here)), (math.cos(there), math.sin(there))
+        fresh = q * math.sqrt(1 - (a * q / (b * s)) ** 2)
+        x0 = modes.denoise(both, a, s)
+        both = b * x0 + math.sqrt(q**2 - fresh**2) * (both - a * x0) / s + fresh * rng.normal(size=n)
+    measured = float((both[0] * both[1] < 0).mean())
+    law = sde_flip_probability(2.0, 0.3, delta, level)
+    assert law == pytest.approx(measured, abs=4 * math.sqrt(law / n) + 0.003)
+    assert law < 0.8 * float(flip_probability(2.0, 0.3, delta, level)) or level[0] > 0.5
+
+
+# modes
+
+
+@pytest.mark.parametrize(("m", "c"), [(1.0, 0.04), (2.0, 1.0)])
+def test_two_equal_modes_merge_where_the_law_says(m, c):
+    mixture, law = line([-m, m], c), math.sqrt(m**2 - c)
+    sigmas = law * torch.linspace(0.94, 1.06, 13)
+    tree = mode_tree(mixture, torch.tensor([[-m], [m]]).double(), sigmas)
+    assert tree.merging(0, 1) == pytest.approx(law, rel=0.02)
+    assert tree.count[0] == 2 and tree.count[-1] == 1
+    for sigma, number in ((0.98 * law, 3), (1.02 * law, 1)):
+        assert len(critical_points(mixture, torch.linspace(-4, 4, 400).double(), sigma)[0]) == number
+
+
+def test_mode_tree_equals_brute_force_on_a_hierarchy():
+    means = [a + b + c for a in (-4, 4) for b in (-1.2, 1.2) for c in (-0.3, 0.3)]
+    mixture, grid = line(means, 0.01), torch.linspace(-8, 8, 4001).double()
+    sigmas = torch.tensor([0.08, 0.2, 0.5, 0.9, 2.0, 3.0, 6.0]).double()
+    tree = mode_tree(mixture, torch.tensor(means).double()[:, None], sigmas)
+    for sigma, found in zip(sigmas.tolist(), tree.modes):
+        points, is_mode = critical_points(mixture, grid, sigma)
+        torch.testing.assert_close(found[:, 0].sort().values, points[is_mode], rtol=0, atol=0.02 * sigma)
+        residual = mixture(points[:, None], 1.0, sigma)[:, 0] - points
+        assert float(residual.abs().max()) < 1e-9
+        slope = torch.stack([jacobian(lambda x, s=sigma: mixture(x, 1.0, s), p[None])[0, 0] for p in points])
+        assert torch.equal(slope < 1, is_mode)
+    assert tree.count == [8, 8, 4, 4, 2, 2, 1]
+    assert tree.leaf[2].tolist() == [tree.leaf[2][i] for i in (0, 0, 2, 2, 4, 4, 6, 6)]
+    for upper, parent, lower in zip(tree.modes[1:], tree.parent, tree.modes[:-1]):
+        assert len(parent) == len(lower) and int(parent.max()) == len(upper) - 1
+    assert tree.merging(0, 1) == 0.5 and tree.merging(0, 2) == 2.0 and tree.merging(0, 7) == 6.0
+
+
+def test_mean_shift_climbs_to_the_nearest_image_of_a_cloud():
+    cloud = PointCloud(randn(12, 5, seed=1))
+    x = cloud.points + 0.05 * randn(12, 5, seed=2)
+    torch.testing.assert_close(mean_shift(cloud, x, 0.1), cloud.points, rtol=0, atol=1e-4)
+    assert bool((cloud.log_prob(mean_shift(cloud, x, 0.6), 1.0, 0.6) >= cloud.log_prob(x, 1.0, 0.6)).all())
+
+
+# local variances
+
+
+@pytest.mark.parametrize("level", [(0.6, 0.8), (1.0, 2.0), (0.3, 0.7)], ids=str)
+def test_local_variances_of_a_gaussian_are_its_own(level):
+    lam = [9.0, 4.0, 1.0, 0.3, 0.1]
+    g = gaussian(lam, dim=12, rest=0.01)
+    x = g.sample(randn(2, 12, seed=1), level=level).reshape(2, 3, 4)
+    found = local(g, x, level, g.U[:, :3].T, k=3, blocks=3, probes=2000)
+    want = torch.tensor(lam[:3], dtype=torch.float64).expand(2, 3)
+    torch.testing.assert_close(found.lam, want, rtol=1e-6, atol=0)
+    assert found.ratio == level[1] / level[0]
+    gain = g.spectrum / (g.spectrum + found.ratio**2)
+    torch.testing.assert_close(found.along, gain[:3].expand(2, 3))
+    torch.testing.assert_close(found.trace, gain.sum().expand(2), rtol=0.03, atol=0)
+    assert found.residual.max() < 1e-8 and found.asymmetry.max() < 1e-10 and found.asymmetry_leading.max() < 1e-10
+
+
+@pytest.mark.parametrize("z", [0.0, 0.4, 3.0])
+def test_the_jacobian_is_the_posterior_covariance(z):
+    """sigma^2 j = Var(x_0 | x), by sums over a grid; j > 1 on the ridge, where the local variance is infinite."""
+    mixture, sigma = line([-2.0, 2.0], 0.3), 0.9
+    grid = torch.linspace(-8, 8, 20_001).double()
+    weight = mixture.log_prob(grid[:, None]).exp() * torch.exp(-((z - grid) ** 2) / (2 * sigma**2))
+    weight = weight / weight.sum()
+    spread = float((weight * grid**2).sum() - (weight * grid).sum() ** 2)
+    alpha = 0.5
+    x = torch.tensor([[alpha * z]]).double()
+    found = local(mixture, x, (alpha, alpha * sigma), torch.ones(1, 1), k=1, blocks=1)
+    assert sigma**2 * float(found.j) == pytest.approx(spread, rel=1e-6)
+    assert math.isinf(float(found.lam)) == (spread > sigma**2)
+    if z == 3.0:
+        assert float(found.lam) == pytest.approx(0.3, rel=0.02)
+
+
+def test_local_variance_is_flat_inside_a_mode_and_rises_where_modes_merge():
+    x, values = torch.tensor([[3.0]]).double(), []
+    for sigma in (0.3, 0.7, 1.5, 30.0):
+        values.append(float(local(line([-3.0, 3.0], 0.5), x, (1.0, sigma), torch.ones(1, 1), k=1, blocks=1).lam))
+    assert values[:2] == pytest.approx([0.5, 0.5], rel=1e-3)
+    assert values[2] > 0.52 and values[3] == pytest.approx(9.5, rel=0.03)
+
+
+def test_asymmetry_is_that_of_the_matrix():
+    A = torch.diag(torch.linspace(1, 0.1, 10).double()) + 0.2 * randn(10, 10, seed=3)
+
+    def skewed(x: Tensor, alpha: Scalar, sigma: Scalar) -> Tensor:
+        return x @ A.T / alpha
+
+    found = local(skewed, randn(1, 10, seed=4), (0.5, 0.5), torch.eye(10)[:2], k=10, blocks=5, probes=4000)
+    want = float((A - A.T).norm() / A.norm())
+    assert float(found.asymmetry) == pytest.approx(want, rel=0.05)
+    assert float(found.asymmetry_leading) == pytest.approx(want, rel=1e-6)
+    torch.testing.assert_close(found.j[0], torch.linalg.eigvalsh((A + A.T) / 2).flip(0))
+    assert float(found.trace) == pytest.approx(float(A.trace()), rel=0.05)
+
+
+def test_errors_along_the_leading_directions_are_as_large_as_the_jacobian_says():
+    """In the mean, for an exact denoiser; half of the states lie between modes, where j > 1."""
+    mixture = Mixture(
+        torch.tensor([0.5, 0.5]).double(),
+        (gaussian([0.4, 0.1], dim=3, rest=0.05, seed=1), gaussian([0.3, 0.2], dim=3, rest=0.05, seed=2)),
+    )
+    x0, level, start = mixture.sample(200, seed=3), (0.5, 0.25), torch.eye(3)[:1]
+    j, error = landscape.calibration(mixture, x0, level, start, seeds=range(1000, 1200), k=2, blocks=3)
+    assert bool((j[:, 0] > 1).any())
+    spread = error.std(0) / math.sqrt(200)
+    assert bool(((error.mean(0) - j.mean(0)).abs() < 4 * spread).all()) and bool((spread < 0.2 * j.mean(0)).all())
+
+
+def test_local_variance_at_one_is_infinite():
+    j = torch.tensor([0.5, 1.0, 1.2])
+    assert local_variance(j, 2.0).tolist() == [4.0, math.inf, math.inf]
+
+
+# classes
+
+
+def test_two_far_classes_part_where_the_law_says():
+    apart = line([-2.0, 2.0], 0.3)
+    level, between = classes.speciation(apart)
+    assert (level, between) == (pytest.approx(math.sqrt(4 - 0.3)), pytest.approx(4.0))
+    assert classes.speciation(line([-0.2, 0.2], 0.3))[0] == 0.0
+    levels = Levels.of(edm(sigma_min=0.02, sigma_max=40.0), 24)
+    found = classes._exact(apart, levels, [0, 12, 20], 400, replace(CI, batch=200))
+    kept = np.mean(found["kept"], 1)
+    assert kept[0] < 0.65 and kept[2] > 0.99
+    for i, (top, again) in enumerate(zip(found["top"], found["resampled"])):
+        x, alpha, sigma = np.linspace(-150, 150, 60_001), *levels[[0, 12, 20][i]]
+        p = TwoModes(2.0, 0.3).density(x, alpha, sigma) * (x[1] - x[0])
+        v = alpha**2 * 0.3 + sigma**2
+        right = 0.5 * (1 + np.tanh(alpha * 2.0 * x / v))
+        assert again == pytest.approx(float((p * (right**2 + (1 - right) ** 2)).sum()), abs=0.03)
+        assert top == pytest.approx(float((p * np.maximum(right, 1 - right)).sum()), abs=0.03)
+
+
+def test_repainting_is_the_flow_from_freshly_noised_images():
+    g, levels, seeds = (
+        gaussian([4.0, 0.5], dim=3, rest=0.1),
+        Levels.of(edm(sigma_min=0.01, sigma_max=20.0), 400),
+        [3, 9],
+    )
+    x0 = g.sample(randn(2, 3, seed=1))
+    fresh = noise([seed + classes.FRESH for seed in seeds], (3,), dtype=torch.float64)
+    for start in (100, 250):
+        alpha, sigma = levels[start]
+        want = g.flow(alpha * x0 + sigma * fresh, frm=levels[start])
+        torch.testing.assert_close(classes.repaint(g, x0, levels, start, seeds), want, rtol=0, atol=5e-3)
+
+
+def test_speciation_in_many_dimensions_against_a_dense_matrix():
+    parts = tuple(gaussian([2.0, 0.5], dim=6, rest=0.1, seed=s, mean=3.0) for s in range(4))
+    mixture = Mixture(torch.tensor([0.1, 0.2, 0.3, 0.4]).double(), parts)
+    offsets = torch.stack([g.mu for g in parts]) - mixture.mean
+    B = (offsets.T * mixture.weights) @ offsets
+    values, vectors = torch.linalg.eigh(B)
+    within = sum(w * dense(g) for w, g in zip(mixture.weights, parts))
+    c = float(vectors[:, -1] @ within @ vectors[:, -1])
+    assert classes.speciation(mixture)[0] == pytest.approx(math.sqrt(float(values[-1]) - c), rel=1e-9)
+
+
+# the record
+
+
+def test_the_record_of_an_exact_gaussian_is_flat(latent):
+    found = json.loads(json.dumps(landscape.measure(latent.theory(), CI)))
+    assert found["mixture"] is None and found["classes"] is None
+    torch.testing.assert_close(torch.tensor(found["j"])[:, 0], torch.tensor(found["gaussian_j"]), rtol=1e-3, atol=1e-5)
+    lam = torch.tensor(found["lambda_loc"], dtype=torch.float64)[:, 0]
+    torch.testing.assert_close(lam, torch.tensor(found["data_lam"]).double().expand_as(lam), rtol=0.05, atol=0)
+    assert max(map(max, found["asymmetry"])) < 1e-3
+
+
+def test_the_record_of_a_network_agrees_with_its_dense_jacobian(latent):
+    found = json.loads(json.dumps(landscape.measure(latent, CI)))
+    assert found["mixture"] is None and found["classes"] is None  # it knows no classes
+    run = latent.run([0], steps=CI.steps)
+    i = int((run.levels.ratio[:-1] - found["ratio"][-1]).abs().argmin())
+    (alpha, sigma), start = run.levels[i], latent.gaussian.U[:, :4].T
+    J = jacobian(lambda x: alpha * landscape.with_graph(latent.denoise)(x, alpha, sigma), run.x[i, 0]).double()
+    S = torch.linalg.eigvalsh((J + J.T) / 2).flip(0)
+    got, off = (torch.tensor(found[key][-1][0], dtype=torch.float64) for key in ("j", "residual"))
+    assert bool(((got[:, None] - S).abs().min(1).values <= off + 1e-4).all()) and bool((got <= S[:4] + 1e-4).all())
+    assert found["asymmetry"][-1][0] == pytest.approx(float((J - J.T).norm() / J.norm()), rel=0.4)
+    better = local(latent.denoise, run.x[i], (alpha, sigma), start, blocks=8, probes=30)
+    torch.testing.assert_close(better.j[0], S[:4], rtol=1e-2, atol=0)
+    torch.testing.assert_close(better.along[0], (start @ J @ start.T).diagonal(), rtol=1e-3, atol=1e-4)
+    assert float(better.trace) == pytest.approx(float(J.trace()), rel=0.2)
+
+
+def test_the_record_of_classes_without_their_data(monkeypatch):
+    def nothing():
+        raise FileNotFoundError
+
+    network = subject("fashion-ddpm", device="cpu")
+    assert classes.applies(network) and not classes.applies(network.theory())
+    monkeypatch.setattr(classes.image_data, "fashion", nothing)
+    assert classes.mixture(network, CI) is None
+    found = json.loads(json.dumps(classes.measure(network, None, CI)))
+    assert found["mixture"] is None and 0.5 <= found["told"] <= 1
+    kept = torch.tensor(found["kept"])
+    assert kept.shape == (len(found["ratio"]), found["n"]) and set(kept.flatten().tolist()) <= {0, 1}
+    assert kept[-1].double().mean() >= 0.8 and torch.tensor(found["seen"])[-1].double().mean() >= 0.6

@@ -1,0 +1,473 @@
+"""Kicks against closed forms: gains, flips of exact modes, units, and what must not happen."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import replace
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from painters import Gaussian, Levels, noise, solve
+from painters.data.scenes.factors import Factor
+from painters.experiments import perturbation
+from painters.experiments.intervals import proportion
+from painters.experiments.kicks import (
+    Change,
+    Contrast,
+    Seen,
+    changed,
+    component,
+    contrast,
+    curve_component,
+    exact_change,
+    find_contrast,
+    kick,
+    off_manifold,
+    random_directions,
+    see,
+    spread,
+    unit,
+)
+from painters.experiments.landscape import flip_probability
+from painters.experiments.perturbation import (
+    KICKED,
+    PCS,
+    STEPS,
+    Series,
+    accuracy,
+    directions,
+    grid,
+    kicks_at,
+    lengths,
+    measure,
+    sizes,
+    whole_run,
+)
+from painters.experiments.subject import Settings, Subject
+from painters.levels import vp_linear
+from painters.theory.gaussian import ode_gain, sde_gain
+from painters.theory.mixture import Mixture
+
+LAM = torch.tensor([30.0, 2.0, 1.0, 0.3, 0.1], dtype=torch.float64)
+
+
+def rotated(lam=LAM, dim=9, rest=0.0, mean=0.5):
+    basis = torch.linalg.qr(torch.randn(dim, len(lam), dtype=torch.float64, generator=torch.Generator().manual_seed(3)))
+    return Gaussian(torch.full((dim,), mean, dtype=torch.float64), basis.Q, lam, rest)
+
+
+def states(gaussian, level, n=3):
+    return gaussian.sample(noise(range(n), (gaussian.dim,), dtype=torch.float64), level=level)
+
+
+def grid_of(steps):
+    return Levels.of(vp_linear(), steps, spacing="logsnr")
+
+
+# gains
+
+
+@pytest.mark.parametrize("i", [8, 40, 100, 140])
+def test_the_ode_stretches_a_kick_by_the_root_of_lam_over_v(i):
+    gaussian, levels = rotated(), grid_of(161)
+    x, kicks = states(gaussian, levels[i]), gaussian.U.T[:, None, :].expand(-1, 3, -1) * 0.7
+    base, kicked = kick(gaussian, x, kicks, levels, i, solver="dpmpp2m", seeds=range(3))
+    got = ((kicked - base) * gaussian.U.T[:, None, :]).sum(2) / 0.7
+    torch.testing.assert_close(got, ode_gain(LAM, frm=levels[i])[:, None].expand(-1, 3), rtol=4e-3, atol=0)
+
+
+@pytest.mark.parametrize("i", [1, 4, 9, 15])
+def test_the_sde_stretches_it_by_alpha_lam_over_v_in_any_number_of_steps(i):
+    gaussian, levels = rotated(), grid_of(20)
+    x, kicks = states(gaussian, levels[i]), gaussian.U.T[:, None, :].expand(-1, 3, -1) * 0.7
+    base, kicked = kick(gaussian, x, kicks, levels, i, solver="ancestral", seeds=[5, 6, 7])
+    got = ((kicked - base) * gaussian.U.T[:, None, :]).sum(2) / 0.7
+    torch.testing.assert_close(got, sde_gain(LAM, frm=levels[i])[:, None].expand(-1, 3), rtol=1e-6, atol=1e-9)
+
+
+@pytest.mark.parametrize("rest", [0.0, 0.05])
+@pytest.mark.parametrize("level", [(0.1, 0.99), (0.7, 0.7), (1.0, 3.0)])
+def test_exact_change_is_the_dense_linear_map(rest, level):
+    gaussian, alpha, sigma = rotated(rest=rest), *level
+    sigma_0 = gaussian.U @ torch.diag(LAM - rest) @ gaussian.U.T + rest * torch.eye(9).double()
+    values, vectors = torch.linalg.eigh(sigma_0)
+    values = values.clamp(min=0)
+    v = alpha**2 * values + sigma**2
+    kicks = noise(range(4), (9,), dtype=torch.float64)
+    for gains, stochastic in (((values / v).sqrt(), False), (alpha * values / v, True)):
+        want = kicks @ vectors @ torch.diag(gains) @ vectors.T
+        torch.testing.assert_close(exact_change(gaussian, kicks, level, stochastic=stochastic), want)
+
+
+@pytest.mark.parametrize("solver", ["ddim", "dpmpp2m", "ancestral"])
+def test_no_kick_changes_nothing_at_all(solver):
+    gaussian, levels = rotated(), grid_of(12)
+    x = states(gaussian, levels[4])
+    base, kicked = kick(gaussian, x, torch.zeros(2, 3, 9), levels, 4, solver=solver, seeds=[2, 0, 9])
+    assert torch.equal(kicked, base.expand_as(kicked))
+    alone = solve(gaussian, x, levels, solver=solver, start=4, seeds=[2, 0, 9], progress=False).final
+    assert torch.equal(alone, base)
+
+
+def test_the_later_noise_is_that_of_the_seed():
+    gaussian, levels = rotated(), grid_of(12)
+    x = states(gaussian, levels[4])[:1].expand(2, -1)
+    base, _ = kick(gaussian, x, torch.zeros(1, 2, 9), levels, 4, solver="ancestral", seeds=[1, 2])
+    assert float((base[0] - base[1]).abs().max()) > 0.1
+
+
+@pytest.mark.parametrize("solver", ["dpmpp2m", "ancestral"])
+def test_a_kick_off_the_manifold_leaves_no_trace(solver):
+    gaussian, levels = rotated(), grid_of(12)
+    off = off_manifold(gaussian, range(3), (9,), share=0.999999)
+    assert float((off @ gaussian.U).abs().max()) < 1e-12
+    base, kicked = kick(gaussian, states(gaussian, levels[2]), 5 * off[None], levels, 2, solver=solver, seeds=range(3))
+    assert float((kicked[0] - base).abs().max()) < 1e-10
+    assert float(exact_change(gaussian, off, levels[2]).abs().max()) < 1e-12
+
+
+def test_off_manifold_removes_the_components_that_hold_the_share_and_no_more():
+    gaussian = Gaussian(
+        torch.zeros(6).double(), torch.eye(6).double(), torch.tensor([8.0, 1, 0.9, 0.05, 0.03, 0.02]).double()
+    )
+    off = off_manifold(gaussian, range(50), (6,))
+    assert float(off[:, :3].abs().max()) < 1e-12
+    assert float(off[:, 3:].square().mean(0).min()) > 0.2
+    torch.testing.assert_close(off.norm(dim=1), torch.ones(50).double())
+
+
+def test_cifar_random_kicks_change_least_in_the_middle_and_most_at_the_end(cifar):
+    levels = Levels.of(vp_linear(), 1000)
+    u = random_directions(range(40), (3072,))
+    rms = [float(exact_change(cifar, u, levels[999 - t]).norm(dim=1).square().mean().sqrt()) for t in (950, 380, 0)]
+    assert rms == pytest.approx([0.494, 0.287, 0.747], rel=0.06)
+    first = exact_change(cifar, component(cifar, 1, (3072,)), levels[999 - 950])
+    assert float(first.norm()) == pytest.approx(14.7, abs=0.1)
+
+
+# directions and units
+
+
+def test_spread_is_the_root_of_v_along_a_component_and_dense_elsewhere():
+    gaussian, level = rotated(rest=0.05), (0.6, 0.8)
+    v = level[0] ** 2 * LAM + level[1] ** 2
+    torch.testing.assert_close(spread(gaussian, gaussian.U.T, level), v.sqrt())
+    u = random_directions(range(4), (9,))
+    dense = gaussian.U @ torch.diag(LAM - 0.05) @ gaussian.U.T + 0.05 * torch.eye(9).double()
+    want = (level[0] ** 2 * ((u @ dense) * u).sum(1) + level[1] ** 2).sqrt()
+    torch.testing.assert_close(spread(gaussian, u, level), want)
+
+
+def test_kicks_in_standard_deviations_have_one_effect_at_every_level():
+    toy = subject(rotated(dim=16))
+    levels, u = grid(toy), component(toy.gaussian, 2, toy.shape).expand(4, *toy.shape)
+    for i in KICKED:
+        size = lengths(Series("PC 2", "std", 1.5), toy, u, levels, i)
+        moved = exact_change(toy.gaussian, size[:, None, None, None] * u, levels[i])
+        want = 1.5 * math.sqrt(2.0) * torch.tensor([1.0, -1, 1, -1]).double()
+        torch.testing.assert_close((moved * u).sum((1, 2, 3)), want)
+
+
+def test_a_length_means_the_same_in_every_coordinate_system():
+    toy = subject(rotated(dim=16))
+    u = random_directions(range(2), toy.shape)
+    for coordinates in ("ve", "flow"):
+        other = grid(toy).to(coordinates)
+        for i in (2, 9):
+            size = [lengths(Series("random"), toy, u, levels, i) for levels in (grid(toy), other)]
+            moved = [
+                exact_change(toy.gaussian, s[:, None, None, None] * u, levels[i])
+                for s, levels in zip(size, (grid(toy), other))
+            ]
+            torch.testing.assert_close(*moved)
+
+
+def test_random_directions_are_unit_belong_to_the_seed_and_are_not_its_noise():
+    u = random_directions([4, 7], (500,))
+    torch.testing.assert_close(random_directions([7], (500,)), u[1:])
+    torch.testing.assert_close(u.norm(dim=1), torch.ones(2).double())
+    start = unit(noise([4, 7], (500,), dtype=torch.float64))
+    assert float((u * start).sum(1).abs().max()) < 0.2 and float((u[0] * u[1]).sum().abs()) < 0.2
+
+
+def test_the_component_of_a_curve_is_the_line_it_runs_along():
+    lines = random_directions(range(3), (2, 5))
+    time = torch.tensor([0.0, 1.0, 3.0, 4.0]).double()[:, None, None, None]
+    sideways = (
+        0.1 * random_directions(range(10, 13), (2, 5)) * torch.tensor([1.0, -1, -1, 1]).double()[:, None, None, None]
+    )
+    got = curve_component(5 + time * lines + sideways)
+    assert float((got * lines).sum((1, 2)).abs().min()) > 0.99
+
+
+# flips
+
+
+def modes(share=0.3, m=4.0, lam=1.0):
+    parts = tuple(
+        Gaussian(torch.tensor([s * m]).double(), torch.ones(1, 1).double(), torch.tensor([lam]).double())
+        for s in (-1, 1)
+    )
+    return Mixture(torch.tensor([1 - share, share]).double(), parts)
+
+
+@pytest.mark.parametrize("m, lam, delta", [(6.0, 1.0, 1.0), (2.0, 0.5, 3.0)])
+@pytest.mark.parametrize("level", [(0.08, 0.997), (0.37, 0.929), (0.9, 0.436)])
+def test_the_law_of_two_equal_modes_is_the_flip_probability(m, lam, delta, level):
+    split = Contrast("side", ((0,), (1,)), torch.ones(1), m, lam, 0.5)
+    assert split.law(delta, level) == pytest.approx(float(flip_probability(m, lam, delta, level)), rel=1e-9, abs=1e-12)
+
+
+@pytest.mark.parametrize("share", [0.5, 0.25])
+@pytest.mark.parametrize("i", [30, 70, 84])
+def test_flips_of_an_exact_mixture_follow_the_law(share, i):
+    mixture, levels, n = modes(share), grid_of(161), 4000
+    split = Contrast("side", ((0,), (1,)), torch.ones(1), 4.0, 1.0, share)
+    x = mixture.sample(n, level=levels[i], seed=i)
+    sign = torch.ones(n, 1).double()
+    sign[1::2] = -1
+    base, kicked = kick(mixture, x, 1.5 * sign[None], levels, i, solver="dpmpp2m", seeds=range(n))
+    flipped = ((base > 0) != (kicked[0] > 0))[:, 0]
+    found = proportion(int(flipped.sum()), n, level=0.999)
+    assert found.low < split.law(1.5, levels[i]) < found.high
+    if share != 0.5 and i == 30:
+        assert not found.low < float(flip_probability(4.0, 1.0, 1.5, levels[i])) < found.high
+
+
+def test_the_contrast_finds_the_axis_the_spread_within_and_the_groups():
+    generator = torch.Generator().manual_seed(0)
+    kind = torch.randint(4, (6000,), generator=generator)
+    x = torch.randn(6000, 2, 3, generator=generator, dtype=torch.float64) * 0.5
+    x[:, 0, 1] += torch.tensor([0.0, 0.3, 8.0, 0.1]).double()[kind] + torch.randn(6000, generator=generator)
+    values = {
+        "sky": kind,
+        "coin": torch.randint(2, (6000,), generator=generator),
+        "rare": (torch.arange(6000) < 9).long(),
+    }
+    x[:9, 1, 2] += 50.0
+    split = contrast(x, values, {"sky": 4, "coin": 2, "rare": 2})
+    assert split.factor == "sky" and {frozenset(g) for g in split.groups} == {frozenset({2}), frozenset({0, 1, 3})}
+    assert abs(float(split.axis[0, 1])) > 0.99 and float(split.axis.norm()) == pytest.approx(1)
+    assert split.m == pytest.approx(4, abs=0.1) and split.lam == pytest.approx(1.25, rel=0.1)
+    second = split.groups[1] == (2,)
+    assert split.share == pytest.approx(0.25 if second else 0.75, abs=0.02)
+    towards = float(split.axis[0, 1])
+    assert (towards > 0) == second
+    before, after = {"sky": torch.tensor([0, 0, 2, 3])}, {"sky": torch.tensor([1, 2, 2, 2])}
+    assert split.flips(before, after).tolist() == [False, True, False, True]
+    with pytest.raises(ValueError, match="no axis"):
+        contrast(x, values, {"rare": 2})
+
+
+def test_the_contrast_is_found_in_the_subjects_own_data_as_read(monkeypatch):
+    toy, split = two_modes(share=0.3)
+    mixture = toy.denoise
+    assert isinstance(mixture, Mixture)
+    monkeypatch.setattr(Subject, "data", lambda self, n: mixture.sample(n, seed=2).reshape(n, 1, 4, 4))
+    found = find_contrast(toy, 2000)
+    assert found is not None and found.factor == "side" and found.groups == split.groups
+    assert float((found.axis * split.axis).sum()) > 0.98 and found.m == pytest.approx(split.m, rel=0.03)
+    assert found.lam == pytest.approx(1.0, rel=0.1) and found.share == pytest.approx(0.3, abs=0.03)
+    monkeypatch.setattr(
+        Subject, "data", lambda self, n: mixture.components[0].mu.reshape(1, 1, 4, 4).expand(n, 1, 4, 4)
+    )
+    assert find_contrast(toy, 50) is None, "data of one kind have no axis"
+    monkeypatch.setattr(Subject, "data", lambda self, n: None)
+    assert find_contrast(toy, 50) is None
+
+
+# what is seen
+
+
+class Sign:
+    """A reader of the sign along the first PC and of the value along the second; its features are the states."""
+
+    shape = (1, 4, 4)
+    factors = (Factor("side", "masses", ("left", "right")), Factor("height", "masses"))
+
+    def __init__(self, gaussian):
+        self.gaussian = gaussian
+
+    def features(self, x):
+        return x.flatten(1)
+
+    def values(self, x):
+        place = self.gaussian.project(x)
+        return {"side": (place[:, 0] > 0).long(), "height": place[:, 1].float()}
+
+
+def subject(gaussian, denoise=None):
+    return Subject(
+        "toy",
+        denoise or gaussian,
+        gaussian,
+        (1, 4, 4),
+        lambda n, spacing=None: Levels.of(vp_linear(), n, spacing=spacing),
+        lambda x: x / 2 + 0.5,
+        Sign(gaussian),  # type: ignore[arg-type]
+    )
+
+
+def test_change_counts_displacement_features_flips_and_values():
+    gaussian = rotated(dim=16, mean=0.0)
+    toy, u = subject(gaussian), component(gaussian, 1, (1, 4, 4)).expand(2, 1, 4, 4)
+    base = torch.stack([u[0] * 1.0, u[0] * -3.0])
+    kicked = base - 2 * u + 0.5 * component(gaussian, 2, (1, 4, 4))
+    before, after = see(toy, base), see(toy, kicked)
+    assert before is not None and after is not None
+    change = changed(toy, base, kicked, u, (before, after))
+    torch.testing.assert_close(change.along, torch.tensor([-2.0, -2.0]).double())
+    torch.testing.assert_close(change.pixels, torch.full((2,), math.sqrt(4.25)).double())
+    assert change.flips["side"].tolist() == [True, False] == change.any_flip.tolist()
+    assert change.features is not None and change.values is not None
+    torch.testing.assert_close(change.features, torch.full((2,), math.sqrt(4.25) / 4).double(), rtol=1e-5, atol=0)
+    torch.testing.assert_close(change.values, torch.full((2,), 0.5).double(), rtol=1e-5, atol=0)
+    silent = changed(toy, base, kicked, u, None)
+    assert silent.features is None and not silent.flips
+
+
+def test_any_flip_is_the_union():
+    flips = {"a": torch.tensor([True, False, False]), "b": torch.tensor([False, False, True])}
+    assert Change(torch.zeros(3), torch.zeros(3), flips=flips).any_flip.tolist() == [True, False, True]
+
+
+def test_seen_rows_keep_features_and_values_together():
+    seen = Seen(torch.arange(4.0)[:, None], {"a": torch.arange(4)}).rows(slice(1, 3))
+    assert seen.features[:, 0].tolist() == seen.values["a"].tolist() == [1, 2]
+
+
+@pytest.mark.parametrize("name", [s.kick for s in sizes(100)["ode"]])
+def test_every_series_has_unit_directions_of_its_own(name):
+    toy = subject(rotated(torch.linspace(20, 0.01, 16).double(), dim=16))
+    run = whole_run(toy, range(3), "ode")
+    if name == "PC 50":
+        return
+    u = directions(name, toy, run, None)
+    assert u.shape == (3, 1, 4, 4)
+    torch.testing.assert_close(u.flatten(1).norm(dim=1), torch.ones(3).double())
+    if name == "noise PC 1":
+        torch.testing.assert_close(u, curve_component(run.eps))
+    if name == "estimate PC 1":
+        torch.testing.assert_close(u, curve_component(run.x0))
+
+
+def test_an_unknown_kick_is_refused():
+    toy = subject(rotated(dim=16))
+    with pytest.raises(ValueError, match="no kick 'sideways'"):
+        directions("sideways", toy, whole_run(toy, [0], "ode"), None)
+
+
+# the record
+
+
+def two_modes(share=0.5, m=5.0):
+    """A subject whose data are two modes along PC 1, its reader's side, and a Gaussian cloud otherwise."""
+    basis = torch.linalg.qr(torch.randn(16, 16, dtype=torch.float64, generator=torch.Generator().manual_seed(1))).Q
+    lam = torch.cat([torch.ones(1), torch.linspace(2, 0.05, 15)]).double()
+    parts = tuple(Gaussian(s * m * basis[:, 0], basis, lam) for s in (-1, 1))
+    mixture = Mixture(torch.tensor([1 - share, share]).double(), parts)
+    one = Gaussian(torch.zeros(16).double(), basis, torch.cat([lam[:1] + m**2, lam[1:]]))
+    split = Contrast("side", ((0,), (1,)), basis[:, 0].reshape(1, 4, 4), m, 1.0, share)
+    return subject(one, mixture), split
+
+
+def test_measured_flips_of_two_modes_follow_the_law_and_units_decide(monkeypatch):
+    toy, split = two_modes()
+    monkeypatch.setattr(perturbation, "find_contrast", lambda *_: split)
+    monkeypatch.setattr(perturbation, "sizes", lambda *_, **__: {"ode": [], "sde": []})
+    settings = Settings(seeds=tuple(range(400)), steps=10, profile="full", batch=200)
+    record = measure(toy, settings)
+    assert json.loads(json.dumps(record)) and record["steps"] == STEPS and record["kicked"] == list(KICKED)
+    assert record["contrast"]["factor"] == "side" and record["accuracy"]["gaussian_gain"] < 0.04
+    series = {(s["sampler"], s["kick"], s["unit"], s["size"]): s for s in record["series"]}
+    length, std = series["ode", "axis", "length", 2.0], series["ode", "axis", "std", 2.0]
+    for one in (length, std):
+        assert one["n"] == 200 and one["group"] == one["flips"]
+        for found, law in zip(one["group"], one["law"]):
+            assert found["low"] - 0.04 < law < found["high"] + 0.04
+    assert length["trend"]["rho"] > 0.9 and length["flips"][0]["value"] > 0.35 > 0.02 > length["flips"][-1]["value"]
+    assert std["flips"][-1]["value"] > 0.35
+    exact = [s["value"] for s in std["exact_flips"]]
+    assert max(exact) == min(exact) > 0.3, "in standard deviations one Gaussian flips alike at every level"
+    assert series["ode", "axis", "length", 2.0]["exact_flips"][-1]["value"] > length["flips"][-1]["value"]
+    shares = [s["value"] for s in length["flips"]]
+    assert length["early_minus_late"]["value"] == pytest.approx((sum(shares[:3]) - sum(shares[-3:])) / 3, abs=1e-6)
+    assert length["early_minus_late"]["low"] > 0.2 > std["early_minus_late"]["low"]
+    sde = series["sde", "axis", "length", 2.0]
+    assert sde["flips"][0]["value"] < 0.15 < max(s["value"] for s in sde["flips"])
+
+
+def test_measured_gains_of_the_exact_gaussian_are_the_exact_gains():
+    toy = subject(rotated(torch.linspace(20, 0.2, 16).double(), dim=16))
+    record = measure(toy, Settings(seeds=tuple(range(4)), steps=10, profile="book"))
+    assert record["contrast"] is None and len(record["series"]) == 2 * 2 + len(sizes(16)["ode"]) + len(sizes(16)["sde"])
+    for one in record["series"]:
+        gains = [g["value"] for g in one["gain"]]
+        assert gains == pytest.approx(one["exact_gain"], rel=0.04), one["kick"]
+        assert [p["value"] for p in one["pixels"]] == pytest.approx(one["exact_pixels"], rel=0.04)
+        if one["kick"].startswith("PC "):
+            lam = toy.gaussian.lam[int(one["kick"][3:]) - 1]
+            law = {"ode": ode_gain, "sde": sde_gain}[one["sampler"]]
+            assert one["exact_gain"] == pytest.approx([float(law(lam, frm=grid(toy)[i])) for i in KICKED])
+        assert set(one["by_factor"]) == {"side"} and len(one["values"]) == len(KICKED)
+        assert [f["value"] for f in one["flips"]] == one["by_factor"]["side"]
+
+
+def test_without_a_reader_sizes_are_still_measured():
+    toy = replace(subject(rotated(dim=16)), reader=None)
+    record = measure(toy, Settings(seeds=(0, 1), steps=10, profile="ci"))
+    assert {one["kick"] for one in record["series"]} == {"PC 1"}
+    assert record["contrast"] is None and all("flips" not in one and one["gain"] for one in record["series"])
+
+
+def test_no_batch_is_left_with_a_single_image(monkeypatch):
+    monkeypatch.setattr(perturbation, "sizes", lambda *_, **__: {"ode": [], "sde": []})
+    toy = subject(rotated(dim=16))
+    record = measure(toy, Settings(seeds=(0, 1, 2, 3, 4), profile="book", batch=4))
+    assert [one["n"] for one in record["series"]] == [5] * 4
+    assert all((one["trend"] is None) == (len({f["value"] for f in one["flips"]}) == 1) for one in record["series"])
+
+
+def test_short_runs_are_compared_with_long_ones():
+    toy = subject(rotated(dim=16))
+    found = accuracy(toy, [0, 1])
+    i, size = KICKED[2], 1.0
+    fine = grid_of(4 * (STEPS - 1) + 1)
+    assert fine.ratio[4 * i] == pytest.approx(float(grid(toy).ratio[i]))
+    u = component(toy.gaussian, 1, toy.shape)
+    moved = []
+    for levels, start in ((grid(toy), i), (fine, 4 * i)):
+        base, kicked = kick(
+            toy.gaussian, torch.zeros_like(u), size * u[None], levels, start, solver="dpmpp2m", seeds=[0]
+        )
+        moved.append(float((kicked[0] - base).norm()))
+    assert found["network_change"] == pytest.approx(abs(moved[0] / moved[1] - 1), rel=1e-3)
+    assert 0 < float(found["gaussian_gain"] or 0) < 0.04 and max(PCS) > 16 > PCS[-2]
+
+
+def test_the_gaussians_kicked_images_are_read_like_the_networks():
+    toy, split = two_modes()
+    run = whole_run(toy, range(40), "sde")
+    still = toy.gaussian.flow(run.x[0].double(), frm=run.levels[0])
+    one = Series("axis")
+    [got] = kicks_at(toy, run, 9, [one], split, sampler="sde", ideal=(still, see(toy, still)))
+    size = lengths(one, toy, split.axis.expand(40, 1, 4, 4), run.levels, 9)
+    place = toy.gaussian.project(still)[:, 0]
+    moved = place + size * float(sde_gain(toy.gaussian.lam[0], frm=run.levels[9]))
+    assert got.exact_group is not None and got.exact_group.tolist() == ((place > 0) != (moved > 0)).tolist()
+    assert got.law == pytest.approx(split.law(2.0, run.levels[9]))
+
+
+def test_a_schedule_without_ends_is_taken_as_it_is():
+    levels = Levels.of(vp_linear(), STEPS)
+
+    def only_plain(n, spacing=None):
+        if spacing == "logsnr":
+            raise ValueError("no ends")
+        return levels
+
+    toy = SimpleNamespace(levels=only_plain)
+    assert grid(toy) is levels  # type: ignore[arg-type]

@@ -1,0 +1,176 @@
+"""Retrieval and memorisation against brute force, copies, fresh draws and blurred fresh draws."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+
+import pytest
+import torch
+from partners import gaussian, randn, rel
+from torch import Tensor
+
+from painters import Gaussian, Levels, noise, solve
+from painters.experiments.retrieval import RATIOS, collapse, copying, measure, median_ratio, nearest, outside
+from painters.experiments.subject import Settings, Subject
+from painters.levels import vp_linear
+from painters.theory.cloud import PointCloud
+from painters.theory.moments import Moments
+
+SHAPE = (1, 4, 4)
+
+
+@pytest.mark.parametrize("parts", [1, 3])
+def test_the_nearest_are_found_and_copies_are_at_zero(parts: int):
+    x, y = randn(7, *SHAPE, seed=1) + 50, randn(40, *SHAPE, seed=2) + 50
+    x[2] = y[33]
+    gallery = y if parts == 1 else y.split(40 // parts)
+    distance, index = nearest(x, gallery, k=3)
+    want = torch.cdist(x.flatten(1), y.flatten(1)).topk(3, largest=False)
+    assert rel(distance, want.values) < 1e-5
+    assert torch.equal(index, want.indices)
+    assert float(distance[2, 0]) == 0
+
+
+def test_weights_collapse_where_brute_force_says():
+    points = randn(30, 5, seed=3)
+    levels = Levels([1 / (1 + r**2) ** 0.5 for r in (20, 2, 0.2)], [r / (1 + r**2) ** 0.5 for r in (20, 2, 0.2)])  # type: ignore[arg-type]
+    states = [a * points[:8] + s * randn(8, 5, seed=4) for a, s in levels]
+    seen = collapse(PointCloud(points, torch.arange(30) % 2), states, levels)
+    for i, ((a, s), x) in enumerate(zip(levels, states)):
+        w = (-(torch.cdist(x, a * points) ** 2) / (2 * s**2)).softmax(1)
+        assert rel(seen.largest[i], w.amax(1)) < 1e-9
+        assert rel(seen.effective[i], torch.exp(-(w * w.clamp(min=1e-300).log()).sum(1))) < 1e-9
+        assert torch.equal(seen.nearest[i], w.argmax(1))
+        assert seen.label is not None
+        assert rel(seen.label[i], torch.stack([w[:, 0::2].sum(1), w[:, 1::2].sum(1)]).amax(0)) < 1e-9
+    assert float(seen.effective[0].median()) > 25
+    assert float(seen.effective[2].median()) < 1.1
+    assert 0.2 < seen.level() < 20
+    assert seen.level(0.5) == 0
+    with pytest.raises(ValueError, match="3 levels"):
+        collapse(PointCloud(points), states[:2], levels)
+
+
+def test_the_flow_of_a_cloud_ends_on_one_of_its_points():
+    points = randn(20, *SHAPE, seed=5)
+    levels = Levels.of(vp_linear(), 40)
+    run = solve(PointCloud(points), levels.start(noise(range(6), SHAPE, dtype=torch.float64)), levels, progress=False)
+    distance, _ = nearest(run.final, points)
+    assert float(distance.max()) < 1e-3 * float(torch.cdist(points.flatten(1), points.flatten(1)).max())
+
+
+def test_a_convex_combination_stays_inside_and_an_extrapolation_does_not():
+    points = randn(50, 6, seed=6)
+    g = Gaussian.from_moments(Moments.of(points))
+    seen = g.project(points)[:, :4]
+    ends = (seen.amin(0), seen.amax(0))
+    x = 0.1 * points[:20] + randn(20, 6, seed=7)
+    assert float(outside(g, PointCloud(points)(x, 0.1, 1.0), *ends).max()) == 0
+    beyond = g.mu + 100 * (points[:5] - g.mu)
+    assert float(outside(g, beyond, *ends).mean()) > 0.5
+    assert outside(g, (g.mu + 100 * g.U[:, 0])[None], *ends).tolist() == [0.25]
+
+
+def draw(n: int, seed: int) -> Tensor:
+    return gaussian([1.0, 0.5, 0.2, 0.1], dim=6, rest=0.05, seed=8).sample(randn(n, 6, seed=seed))
+
+
+def test_copies_are_caught_and_fresh_or_blurred_draws_are_not():
+    train, fresh, held = draw(2000, 1), draw(800, 2), draw(300, 3)
+
+    def judged(paintings: Tensor):
+        seen = copying(paintings, held, train.split(300), fresh.split(500))
+        assert seen.sizes == (2000, 800)
+        return seen, seen.record()
+
+    copies, caught = judged(train[:800][::4] + 1e-3 * randn(200, 6, seed=4))
+    assert caught["share"]["value"] == 1
+    assert caught["ratio"]["high"] < 0.05
+    assert caught["rank"]["value"] > 0.99
+    assert caught["close"]["value"] > 0.9
+    assert caught["index"] == list(range(0, 800, 4))
+    assert rel(copies.equal, copies.training) < 1e-6
+    new, honest = judged(draw(300, 5))
+    assert honest["share"]["low"] < 0.5 < honest["share"]["high"]
+    assert honest["rank"]["value"] == pytest.approx(0.5, abs=0.06)
+    assert honest["ratio"]["low"] < 1 < honest["ratio"]["high"]
+    assert bool((new.equal >= new.training).all())
+    mean = train.mean(0)
+    _, smooth = judged(mean + 0.5 * (draw(300, 6) - mean))
+    assert smooth["ratio"]["high"] < 0.9  # smooth pictures are near to everything,
+    assert smooth["share"]["low"] < 0.5 < smooth["share"]["high"]  # to fresh ones as well
+
+
+def test_only_as_many_training_images_compete_as_there_are_fresh_ones():
+    train, fresh = draw(1000, 1), draw(100, 2)
+    seen = copying(train[500:520], draw(10, 3), train.split(130), [fresh])
+    assert float(seen.training.max()) == 0
+    want = torch.cdist(train[500:520], train[:100]).amin(1)
+    assert rel(seen.equal, want) < 1e-5
+    assert rel(seen.fresh, torch.cdist(train[500:520], fresh).amin(1)) < 1e-5
+
+
+def test_the_ratio_of_medians_has_an_interval_that_covers():
+    found = median_ratio(2 * randn(400, seed=3).abs(), randn(300, seed=4).abs())
+    assert found.low < 2 < found.high
+    assert found.high - found.low < 1
+    assert found.n == 400
+
+
+@dataclass(frozen=True, eq=False)
+class Toy(Subject):
+    """A subject whose pictures are 4 x 4 grey levels around a few prototypes."""
+
+    train: Tensor = field(default_factory=lambda: torch.zeros(0))
+    test: Tensor = field(default_factory=lambda: torch.zeros(0))
+
+    def pictures(self, n, *, test=True):
+        return (self.test if test else self.train)[:n]
+
+    def data(self, n, *, test=True):
+        return self.pictures(n, test=test) / 127.5 - 1
+
+
+def toy() -> Toy:
+    train, test = (
+        (120 + 160 * gaussian([2.0, 1.0], dim=16, rest=0.3, mean=0, seed=1).sample(randn(n, 16, seed=n)))
+        .clamp(0, 255).to(torch.uint8).reshape(n, *SHAPE)
+        for n in (700, 500)
+    )  # fmt: skip
+    g = Gaussian.from_moments(Moments.of(train / 127.5 - 1))
+    options = {"levels": lambda n: Levels.of(vp_linear(), 5 * n), "decode": lambda x: (x / 2 + 0.5).clamp(0, 1)}
+    reader = SimpleNamespace(shape=SHAPE)
+    return Toy("toy", g, g, SHAPE, **options, reader=reader, train=train, test=test)  # type: ignore[arg-type]
+
+
+SETTINGS = Settings(seeds=tuple(range(40)), steps=12, profile="ci", batch=16)
+
+
+def test_measuring_catches_the_control_and_acquits_the_gaussian():
+    found = measure(toy(), SETTINGS)
+    assert found is not None
+    found = json.loads(json.dumps(found))
+    assert found["galleries"] == {"training": 600, "fresh": 296}
+    assert found["training"] == 300
+    assert found["ratio"] == list(RATIOS)
+    assert found["control"]["share"]["value"] == 1
+    assert max(found["control"]["to_training"]) < 0.2 * min(found["held"])
+    assert max(found["control"]["index"]) < 296
+    assert found["paintings"]["share"]["value"] < 1
+    assert found["outside"]["cloud"] == [0.0] * len(RATIOS)
+    effective = [row[0] for row in found["test_effective"]]
+    assert effective[0] > 200 > 2 > effective[-1] >= 1
+    assert 0.3 < found["test_collapse"] < 50
+    assert len(found["path_largest"]) == len(found["path_ratio"])
+
+
+def test_without_data_or_a_reader_there_is_nothing_to_measure():
+    subject = toy()
+    plain = Subject("plain", subject.denoise, subject.gaussian, SHAPE, subject.levels, subject.decode)
+    assert measure(plain, SETTINGS) is None
+    theory = measure(subject.theory(), SETTINGS)
+    assert theory is not None
+    assert "control" not in theory
+    assert "paintings" in theory
