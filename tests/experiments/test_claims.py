@@ -245,6 +245,7 @@ def test_rows_of_the_order():
     record = {"rank_counted": tagged(0.9), "slope_counted": tagged(0.8), "rank_bands": tagged(0.7), "bands": bands}
     record |= {"rank": tagged(0.1), "slope": tagged(0.2), "bound_counted": {"not_below": 0.99, "pairs": 7}}
     factors = {"rank": {"rho": 0.6, "low": 0.4, "high": 0.7, "n": 5}, "half_bound": [1.0, 2.0, None]}
+    factors |= {"read": "states", "rank_sde": {"rho": 0.1, "low": 0.0, "high": 0.2, "n": 5}}
     factors |= {"half": [{"high": 1.5}, {"high": 1.5}, {"high": 3}]}
     factors |= {
         f"{k}": {"rho": v, "low": 0, "high": 1, "n": 5} for k, v in (("partial_variance", 0.5), ("rank_area", 0.3))
@@ -259,6 +260,16 @@ def test_rows_of_the_order():
     assert got["ii-bands-by-variance"].predicted == 1.0 and got["ii-slope"].predicted == 1.0
     assert got["ii-bound"].predicted == pytest.approx(0.97725, abs=1e-5)
     assert got["ii-factors-variance"].nulls == {"area alone": 0.3, "frequency alone": 0.2}
+
+
+def test_factors_read_from_endpoint_estimates_count_along_the_sde_only():
+    sure = {"rho": 0.9, "low": 0.8, "high": 1.0, "n": 5}
+    record = {"read": "endpoints", "rank": sure, "rank_sde": sure | {"rho": 0.4}, "partial_variance": sure}
+    record |= {"half": [{"high": 1.5}], "half_bound": [1.0]}
+    r = Records({"commitment": record})
+    assert evaluate(BY_ID["ii-factors"], r).measured.value == 0.4
+    assert evaluate(BY_ID["ii-factors-variance"], r).verdict == "not measured"
+    assert evaluate(BY_ID["ii-factor-bound"], r).verdict == "not measured"
 
 
 def test_classes_part_where_half_are_kept():
