@@ -96,7 +96,7 @@ class Ledger:
         left = [name for name in self.hub if name not in {c.model for c in self.columns}]
         tds += [_td(name, NOT_YET, "hub", str(len(VERDICTS)), ' data-verdict="not measured"') for name in left]
         said = "".join(
-            f'<span class="small">{html.escape(item.text)}. Source: {html.escape(item.source)}</span>'
+            f'<span class="aside">{html.escape(item.text)}. Source: {html.escape(item.source)}</span>'
             for item in claim.reported
         )
         tds.append(_td("reported", said or "none found", "reported", "0" if said else "1"))
@@ -111,7 +111,7 @@ class Ledger:
             return _td(column.title, "not measured", self._group(column), rank, more)
         kind = "within" if cell.verdict.endswith("limits") else cell.verdict
         told = "" if cell.predicted is None else f"theory {number(cell.predicted, cell.claim.unit)}"
-        theory = f'<span class="small">{html.escape(told)}</span>' if told else ""
+        theory = f'<span class="aside">{html.escape(told)}</span>' if told else ""
         doubt = f'<span class="doubt">{html.escape(cell.note)}</span>' if cell.note else ""
         text = f'<span class="value">{html.escape(interval(cell.measured, cell.claim.unit))}</span>'
         verdict = f'<span class="verdict {kind}">{cell.verdict}</span>'
@@ -176,7 +176,7 @@ def _nulls(cells: Sequence[Cell]) -> str:
     """The nulls of some cells of one claim, each with its range over the models."""
     names = dict.fromkeys(name for cell in cells for name in cell.nulls)
     return "".join(
-        f'<span class="small">{html.escape(name)}: '
+        f'<span class="aside">{html.escape(name)}: '
         f"{_span([cell.nulls[name] for cell in cells if name in cell.nulls], cells[0].claim.unit)}</span>"
         for name in names
     )
