@@ -47,6 +47,14 @@ def test_fields_filter_by_words_part_and_verdict(claims):
     for name in failing:
         assert "fails" in view.inner_text(f"#{name}")
     assert 0 < len(failing) < len(CLAIMS)
+    view.select_option(".ledger select[name=verdict]", "undecided")
+    assert "iii-often-std" in rows(view) and len(rows(view)) < len(CLAIMS)
+
+
+def test_what_was_reported_is_found_though_its_column_is_hidden(claims):
+    view = claims()
+    view.fill(".ledger input[type=search]", "reported EDM")
+    assert "g-score" in rows(view) and len(rows(view)) < len(CLAIMS)
 
 
 def test_headings_sort_by_keyboard_and_restore_the_order(claims):
@@ -65,6 +73,7 @@ def test_columns_are_shown_by_their_boxes_and_say_what_was_not_measured(claims):
     view = claims()
     cells = f'.ledger td[data-column="{HUB}"]'
     assert not view.is_visible(cells)
+    assert not view.is_visible(".ledger td[data-group=reported]") and not view.is_visible(".ledger td[data-group=null]")
     view.focus(".ledger input[value=hub]")
     view.keyboard.press("Space")
     assert view.is_visible(cells)

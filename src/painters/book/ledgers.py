@@ -10,7 +10,7 @@ from pathlib import Path
 from painters.experiments.claims.claim import PARTS, VERDICTS, Cell, Claim
 from painters.experiments.claims.column import Column
 from painters.experiments.claims.rows import CLAIMS
-from painters.experiments.claims.text import interval, markdown_of, number
+from painters.experiments.claims.text import interval, markdown_of, number, reported
 
 ASSETS = Path(__file__).parent / "assets"
 GROUPS = {
@@ -18,11 +18,11 @@ GROUPS = {
     "control": "controls",
     "gaussian": "exact Gaussians",
     "hub": "models on the hub",
-    "null": "nulls",
+    "null": "ranges of nulls",
     "reported": "reported",
 }
 """Groups of columns that can be shown or hidden."""
-AT_FIRST = ("model", "null", "reported")
+AT_FIRST = ("model",)
 NOT_YET = "not yet measured"
 
 
@@ -60,7 +60,14 @@ class Ledger:
         """Every heading with its group; the first two are always there."""
         measured = [(column.title, self._group(column)) for column in self.columns]
         left = [(name, "hub") for name in self.hub if name not in {c.model for c in self.columns}]
-        return [("claim", None), ("exact theory", None), ("nulls", "null"), *measured, *left, ("reported", "reported")]
+        return [
+            ("claim", None),
+            ("exact theory", None),
+            ("range of nulls", "null"),
+            *measured,
+            *left,
+            ("reported", "reported"),
+        ]
 
     def _head(self) -> str:
         return "".join(
@@ -91,7 +98,7 @@ class Ledger:
         told = [cell.predicted for cell in own if cell.predicted is not None]
         nulls = _nulls(own)
         tds = [_td("exact theory", _span(told, claim.unit) or "none", None, repr(min(told)) if told else "")]
-        tds.append(_td("nulls", nulls or "none", "null", "0" if nulls else "1"))
+        tds.append(_td("range of nulls", nulls or "none", "null", "0" if nulls else "1"))
         tds += [self._measured(column, cell) for column, cell in zip(self.columns, cells)]
         left = [name for name in self.hub if name not in {c.model for c in self.columns}]
         tds += [_td(name, NOT_YET, "hub", str(len(VERDICTS)), ' data-verdict="not measured"') for name in left]
@@ -110,12 +117,13 @@ class Ledger:
         if cell.measured is None:
             return _td(column.title, "not measured", self._group(column), rank, more)
         kind = "within" if cell.verdict.endswith("limits") else cell.verdict
-        told = "" if cell.predicted is None else f"theory {number(cell.predicted, cell.claim.unit)}"
-        theory = f'<span class="aside">{html.escape(told)}</span>' if told else ""
+        told = [] if cell.predicted is None else [f"theory {number(cell.predicted, cell.claim.unit)}"]
+        told += [f"{name}: {number(value, cell.claim.unit)}" for name, value in cell.nulls.items()]
+        asides = "".join(f'<span class="aside">{html.escape(line)}</span>' for line in told)
         doubt = f'<span class="doubt">{html.escape(cell.note)}</span>' if cell.note else ""
         text = f'<span class="value">{html.escape(interval(cell.measured, cell.claim.unit))}</span>'
         verdict = f'<span class="verdict {kind}">{cell.verdict}</span>'
-        return _td(column.title, text + theory + verdict + doubt, self._group(column), rank, more)
+        return _td(column.title, text + asides + verdict + doubt, self._group(column), rank, more)
 
 
 def ledger(
@@ -144,8 +152,10 @@ def _claim(claim: Claim) -> str:
             ("Measured:", esc(claim.metric)),
             ("Holds if", f"{esc(claim.rule.text)}."),
             ("Origin:", "this project" if claim.origin == "ours" else esc(_ORIGIN[claim.origin])),
+            ("Reported:", esc(reported(claim))),
             ("Tested by", f"<code>{esc(claim.test)}</code>"),
         )
+        if text
     )
     return (
         f'<th scope="row" role="rowheader" data-sort="{claim.id}"><code class="id">{claim.id}</code>'

@@ -11,11 +11,11 @@ from painters.experiments.intervals import Interval
 
 Part = Literal["trained", "i", "ii", "iii", "gaussian", "landscape", "retrieval", "samplers"]
 Origin = Literal["v1", "v2", "2412.09726", "ours"]
-Verdict = Literal["holds", "holds within limits", "fails", "not measured"]
+Verdict = Literal["holds", "holds within limits", "undecided", "fails", "not measured"]
 Range = tuple[float, float]
 
 PARTS: dict[Part, str] = {
-    "trained": "Preconditions: is the network more than a Gaussian, and at rest?",
+    "trained": "Training: is the network more than a Gaussian, and at rest?",
     "i": "(i) Trajectories are low-dimensional and turn",
     "ii": "(ii) What varies more emerges earlier",
     "iii": "(iii) Early kicks change content more often",
@@ -26,7 +26,10 @@ PARTS: dict[Part, str] = {
 }
 """The parts of the ledger, in the order of the page."""
 
-VERDICTS: tuple[Verdict, ...] = ("holds", "holds within limits", "fails", "not measured")
+VERDICTS: tuple[Verdict, ...] = ("holds", "holds within limits", "undecided", "fails", "not measured")
+
+NULL_PASSES = "the null passes too"
+"""The note of a cell whose rule is met by a null as well: its verdict says nothing for the claim."""
 
 
 @dataclass(frozen=True)
@@ -56,12 +59,13 @@ class Rule:
     """What a measurement must satisfy, said in words and computed by the same object.
 
     ``holds`` and ``limits`` map (prediction, nulls) to a range: a claim holds if its whole interval lies in the first,
-    holds within limits if its value lies in the second, and fails otherwise.
+    holds within limits if its value lies in the second, and fails otherwise. A rule that compares with one number, such
+    as no effect, has no ``limits``: a claim is undecided if its interval contains that number.
     """
 
     text: str
     holds: Callable[[float | None, Mapping[str, float]], Range]
-    limits: Callable[[float | None, Mapping[str, float]], Range]
+    limits: Callable[[float | None, Mapping[str, float]], Range] | None = None
 
     def judge(
         self, measured: Interval | None, predicted: float | None = None, nulls: Mapping[str, float] | None = None
@@ -70,9 +74,14 @@ class Rule:
         if measured is None or not math.isfinite(measured.value):
             return "not measured"
         try:
-            holds, limits = (part(predicted, nulls or {}) for part in (self.holds, self.limits))
+            holds = self.holds(predicted, nulls or {})
+            limits = self.limits and self.limits(predicted, nulls or {})
         except (KeyError, TypeError):
             return "not measured"
+        if limits is None:
+            if holds[0] < measured.low and measured.high < holds[1]:
+                return "holds"
+            return "fails" if measured.high < holds[0] or measured.low > holds[1] else "undecided"
         if all(holds[0] <= end <= holds[1] for end in (measured.low, measured.value, measured.high)):
             return "holds"
         return "holds within limits" if limits[0] <= measured.value <= limits[1] else "fails"
@@ -119,37 +128,34 @@ def at_least(bound: float, limits: float) -> Rule:
     return Rule(text, lambda p, n: (bound, math.inf), lambda p, n: (limits, math.inf))
 
 
+def positive() -> Rule:
+    """The interval lies above 0, which is no effect; undecided if it contains 0."""
+    return Rule("the interval lies above 0; undecided if it contains 0, no effect", lambda p, n: (0.0, math.inf))
+
+
+def negative() -> Rule:
+    """The interval lies below 0, which is no effect; undecided if it contains 0."""
+    return Rule("the interval lies below 0; undecided if it contains 0, no effect", lambda p, n: (-math.inf, 0.0))
+
+
 def above(null: str, *, factor: float = 1.0) -> Rule:
-    """The interval lies above a null, times ``factor``; within limits: the value does."""
+    """The interval lies above a null, times ``factor``; undecided if it contains that number."""
 
     def over(_: float | None, nulls: Mapping[str, float]) -> Range:
         return factor * nulls[null], math.inf
 
     times = "" if factor == 1 else f"{factor:g} times "
-    text = f"the interval lies above {times}the null '{null}'; within limits: the value lies above it"
-    return Rule(text, over, over)
+    return Rule(f"the interval lies above {times}the null '{null}'; undecided if it contains that number", over)
 
 
 def below(null: str, *, factor: float = 1.0) -> Rule:
-    """The interval lies below a null, times ``factor``; within limits: the value does."""
+    """The interval lies below a null, times ``factor``; undecided if it contains that number."""
 
     def under(_: float | None, nulls: Mapping[str, float]) -> Range:
         return -math.inf, factor * nulls[null]
 
     times = "" if factor == 1 else f"{factor:g} times "
-    text = f"the interval lies below {times}the null '{null}'; within limits: the value lies below it"
-    return Rule(text, under, under)
-
-
-def bounded_below(slack: float) -> Rule:
-    """A lower bound: the interval lies above the prediction less ``slack`` of it; within limits: the value does."""
-
-    def over(predicted: float | None, _: Mapping[str, float]) -> Range:
-        p = _known(predicted)
-        return p - slack * abs(p), math.inf
-
-    text = f"the interval lies at most {slack:.0%} below the prediction, a lower bound; within limits: the value does"
-    return Rule(text, over, over)
+    return Rule(f"the interval lies below {times}the null '{null}'; undecided if it contains that number", under)
 
 
 def _known(value: float | None) -> float:
@@ -172,8 +178,9 @@ class Claim:
     """One row: ``measure``, ``predict`` and ``nulls`` are pure functions of a model's records.
 
     ``id`` is stable. ``metric`` defines what is measured, in ``unit`` ("%" for shares). ``agreement`` marks claims that
-    a network meets on its way through training and that count only if the preconditions hold. ``where`` is the section
-    that shows it, ``PAGE#label``; ``test`` the test of its measurement, ``PATH::name``.
+    a network meets on its way through training and that count only if the preconditions hold. ``rivals`` names those
+    nulls that are the same number as the measured one, and which the rule should therefore not let pass. ``where`` is
+    the section that shows it, ``PAGE#label``; ``test`` the test of its measurement, ``PATH::name``.
     """
 
     id: str
@@ -190,13 +197,14 @@ class Claim:
     nulls: Callable[[Records], dict[str, float]] = no_nulls
     reported: tuple[Reported, ...] = ()
     agreement: bool = False
+    rivals: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Cell:
     """One claim on one model: what was measured beside what was predicted, and the verdict.
 
-    ``note`` says why an agreement does not count, empty if it does.
+    ``note`` says why it does not count or says little, empty if there is nothing to say.
     """
 
     claim: Claim
@@ -213,7 +221,17 @@ def evaluate(claim: Claim, records: Records) -> Cell:
     nulls = {name: value for name, value in (_found(claim.nulls, records) or {}).items() if value is not None}
     if measured is not None and not math.isfinite(measured.value):
         measured = None
-    return Cell(claim, measured, predicted, nulls, claim.rule.judge(measured, predicted, nulls))
+    verdict = claim.rule.judge(measured, predicted, nulls)
+    return Cell(claim, measured, predicted, nulls, verdict, _passed(claim, predicted, nulls, verdict, records.kind))
+
+
+def _passed(claim: Claim, predicted: float | None, nulls: Mapping[str, float], verdict: Verdict, kind: str) -> str:
+    """Say whether a null meets the rule as well as the network does, its value taken as an interval of no width."""
+    if kind != "network" or not verdict.startswith("holds"):
+        return ""
+    points = (Interval(nulls[name], nulls[name], nulls[name], 0) for name in claim.rivals if name in nulls)
+    verdicts = (claim.rule.judge(point, predicted, nulls) for point in points)
+    return NULL_PASSES if any(VERDICTS.index(v) <= VERDICTS.index(verdict) for v in verdicts) else ""
 
 
 def _found(function: Callable[[Records], Any], records: Records) -> Any:

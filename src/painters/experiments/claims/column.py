@@ -10,7 +10,10 @@ from painters.experiments.claims.claim import Cell, Claim, Records, evaluate
 from painters.experiments.claims.rows import CLAIMS
 
 PRECONDITIONS = ("t-loss", "t-rest")
-"""A network that fails one of these may agree with the theory on its way through the Gaussian: that is no evidence."""
+"""A network that fails one of these may agree with the theory on its way through the Gaussian: that is no evidence.
+
+The other rows on training are reported and veto nothing.
+"""
 
 
 @dataclass(frozen=True)
@@ -36,7 +39,10 @@ def column(found: dict[str, Any], claims: Iterable[Claim] = CLAIMS) -> Column:
     cells = [evaluate(claim, records) for claim in claims]
     circular = bool(found.get("moments", {}).get("circular"))
     note = _doubt({cell.claim.id: cell for cell in cells}, circular) if found["kind"] == "network" else ""
-    noted = (replace(c, note=note) if c.claim.agreement and c.verdict != "not measured" else c for c in cells)
+    noted = (
+        replace(c, note="; ".join(filter(None, (note, c.note)))) if c.claim.agreement and c.measured is not None else c
+        for c in cells
+    )
     return Column(found["model"], found["kind"], tuple(noted), circular, _made(measured))
 
 
@@ -46,9 +52,10 @@ def _doubt(cells: dict[str, Cell], circular: bool) -> str:
         return "circular: the theory was made of the model's own samples"
     verdicts = {name: cells[name].verdict for name in PRECONDITIONS if name in cells}
     if failed := [name for name, verdict in verdicts.items() if verdict == "fails"]:
-        return f"does not count: {', '.join(failed)} fails"
+        return f"does not count: {' and '.join(failed)} {'fails' if len(failed) == 1 else 'fail'}"
     if unknown := [name for name, verdict in verdicts.items() if verdict == "not measured"]:
-        return f"counts only if {', '.join(unknown)}, not measured here, holds"
+        hold, are = ("holds", "it is") if len(unknown) == 1 else ("hold", "they are")
+        return f"counts only if {' and '.join(unknown)} {hold}; {are} not measured here"
     return ""
 
 

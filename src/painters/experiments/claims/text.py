@@ -11,6 +11,8 @@ from painters.experiments.claims.column import Column, column
 from painters.experiments.intervals import Interval
 
 MISSING = "not measured"
+FEW = 10
+"""A share of fewer cases is shown with their number."""
 ROUNDING = 1e-9
 """Smaller numbers are what is left of a zero by rounding, and are shown as one."""
 
@@ -27,14 +29,18 @@ def number(value: float | None, unit: str = "") -> str:
 
 
 def interval(found: Interval | None, unit: str = "") -> str:
-    """Return a value with its interval, "0.93 [0.91, 0.95]"; the value alone where it has none, or one of no width."""
+    """Return a value with its interval, "0.93 [0.91, 0.95]"; the value alone where it has none, or one of no width.
+
+    A share of few cases is followed by their number.
+    """
     if found is None:
         return MISSING
+    cases = f", n = {found.n}" if unit == "%" and 0 < found.n < FEW else ""
     if not (math.isfinite(found.low) and math.isfinite(found.high)) or found.low == found.high:
-        return number(found.value, unit)
+        return number(found.value, unit) + cases
     bare = "%" if unit == "%" else ""
     low, value, high = (number(v, bare).removesuffix(" %") for v in (found.low, found.value, found.high))
-    return f"{value} [{low}, {high}] {unit}".strip()
+    return f"{value} [{low}, {high}] {unit}".strip() + cases
 
 
 def nulls(cell: Cell) -> str:
@@ -58,8 +64,12 @@ def summary(found: Column) -> str:
     widths = [max(map(len, texts)) for texts in zip(*rows)]
     lines = ["  ".join(text.ljust(width) for text, width in zip(row, widths)).rstrip() for row in rows]
     counts = (f"{sum(c.verdict == v for c in found.cells)} {v}" for v in VERDICTS)
-    notes = sorted({cell.note for cell in found.cells if cell.note})
-    return "\n".join([found.title, *lines, ", ".join(counts), *(f"* {note}" for note in notes)])
+    notes: dict[str, list[str]] = {}
+    for cell in found.cells:
+        if cell.note:
+            notes.setdefault(cell.note, []).append(cell.claim.id)
+    told = (f"* {note}: {', '.join(ids)}" for note, ids in notes.items())
+    return "\n".join([found.title, *lines, ", ".join(counts), *told])
 
 
 def markdown(results: Iterable[dict[str, Any]]) -> str:

@@ -91,7 +91,7 @@ LANDSCAPE = (
         id="l-calibrated",
         part="landscape",
         origin="ours",
-        statement="It knows its own error: the Jacobian says how wrong the endpoint estimate is along its directions.",
+        statement="The network's Jacobian says how wrong the endpoint estimate is along its directions.",
         metric="mean squared error of x0_hat along the leading eigenvectors of the Jacobian, over sigma^2 j / "
         "alpha^2, on "
         "noised test images; interval by bootstrap over images",
@@ -122,7 +122,7 @@ LANDSCAPE = (
         id="l-between-modes",
         part="landscape",
         origin="v1",
-        statement="At intermediate noise states stand between modes, which one Gaussian does not know.",
+        statement="At intermediate noise the landscape curves upward at many states, which one Gaussian does not know.",
         metric="share of states on the model's own trajectories, sigma/alpha between 0.5 and 5, at which j is at "
         "least "
         "1; interval over seeds",
@@ -130,6 +130,7 @@ LANDSCAPE = (
         rule=at_least(0.1, 0.02),
         measure=_undecided,
         nulls=lambda r: {"one Gaussian": 0.0},
+        rivals=("one Gaussian",),
         where=WHERE,
         test=f"{TEST}::test_local_variance_is_flat_inside_a_mode_and_rises_where_modes_merge",
     ),
@@ -231,7 +232,7 @@ SAMPLERS = (
         id="s-x0hat",
         part="samplers",
         origin="v1",
-        statement="So does the low dimension of the endpoint estimate.",
+        statement="The low dimension of the endpoint estimate is the same under every ODE solver.",
         metric="share of the variance of the curve of x0_hat in two PCs, under the ODE solver and step count at "
         "which it "
         "is furthest below the theory's; interval over seeds",
@@ -270,6 +271,7 @@ SAMPLERS = (
         measure=lambda r: exact(_lost(_runs(r, "ddim", "heun")), _runs(r, "ddim")[0]["seeds"]),
         predict=lambda r: _lost(_runs(r, "ddim", "heun"), "theory"),
         nulls=lambda r: {"nothing lost": 1.0},
+        rivals=("nothing lost",),
         where=RUNS,
         test=f"{RUNS_TEST}::test_a_model_that_is_the_theory_measures_as_the_theory",
         agreement=True,
@@ -281,12 +283,14 @@ SAMPLERS = (
         statement="Guidance 3 narrows the spread along PCs as the law of two Gaussians says.",
         metric="slope through 0 of ln(spread at guidance 3 / at 1) against the law's, over the first PCs and two "
         "prompts; "
-        "interval by bootstrap over PCs",
+        "interval by bootstrap over PCs; 1 is the law, and a slope near 0 means that guidance has no visible effect on "
+        "the spread",
         unit="",
         rule=within(0.2, 0.5),
         measure=lambda r: _guided(r, 3.0),
         predict=lambda r: 1.0,
         nulls=lambda r: {"no effect": 0.0},
+        rivals=("no effect",),
         where=RUNS,
         test=f"{RUNS_TEST}::test_guidance_narrows_by_the_law",
     ),
@@ -294,11 +298,12 @@ SAMPLERS = (
         id="s-decoded",
         part="samplers",
         origin="ours",
-        statement="The order of a latent model shows in its decoded pictures as well.",
+        statement="A latent model's order of emergence shows in its decoded pictures as far as the exact Gaussian's "
+        "does.",
         metric="Spearman correlation of sigma* with the variance over PCs of decoded pictures averaged to 16 pixels, "
         "without a prompt, the least over ODE solvers",
         unit="",
-        rule=at_least(0.9, 0.6),
+        rule=near(0.1, 0.3),
         measure=lambda r: exact(min(p["rank"] for p in _pixels(r)), len(_pixels(r))),
         predict=lambda r: min(float(p["theory_rank"]) for p in _pixels(r)),
         where=RUNS,
