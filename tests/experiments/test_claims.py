@@ -503,7 +503,7 @@ def test_seeds_are_written_as_they_are_typed():
     [
         (lambda f: f.pop("model"), "needs 'model'"),
         (lambda f: f.update(kind="magic"), "kind is one of"),
-        (lambda f: f.update(model="/home/me/model"), "a folder's name"),
+        (lambda f: f.update(model="/somewhere/model"), "a folder's name"),
         (lambda f: f.update(measurements={}), "no measurement"),
         (lambda f: f["measurements"].update(guess={"x": 1, "provenance": NETWORK}), "no experiment 'guess'"),
         (lambda f: f["measurements"]["geometry"].pop("provenance"), "no provenance"),
