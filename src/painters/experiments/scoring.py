@@ -1,0 +1,131 @@
+"""What a change of a picture changed: each named factor by itself, in units of how unlike two unrelated pictures are.
+
+Every experiment that varies pictures on purpose asks the same three questions: how much did a factor change, did it
+keep its kind, and how far did the picture move as a whole. One object answers them, so that methods can be compared.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from painters.data.scenes.factors import Factor
+from painters.experiments.answers import per_factor
+from painters.experiments.commitment import LEGIBLE, known
+from painters.experiments.subject import Subject
+from painters.levels import CLEAN
+from painters.models.readers import columns, indicators
+from painters.theory.gaussian import Gaussian
+
+OUTLINE, DETAIL = ("areas", "masses"), ("objects", "details")
+"""Bands of the scenes' factors: what a painter sets down first, and what comes after."""
+TOLERANCE = 0.5 / math.sqrt(12)
+"""A continuous factor is kept if it moved by at most half a standard deviation of the data's, uniform in [0, 1]."""
+
+
+@dataclass(frozen=True, eq=False)
+class Ruler:
+    """Measures changes between pictures of one subject, factor by factor.
+
+    ``factors``: those that its reader can tell in clean data, F of them. ``unrelated`` (F,): mean squared difference of
+    the reader's answers to two unrelated pictures of the data; ``chance`` (F,): how often two such keep the factor.
+    """
+
+    subject: Subject = field(repr=False)
+    factors: tuple[Factor, ...]
+    unrelated: Tensor = field(repr=False)
+    chance: Tensor = field(repr=False)
+
+    @classmethod
+    def of(cls, subject: Subject, n: int = 400) -> Ruler | None:
+        """Make the ruler of a subject from ``n`` of its test pictures; ``None`` without a reader or data.
+
+        A factor is used if its reader explains half of its variance or more in these pictures.
+        """
+        data = known(subject, n, test=True)
+        if data is None or subject.reader is None:
+            return None
+        said = _answers(subject, data.states)
+        sizes = columns(data.factors)
+        whole = per_factor(data.facts.var(0, correction=0), sizes)
+        share = 1 - per_factor((said - data.facts).square().mean(0), sizes) / whole
+        factors = tuple(f for f, s in zip(data.factors, share.tolist()) if s >= LEGIBLE)
+        if not factors:
+            return None
+        ruler = cls(subject, factors, torch.ones(len(factors)), torch.ones(len(factors)))
+        own = ruler.answers(data.states)
+        other = own.roll(1, 0)
+        return cls(subject, factors, ruler._apart(own, other).mean(0), ruler.kept(own, other).double().mean(0))
+
+    @property
+    def names(self) -> list[str]:
+        """The names of the factors."""
+        return [f.name for f in self.factors]
+
+    def band(self, bands: Sequence[str]) -> Tensor:
+        """Return which factors belong to one of ``bands``, such as :data:`OUTLINE`, (F,) bool."""
+        return torch.tensor([f.band in bands for f in self.factors])
+
+    def answers(self, x: Tensor) -> Tensor:
+        """Return what clean states (n, ...) show, (n, m): probabilities of kinds and values of the factors, float64."""
+        assert self.subject.reader is not None
+        every = columns(self.subject.reader.factors)
+        parts = _answers(self.subject, x).split(every, 1)
+        used = set(self.factors)
+        return torch.cat([part for f, part in zip(self.subject.reader.factors, parts) if f in used], 1)
+
+    def change(self, before: Tensor, after: Tensor) -> Tensor:
+        """Return how much each factor changed between answers (n, m): squared, 1 as for unrelated pictures, (n, F)."""
+        return self._apart(before, after) / self.unrelated
+
+    def kept(self, before: Tensor, after: Tensor) -> Tensor:
+        """Return whether each factor kept its kind, or its value up to :data:`TOLERANCE`, (n, F) bool."""
+        pairs = zip(self.factors, *(part.split(columns(self.factors), 1) for part in (before, after)))
+        return torch.stack(
+            [a.argmax(1) == b.argmax(1) if f.kinds else (a - b).abs()[:, 0] <= TOLERANCE for f, a, b in pairs], 1
+        )
+
+    def path(self, answers: Tensor, factor: str) -> Tensor:
+        """Return the columns of one factor in answers (n, m): (n, kinds), or (n, 1)."""
+        return answers.split(columns(self.factors), 1)[self.names.index(factor)]
+
+    def _apart(self, before: Tensor, after: Tensor) -> Tensor:
+        return per_factor((after - before).square(), columns(self.factors))
+
+
+def distance(gaussian: Gaussian, before: Tensor, after: Tensor) -> Tensor:
+    """Return how far clean states (n, ...) moved, (n,): |after - before|/sqrt(2 tr Sigma), 1 for unrelated."""
+    moved = (after - before).flatten(1).double().cpu().norm(dim=1)
+    return moved / math.sqrt(2 * float(gaussian.spectrum.sum()))
+
+
+def purity(change: Tensor) -> Tensor:
+    """Return the share of all change that falls on the factor that changed most, of changes (..., F): 1/F to 1.
+
+    NaN where nothing changed.
+    """
+    return change.max(-1).values / change.sum(-1)
+
+
+def linearity(path: Tensor, t: Tensor) -> float:
+    """Return the share of the variance of a factor's answers ``path`` (n, k) that is linear in ``t`` (n,), R^2.
+
+    1 for a factor that moves in step with the knob; a sudden change of kind in the middle of an even walk has at most
+    about 3/4. NaN for a path that does not move.
+    """
+    y = path - path.mean(0)
+    x = (t - t.mean()).to(y)
+    slope = x @ y / x.square().sum()
+    total = float(y.square().sum())
+    return 1 - float((y - x[:, None] * slope).square().sum()) / total if total > 0 else math.nan
+
+
+def _answers(subject: Subject, x: Tensor) -> Tensor:
+    reader = subject.reader
+    assert reader is not None
+    parts = [reader.read(subject.look(part.float()), *CLEAN) for part in x.split(250)]
+    return torch.cat([indicators(part, reader.factors) for part in parts])
