@@ -9,7 +9,9 @@ from typing import Any, Literal
 
 from painters.experiments.intervals import Interval
 
-Part = Literal["trained", "i", "ii", "iii", "gaussian", "landscape", "retrieval", "samplers"]
+Part = Literal[
+    "trained", "i", "ii", "iii", "gaussian", "landscape", "retrieval", "samplers", "manifold", "variations", "gans"
+]
 Origin = Literal["v1", "v2", "2412.09726", "ours"]
 Verdict = Literal["holds", "holds within limits", "undecided", "fails", "not measured"]
 Range = tuple[float, float]
@@ -23,6 +25,9 @@ PARTS: dict[Part, str] = {
     "landscape": "The landscape of modes",
     "retrieval": "Retrieval and memory",
     "samplers": "Samplers and guidance",
+    "manifold": "The image manifold",
+    "variations": "Variations on purpose",
+    "gans": "Kinship with GANs",
 }
 """The parts of the ledger, in the order of the page."""
 

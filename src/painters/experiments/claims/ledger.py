@@ -88,8 +88,6 @@ def measure(
         made |= how | {"date": datetime.now(UTC).date().isoformat(), "seconds": round(time.monotonic() - began, 1)}
         if out.is_file():  # another process may have added to it
             found["measurements"] = read(out)["measurements"]
-        if out.is_file():  # another run may have added to it meanwhile
-            found["measurements"] = read(out)["measurements"]
         found["measurements"][name] = _rounded(record) | {"provenance": made | {"calls": sum(calls)}}
         write(found, out)
     return found
