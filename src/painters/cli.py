@@ -1,4 +1,4 @@
-"""The command line: ``painters sample``, ``train``, ``judge``, ``claims`` and ``moments``."""
+"""The command line: ``painters sample``, ``vary``, ``train``, ``judge``, ``claims`` and ``moments``."""
 
 from __future__ import annotations
 
@@ -65,6 +65,12 @@ def _sample(options: argparse.Namespace) -> int:
     paths = paint(model, settings, seeds, out, batch=options.batch, frames=Frames(every=options.every))
     print(f"{len(paths)} images, {out / 'sheet.png'} and {out / 'trajectories'}/ are in {out}/")
     return 0
+
+
+def _vary(options: argparse.Namespace) -> int:
+    from painters import varying
+
+    return varying.command(options)
 
 
 def _train(options: argparse.Namespace) -> int:
@@ -248,6 +254,8 @@ def _making(commands: Any) -> None:
     sample.add_argument("--out", default="out", help="folder for the images (default: %(default)s)")
     sample.set_defaults(command=_sample)
 
+    _varying(commands)
+
     train = commands.add_parser("train", help="train a model", description="Train one of the recipes; resumable.")
     train.add_argument("name", help="a recipe, e.g. fashion-ddpm or scenes-reader")
     train.add_argument("--data", default=None, help="folder with the recipe's data set, or with your own pictures")
@@ -272,6 +280,37 @@ def _making(commands: Any) -> None:
     judge.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
     judge.add_argument("--out", default=None, help="file for the results (default: NAME-quality.json)")
     judge.set_defaults(command=_judge)
+
+
+def _varying(commands: Any) -> None:
+    vary = commands.add_parser(
+        "vary",
+        help="vary a picture on purpose",
+        description="Keep the outline of a picture and paint other details, or the reverse.",
+    )
+    vary.add_argument("name", help="a bundled model, a local diffusers folder, or a hub id")
+    vary.add_argument("--seed", type=int, default=0, help="whose picture is varied (default: %(default)s)")
+    vary.add_argument("--image", default=None, metavar="FILE", help="a picture of your own, instead of a seed's")
+    vary.add_argument("--keep", choices=["outline", "details"], default="outline", help="default: %(default)s")
+    vary.add_argument(
+        "--level",
+        type=float,
+        default=None,
+        help="noise level sigma/alpha at which the state is changed (default: where the outline holds 80%% of the "
+        "data's variance)",
+    )
+    vary.add_argument("--pcs", type=int, default=None, help="PCs of the outline (default: those that stand there)")
+    vary.add_argument("--n", type=int, default=8, help="variations (default: %(default)s)")
+    vary.add_argument("--steps", type=int, default=50, help="solver steps (default: %(default)s)")
+    vary.add_argument("--solver", choices=list(SOLVERS), default="heun", help="default: %(default)s")
+    vary.add_argument("--prompt", default=None, help="a text, or the name or index of a class")
+    vary.add_argument("--guidance", type=float, default=1.0, help="classifier-free guidance (default: %(default)s)")
+    vary.add_argument("--moments", default=None, metavar="FILE", help="its data's, made by painters moments")
+    vary.add_argument("--batch", type=int, default=8, help="variations painted at once (default: %(default)s)")
+    vary.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
+    vary.add_argument("--dtype", default="auto", help="auto, float32, bfloat16 or float16")
+    vary.add_argument("--out", default="variations", help="folder for the images (default: %(default)s)")
+    vary.set_defaults(command=_vary)
 
 
 def _measuring(commands: Any) -> None:

@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 
@@ -47,7 +48,7 @@ def paint(
     if the folder holds images made with other settings.
     """
     out = Path(out)
-    _claim(out, settings)
+    claim(out, settings)
     paths = {seed: out / f"seed-{seed:05d}.png" for seed in dict.fromkeys(seeds)}
     missing = [seed for seed, path in paths.items() if not path.is_file()]
     denoise = model.denoiser(settings.prompt, guidance=settings.guidance, negative=settings.negative)
@@ -64,8 +65,8 @@ def paint(
     return list(paths.values())
 
 
-def _claim(out: Path, settings: Settings) -> None:
-    """Write ``run.json``, or check that the one there says the same."""
+def claim(out: Path, settings: Any) -> None:
+    """Write settings, a dataclass, as ``run.json`` of a folder; ``ValueError`` if the one there says something else."""
     path = out / "run.json"
     wanted = asdict(settings)
     if path.is_file():

@@ -124,3 +124,16 @@ def test_endpoint_directions_are_the_svd_of_the_centred_path():
     assert found.nfe == 0
     with pytest.raises(ValueError, match="components"):
         endpoint_directions(run, 31)
+
+
+def test_narrow_blocks_find_the_same_directions_with_fewer_products():
+    g, level = gaussian(), (0.05, 1.0)
+    wide = one_step_directions(g, random(12), level, start=random(3, 12, seed=5), blocks=4)
+    narrow = one_step_directions(g, random(12), level, start=random(3, 12, seed=5), blocks=8, width=1)
+    torch.testing.assert_close(narrow.values, wide.values, rtol=1e-3, atol=0)
+    assert len(narrow) == 3
+    assert narrow.nfe == 8 * (PUSH + PULL)
+    with pytest.raises(ValueError, match="cannot give"):
+        one_step_directions(g, random(12), level, start=random(3, 12, seed=5), blocks=2, width=1)
+    with pytest.raises(ValueError, match="cannot give"):
+        one_step_directions(g, random(12), level, start=random(3, 12, seed=5), blocks=2, width=4)

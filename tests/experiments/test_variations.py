@@ -5,6 +5,7 @@ import torch
 
 from painters import Gaussian, Levels, load, noise, solve
 from painters.experiments import variations
+from painters.experiments.subject import Settings, subject
 from painters.levels import vp_linear
 from painters.theory.gaussian import ode_gain
 
@@ -86,3 +87,27 @@ def test_a_network_repaints_its_own_image():
     image = solve(model.denoiser(), levels.start(noise([0, 1], model.shape)), levels, progress=False).final
     again, error = variations.round_trip(model.denoiser(), image, levels, centre=torch.zeros(model.shape))
     assert again.shape == image.shape and float(error.max()) < 0.2
+
+
+def test_measure_with_a_reader_adds_up():
+    """On the exact Gaussian of the scenes, where given pictures keep their first PCs exactly."""
+    record = variations.measure(subject("scenes-ddpm", device="cpu").theory(), Settings(profile="ci"))
+    assert record is not None
+    factors = record["factors"]
+    outline, detail = (torch.tensor(factors[band]).bool() for band in ("outline", "detail"))
+    assert len(factors["names"]) == len(outline) and not (outline & detail).any()
+    for found in record["methods"].values():
+        kept, chance = torch.tensor(found["kept"]), torch.tensor(factors["chance"])
+        corrected = (kept - chance) / (1 - chance)
+        for tail, table in (("", kept), ("_corrected", corrected)):
+            values = [v["value"] for v in found[f"outline_kept{tail}"]]
+            assert values == pytest.approx(table[:, outline].mean(1).tolist(), abs=1e-2)
+            values = [v["value"] for v in found[f"detail_changed{tail}"]]
+            assert values == pytest.approx((1 - table[:, detail]).mean(1).tolist(), abs=1e-2)
+    assert record["methods"]["edited"]["distance"][0]["value"] > 0
+    assert set(record["gain"]) == set(record["methods"]) - {"renoise"} == set(record["law"]) - {"renoise"}
+    given, plain = record["given"], record["given_renoise"]
+    assert given["low"]["value"] < 0.02 < plain["low"]["value"]
+    assert given["pcs"] == record["cut"] and given["error"]["value"] < 0.5
+    for who in ("own", "data"):
+        assert all(v["value"] > 0 for v in record["inversion"][who]["heun"])

@@ -9,11 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
+import numpy as np
 import torch
 from scipy.linalg import subspace_angles
 from torch import Tensor
 
+from painters.experiments.intervals import Interval, bootstrap
+
+Network = TypeVar("Network", bound=torch.nn.Module)
 Generate = Callable[[Tensor], Tensor]
 """Latents (B, d) -> images (B, ...), differentiable."""
 
@@ -74,6 +79,61 @@ def off_diagonal(table: Tensor) -> Tensor:
     return table[~torch.eye(len(table), dtype=torch.bool)]
 
 
+def between(table: Tensor) -> Interval:
+    """Return the mean of the entries i != j of a table (n, n) of pairs of points, with its bootstrap interval.
+
+    Pairs share points and are not independent: the points are drawn again, and a point is never paired with itself.
+    NaN for fewer than two points.
+    """
+    values = table.double().cpu().numpy()
+
+    def mean(rows: np.ndarray) -> float:
+        drawn = rows[:, 0].astype(int)
+        pairs = values[np.ix_(drawn, drawn)][drawn[:, None] != drawn[None]]
+        return float(pairs.mean()) if pairs.size else float("nan")
+
+    return bootstrap(np.arange(len(values))[:, None], mean)[0]
+
+
+def across(table: Tensor) -> Interval:
+    """Return the mean of a table (n, m) of pairs of points of two models, with its bootstrap interval over points.
+
+    Points of both models are drawn again, independently.
+    """
+    values, other = table.double().cpu().numpy(), np.random.default_rng(1)
+
+    def mean(rows: np.ndarray) -> float:
+        columns = other.integers(values.shape[1], size=values.shape[1])
+        return float(values[np.ix_(rows[:, 0].astype(int), columns)].mean())
+
+    found = bootstrap(np.arange(len(values))[:, None], mean)[0]
+    return Interval(float(values.mean()), found.low, found.high, min(values.shape))
+
+
+def degree(traces: Tensor, variance: float) -> Interval:
+    """Return E tr(J^T J) / tr Cov G(z) from traces (n,) at latents z ~ N(0, I), with its interval over points.
+
+    Expanded in Hermite polynomials, G = sum_d G_d, the variance is sum_d E|G_d|^2 (d > 0) and the mean trace is
+    sum_d d E|G_d|^2: the ratio is the mean degree of the map, 1 for an affine one and for no other. Source: Chernoff
+    (1981), for the inequality.
+    """
+    return bootstrap(traces.double() / variance)[0]
+
+
+def image_axes(H: Tensor, J: Tensor, k: int) -> Tensor:
+    """Return the first ``k`` directions in which images move at each point, left singular vectors of J, (n, k, m)."""
+    values, vectors = spectra(H)
+    return torch.linalg.qr(J @ vectors[..., :k] / values[:, None, :k].clamp(min=1e-300).sqrt()).Q.mT
+
+
+def overlaps(a: Tensor, b: Tensor) -> Tensor:
+    """Return the mean squared cosine of the principal angles of spans ``a`` (n, k, m) and ``b`` (p, k, m), (n, p).
+
+    Rows are orthonormal. 1 for the same span, k/m on average for random ones.
+    """
+    return torch.einsum("nim,pjm->npij", a, b).square().sum((-1, -2)) / a.shape[1]
+
+
 def cosines(a: Tensor, b: Tensor) -> Tensor:
     """Return the cosines of the principal angles between the spans of directions ``a`` (k, ...) and ``b`` (m, ...)."""
     angles = subspace_angles(*(part.flatten(1).double().cpu().numpy().T for part in (a, b)))
@@ -124,7 +184,7 @@ def linear_generator(U: Tensor, lam: Tensor, mu: Tensor, shape: Sequence[int]) -
     return lambda z: (mu.to(z) + z @ weights.to(z)).reshape(len(z), *shape)
 
 
-def shuffled(network: torch.nn.Module, *, seed: int = 0) -> torch.nn.Module:
+def shuffled(network: Network, *, seed: int = 0) -> Network:
     """Shuffle the entries of every weight of a network in place, within each tensor, and return it: a null."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():

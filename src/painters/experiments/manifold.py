@@ -5,26 +5,32 @@
 * :func:`whole_directions`: singular directions of the whole map from noise to image, through the sampler.
 
 For Gaussian data the three agree: the endpoint estimate moves in the span of the principal components (PCs), and the
-maps have the PCs as singular vectors, with the values alpha lam / v and psi.
+maps have the PCs as singular vectors, with the values alpha lam / v and psi. :func:`measure` asks how far that holds,
+what each search finds beyond it, and what walks along the found directions change.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from painters.denoiser import Denoiser
+from painters.experiments.alignment import compare, components, endpoints
+from painters.experiments.emergence import counted, even, short
+from painters.experiments.landscape import with_graph
+from painters.experiments.steering import Found, steer
+from painters.experiments.subject import Settings, Subject
 from painters.levels import Level, Levels
-from painters.linalg import gram_pca, jvp, singular, vjp
+from painters.linalg import jvp, singular, vjp
+from painters.sampling import noise, solve
 from painters.sampling.solvers import NEAR_PURE_NOISE
+from painters.theory.gaussian import Gaussian, emergence, ode_gain
 from painters.trajectory import Trajectory
-
-Product = Callable[[Tensor], Tensor]
-"""(m, ...) vectors -> (m, ...) their products with a matrix."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,44 +66,49 @@ def endpoint_directions(trajectory: Trajectory, k: int, *, sample: int = 0) -> D
     """
     began = time.monotonic()
     path = trajectory.x0[:, sample : sample + 1]
-    squares, scores = gram_pca(path)
-    values = squares[0].sqrt()
-    if not 1 <= k <= int((values > 1e-6 * values[0]).sum()):
-        raise ValueError(f"this path has {int((values > 1e-6 * values[0]).sum())} components, asked for {k}")
-    points = path.flatten(2)[:, 0].double()
-    points = points - points.mean(0)
-    rows = (scores[0, :, :k] / values[:k].square()).T.to(points) @ points
-    vectors = torch.nn.functional.normalize(rows, dim=1).reshape(k, *path.shape[2:])
+    vectors, values = (part[0] for part in components(path, len(path)))
+    there = int((values > 1e-6 * values[0]).sum())
+    if not 1 <= k <= there:
+        raise ValueError(f"this path has {there} components, asked for {k}")
     seconds = time.monotonic() - began
-    return Directions(vectors, vectors, values[:k].cpu(), torch.zeros(k).double(), 0, seconds)
+    return Directions(vectors[:k], vectors[:k], values[:k].cpu(), torch.zeros(k).double(), 0, seconds)
 
 
-def one_step_directions(denoise: Denoiser, x: Tensor, level: Level, *, start: Tensor, blocks: int = 4) -> Directions:
-    """Return the leading singular directions of x -> x0_hat at one state ``x`` (...) and level.
+def one_step_directions(
+    denoise: Denoiser, x: Tensor, level: Level, *, start: Tensor, blocks: int = 4, width: int | None = None
+) -> Directions:
+    """Return the leading singular directions of x -> x0_hat at one state ``x`` (...) and level, see :func:`searched`.
 
-    ``denoise`` keeps its graph, ``model.denoiser(grad=True)``. ``start`` (k, ...): guesses, such as the data's PCs;
-    as many directions come back.
+    ``denoise`` keeps its graph, ``model.denoiser(grad=True)``.
     """
-    began = time.monotonic()
-
-    def push(v: Tensor) -> Tensor:
-        return jvp(lambda z: denoise(z, *level), x.expand_as(v), v)
-
-    def pull(u: Tensor) -> Tensor:
-        return vjp(lambda z: denoise(z, *level), x.expand_as(u), u)
-
-    return _searched(push, pull, start, blocks, calls=1, began=began)
+    return searched(StepMap(denoise, x, level), start, blocks=blocks, width=width)
 
 
-def whole_directions(denoise: Denoiser, x: Tensor, levels: Levels, *, start: Tensor, blocks: int = 4) -> Directions:
+def whole_directions(
+    denoise: Denoiser, x: Tensor, levels: Levels, *, start: Tensor, blocks: int = 4, width: int | None = None
+) -> Directions:
     """Return the leading singular directions of the map from the state ``x`` (...) at ``levels[0]`` to the image.
 
-    The map is the DPM-Solver++(2M) run through ``levels``, see :class:`SamplerMap`. Otherwise as
-    :func:`one_step_directions`; a value tells how far the image moves when the noise does by 1.
+    The map is the run of :class:`SamplerMap`. A value tells how far the image moves when the noise does by 1.
     """
-    began = time.monotonic()
-    run = SamplerMap(denoise, x, levels)
-    return _searched(run.push, run.pull, start, blocks, calls=levels.steps, began=began)
+    return searched(SamplerMap(denoise, x, levels), start, blocks=blocks, width=width)
+
+
+class StepMap:
+    """The map x -> x0_hat at one state ``x`` (...) and level, with products by its Jacobian. It needs the graph."""
+
+    calls = 1
+
+    def __init__(self, denoise: Denoiser, x: Tensor, level: Level) -> None:
+        self.step, self.x = (lambda z: denoise(z, *level)), x.detach()
+
+    def push(self, v: Tensor) -> Tensor:
+        """Return J v (m, ...) for directions ``v`` (m, ...)."""
+        return jvp(self.step, self.x.expand_as(v), v)
+
+    def pull(self, u: Tensor) -> Tensor:
+        """Return J^T u (m, ...) for directions ``u`` (m, ...)."""
+        return vjp(self.step, self.x.expand_as(u), u)
 
 
 class SamplerMap:
@@ -111,7 +122,7 @@ class SamplerMap:
     def __init__(self, denoise: Denoiser, x: Tensor, levels: Levels, *, order: int = 2) -> None:
         if order not in (1, 2):
             raise ValueError(f"the order of a sampler map is 1 (DDIM) or 2 (DPM-Solver++), got {order}")
-        self.denoise, self.levels = denoise, list(levels)
+        self.denoise, self.levels, self.calls = denoise, list(levels), levels.steps
         self.weights = _weights(self.levels, order)
         states, last = [x.detach()[None]], None
         for (c, d, e), level in zip(self.weights, self.levels):
@@ -162,14 +173,127 @@ def _weights(levels: list[Level], order: int) -> list[tuple[float, float, float]
     return found
 
 
-def _searched(push: Product, pull: Product, start: Tensor, blocks: int, *, calls: int, began: float) -> Directions:
-    k, shape = len(start), start.shape[1:]
+def searched(run: StepMap | SamplerMap, start: Tensor, *, blocks: int, width: int | None = None) -> Directions:
+    """Return k leading singular directions of a map by block Krylov, as many as ``start`` (k, ...) has.
+
+    ``start``: guesses, such as the data's PCs, of which the first ``width`` (default: all) begin the search; it takes
+    width * blocks products J v, and as many J^T u. Narrow blocks reach an accuracy by fewer products, but multiply less
+    at once, and may miss a value that more directions share. ``ValueError`` for fewer products than directions.
+    """
+    began, k, shape = time.monotonic(), len(start), start.shape[1:]
+    width = width or k
+    if not width <= k <= width * blocks:
+        raise ValueError(f"{blocks} blocks of {width} cannot give {k} directions")
     found = singular(
-        lambda v: push(v.reshape(-1, *shape)).flatten(1),
-        lambda u: pull(u.reshape(-1, *shape)).flatten(1),
-        start.flatten(1),
+        lambda v: run.push(v.reshape(-1, *shape)).flatten(1),
+        lambda u: run.pull(u.reshape(-1, *shape)).flatten(1),
+        start[:width].flatten(1),
         blocks=blocks,
     )
     inputs, images = (part[:k].reshape(k, *shape) for part in (found.right, found.left))
-    nfe = calls * (found.pushes * PUSH + found.pulls * PULL)
+    nfe = run.calls * (found.pushes * PUSH + found.pulls * PULL)
     return Directions(inputs, images, found.values[:k], found.residuals[:k], nfe, time.monotonic() - began)
+
+
+NOISE_LEVELS = (10.0, 3.0, 1.0, 0.3, 0.1)
+"""The one-step map is searched at the levels of the run whose sigma/alpha is nearest to these."""
+SEEDS = {"endpoint": (4, 50, 200), "one_step": (2, 4, 12), "whole": (2, 4, 10), "walks": (1, 3, 10), "dial": (1, 8, 20)}
+"""How many seeds each part takes, in the profiles ci, book and full."""
+
+
+def measure(subject: Subject, settings: Settings) -> dict[str, Any] | None:
+    """Search the manifold around images of a subject in the three ways, and measure what walks on it change.
+
+    Returns ``dim`` D, ``k`` directions, Krylov ``blocks`` of ``width``, ``steps`` of the whole map, ``chance`` = k/D,
+    ``seeds`` of each part (S below); ``endpoint``, see :func:`painters.experiments.alignment.endpoints`; ``whole``: the
+    ``gain`` (k) psi of the theory, and what :func:`painters.experiments.alignment.compare` lists; ``one_step``: the
+    same [levels] with the ``gain`` alpha lam / v, ``sigma_over_alpha`` and ``counted`` (0 or 1). Searches start at the
+    first PCs. Where values are alike, as at low noise, no search finds one leading span, not even on the exact
+    Gaussian, whose record is the measure of that; there ``reached`` says more.
+
+    With a reader and data also ``factors`` [F], and ``walks`` between ends that are ``target`` apart (1 as for
+    unrelated images), along the right directions of the ``whole`` map, ``pcs`` and ``random`` ones in noise, right
+    directions of one step on the shell of that ``level`` (with its ``sigma_over_alpha``), and ``straight`` ones, the
+    image plus components of its endpoint path. Each has [S][n] lists of :class:`painters.experiments.walks.Score` and
+    ``angle``, and over seeds ``summary``: intervals of ``purity``, ``linearity``, ``total`` change and ``distance``.
+
+    ``knobs``: what :func:`painters.experiments.dials.coordinates_record` lists, the ``factor`` index of each, and two
+    walks: ``dial``, set from -``range`` to ``range`` standard deviations, and ``equal``, of ``target`` distance. Both
+    have also the [S][n] lists of :func:`painters.experiments.dials.judge`, with intervals in ``summary``; ``random``
+    and ``best`` [n]: the mean change of what a knob names along random directions, and along the best of the whole
+    map's, over ends of the same distance; ``random_named``: the former over all names; ``chance``: how often the factor
+    that a random direction changes most is a given one. ``None`` for a subject that knows nothing but the mean.
+    """
+    if subject.kind == "mean":
+        return None
+    k, width, blocks = settings.pick(ci=(2, 2, 2), book=(6, 2, 10), full=(8, 2, 20))
+    cold, levels = settings.pick(ci=1, book=2, full=4), settings.pick(ci=1, book=5, full=5)
+    seeds = {n: settings.seeds[: settings.pick(ci=a, book=b, full=c)] for n, (a, b, c) in SEEDS.items()}
+    fine = even(subject, settings.pick(ci=8, book=20, full=40))
+    coarse = even(subject, settings.pick(ci=3, book=10, full=20))
+    start = subject.gaussian.U[:, :k].T.reshape(k, *subject.shape).float().cpu()
+    record = {
+        "dim": subject.dim,
+        "k": k,
+        "width": width,
+        "blocks": blocks,
+        "steps": coarse.steps,
+        "chance": k / subject.dim,
+        "seeds": {name: len(part) for name, part in seeds.items()},
+        "endpoint": _endpoint(subject, seeds["endpoint"], fine, k, settings.batch),
+        "one_step": _one_step(subject, seeds["one_step"], fine, start, levels, (width, blocks), cold),
+    }
+    denoise = with_graph(subject.denoise)
+    maps = [SamplerMap(denoise, x, coarse) for x in coarse.start(noise(seeds["whole"], subject.shape))]
+    found, record["whole"] = _compare(maps, start, subject.gaussian, (width, blocks), cold)
+    record["whole"]["gain"] = short(ode_gain(subject.gaussian.lam[:k].double().cpu(), frm=coarse[0]))
+    middle = _nearest(coarse, 1.0)
+    steps = [StepMap(denoise, run.x[middle], coarse[middle]) for run in maps]
+    local = [searched(step, start, blocks=blocks, width=width) for step in steps]
+    at = [Found(w.inputs, s.inputs, run.x[middle], middle) for w, s, run in zip(found, local, maps)]
+    return record | steer(subject, settings, seeds["walks"], at, coarse, dials=seeds["dial"])
+
+
+def _compare(
+    maps: Sequence[StepMap | SamplerMap], start: Tensor, gaussian: Gaussian, size: tuple[int, int], cold: int
+) -> tuple[list[Directions], dict[str, Any]]:
+    """Search each map, the first ``cold`` from random directions too, and compare what was found."""
+    width, blocks = size
+    found = [searched(run, start, blocks=blocks, width=width) for run in maps]
+    random = torch.randn(start.shape, generator=torch.Generator().manual_seed(1))
+    other = [searched(run, random, blocks=blocks, width=width) for run in maps[:cold]]
+    return found, compare(found, [run.push for run in maps], gaussian, cold=other)
+
+
+def _endpoint(subject: Subject, seeds: Sequence[int], levels: Levels, k: int, batch: int) -> dict[str, Any]:
+    paths, images, exact = [], [], []
+    for part in subject.batches(seeds, batch):
+        x = levels.start(noise(part, subject.shape))
+        run = solve(subject.denoise, x, levels, solver="dpmpp2m", progress=False)
+        paths.append(run.x0)
+        images.append(run.final)
+        exact.append(subject.gaussian.trajectory(x.double().cpu(), levels).x0)
+    joined, pictures = (torch.cat(paths, 1), torch.cat(images), torch.cat(exact, 1)), subject.image_size
+    return endpoints(subject.gaussian, *joined, k=k, frequency=pictures == subject.shape[-1])
+
+
+def _one_step(
+    subject: Subject, seeds: Sequence[int], levels: Levels, start: Tensor, n: int, size: tuple[int, int], cold: int
+) -> dict[str, Any]:
+    run = solve(subject.denoise, levels.start(noise(seeds, subject.shape)), levels, solver="dpmpp2m", progress=False)
+    at = sorted({_nearest(levels, ratio) for ratio in NOISE_LEVELS[-n:]})
+    lam, denoise, rows = subject.gaussian.lam[: len(start)].double().cpu(), with_graph(subject.denoise), []
+    for i in at:
+        maps = [StepMap(denoise, x, levels[i]) for x in run.x[i]]
+        rows.append(_compare(maps, start, subject.gaussian, size, cold)[1])
+    table = {key: [row[key] for row in rows] for key in rows[0] if key != "reached"}
+    return table | {
+        "sigma_over_alpha": short(levels.ratio[at]),
+        "counted": counted(subject, levels[:-1])[at].int().tolist(),
+        "gain": short(torch.stack([emergence(lam, levels[i]) / levels[i][0] for i in at])),
+        "reached": {name: [row["reached"][name] for row in rows] for name in rows[0]["reached"]},
+    }
+
+
+def _nearest(levels: Levels, ratio: float) -> int:
+    return int((levels.logsnr[:-1] + 2 * torch.tensor(ratio).log()).abs().argmin())

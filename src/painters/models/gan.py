@@ -1,6 +1,6 @@
 """A small generative adversarial network: a generator that takes one style for each of its blocks.
 
-    w = mapping(z),  z ~ N(0, I);        h_1 = block_1(constant; w_1),  h_{l+1} = block_{l+1}(h_l; w_{l+1});
+    z ~ N(0, I);        h_1 = block_1(constant; z),  h_{l+1} = block_{l+1}(h_l; z);
     picture = sum_l up(to_rgb_l(h_l))
 
 Each block doubles the side and is told its style through a gain and a shift of every channel, so that the outline may
@@ -33,13 +33,28 @@ SLOPE = 0.2
 TINY = 1e-8
 
 
+class _Even(torch.nn.Linear):
+    """A linear layer whose weights have unit size and are scaled down as they are used.
+
+    Adam moves every weight by about the learning rate, all of one direction at once. Next to weights of the usual
+    size 1/sqrt(inputs) that is much, and the layer soon hears one direction of its inputs only.
+    """
+
+    def reset_parameters(self) -> None:
+        torch.nn.init.normal_(self.weight)
+        torch.nn.init.zeros_(self.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(x, self.weight / math.sqrt(self.in_features), self.bias)
+
+
 class _Styled(torch.nn.Module):
     """A 3 x 3 convolution whose channels are brought to unit size at each pixel, then given a gain and a shift by w."""
 
     def __init__(self, inputs: int, outputs: int, latent: int) -> None:
         super().__init__()
         self.convolution = torch.nn.Conv2d(inputs, outputs, 3, padding=1)
-        self.style = torch.nn.Linear(latent, 2 * outputs)
+        self.style = _Even(latent, 2 * outputs)
 
     def forward(self, h: Tensor, w: Tensor) -> Tensor:
         gain, shift = self.style(w)[:, :, None, None].chunk(2, dim=1)
@@ -52,9 +67,6 @@ class GeneratorNetwork(torch.nn.Module):
     def __init__(self, *, latent: int = 64, channels: Sequence[int] = (96, 64, 48, 32), colours: int = 3) -> None:
         super().__init__()
         self.latent, self.channels = latent, tuple(channels)
-        self.mapping = torch.nn.Sequential(
-            torch.nn.Linear(latent, latent), torch.nn.LeakyReLU(SLOPE), torch.nn.Linear(latent, latent)
-        )
         self.constant = torch.nn.Parameter(torch.randn(1, channels[0], FIRST, FIRST))
         widths = [channels[0], *channels]
         self.first = torch.nn.ModuleList([_Styled(a, b, latent) for a, b in pairwise(widths)])
@@ -65,7 +77,7 @@ class GeneratorNetwork(torch.nn.Module):
 
     def styles(self, z: Tensor) -> Tensor:
         """Return the styles of latents ``z`` (B, latent), the same for every block: (B, blocks, latent)."""
-        return self.mapping(z)[:, None].expand(-1, len(self.channels), -1)
+        return z[:, None].expand(-1, len(self.channels), -1)
 
     def layers(self, w: Tensor) -> tuple[list[Tensor], list[Tensor]]:
         """Return the maps h_l of each block, and the picture as it stands after each, at that block's size."""

@@ -19,11 +19,15 @@ from painters.experiments import (
     commitment,
     emergence,
     geometry,
+    kinship,
+    knobs,
     landscape,
     learning,
+    manifold,
     perturbation,
     retrieval,
     samplers,
+    variations,
 )
 from painters.experiments.claims import trained
 from painters.experiments.claims.schema import check_results
@@ -48,6 +52,10 @@ MEASURES: dict[str, Measure] = {
     "landscape": landscape.measure,
     "retrieval": retrieval.measure,
     "samplers": samplers.measure,
+    "manifold": manifold.measure,
+    "variations": variations.measure,
+    "knobs": knobs.measure,
+    "kinship": kinship.measure,
 }
 """Every experiment of the ledger, by the name of its module."""
 

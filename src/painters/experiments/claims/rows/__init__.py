@@ -1,7 +1,7 @@
 """The claims: each row is a pure function of a model's records."""
 
 from painters.experiments.claims.claim import Claim
-from painters.experiments.claims.rows import carry, kicks, modes, order, shape, trained
+from painters.experiments.claims.rows import carry, gans, kicks, manifold, modes, order, shape, trained, variations
 
 CLAIMS: tuple[Claim, ...] = (
     *trained.CLAIMS,
@@ -12,5 +12,8 @@ CLAIMS: tuple[Claim, ...] = (
     *modes.LANDSCAPE,
     *carry.RETRIEVAL,
     *modes.SAMPLERS,
+    *manifold.MANIFOLD,
+    *variations.VARIATIONS,
+    *gans.CLAIMS,
 )
 """Every row of the ledger, in the order of the page."""

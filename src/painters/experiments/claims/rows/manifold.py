@@ -1,0 +1,156 @@
+"""Rows on the image manifold: what three searches find, beside the data's PCs, and what changes along it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from painters.experiments.claims.claim import Claim, Records, above, at_least, near
+from painters.experiments.claims.rows.reading import exact, interval
+from painters.experiments.intervals import Interval, mean
+
+PAGE = "manifold#sec-manifold"
+TESTS = "tests/experiments"
+
+
+def _seeds(*keys: str) -> Callable[[Records], Interval]:
+    """The mean over seeds of a list in the record."""
+    return lambda r: mean(_at(r, keys))
+
+
+def _value(*keys: str) -> Callable[[Records], float]:
+    return lambda r: float(mean(_at(r, keys)).value)
+
+
+def _at(r: Records, keys: tuple[str, ...]) -> Any:
+    found = r["manifold"]
+    for key in keys:
+        found = found[key]
+    return found
+
+
+def _first(kind: str) -> Callable[[Records], Interval]:
+    """The share of the first component of an endpoint path inside a span."""
+    return lambda r: interval(r["manifold"]["endpoint"]["inside"][kind][0])
+
+
+def _purity(r: Records, kind: str) -> Interval:
+    """The mean purity of the walks of a kind; a reader of one factor alone can say nothing of purity."""
+    if len(r["manifold"]["factors"]) < 2:
+        raise LookupError("there is one factor only")
+    return interval(r["manifold"]["walks"][kind]["summary"]["purity"])
+
+
+MANIFOLD = (
+    Claim(
+        id="m-aligned",
+        part="manifold",
+        origin="v1",
+        statement="The singular directions of the map from noise to image are the data's PCs, as in the Gaussian.",
+        metric="overlap (mean squared cosine of principal angles) of the leading image directions of the whole map "
+        "with as many PCs; mean over seeds",
+        unit="%",
+        rule=near(0.1, 0.5),
+        measure=_seeds("whole", "images"),
+        predict=lambda r: 1.0,
+        nulls=lambda r: {"random directions": float(r["manifold"]["chance"])},
+        where=f"{PAGE}-alignment",
+        test=f"{TESTS}/test_manifold.py::test_on_a_gaussian_the_whole_map_has_the_pcs_and_their_gains",
+        agreement=True,
+    ),
+    Claim(
+        id="m-global",
+        part="manifold",
+        origin="ours",
+        statement="Directions found at other images move this one as strongly as its own, as in the Gaussian.",
+        metric="strength |J Q|^2 of the leading directions of the other seeds, over that of this seed's own; whole "
+        "map, mean over seeds",
+        unit="%",
+        rule=near(0.1, 0.5),
+        measure=_seeds("whole", "reached", "others"),
+        predict=lambda r: 1.0,
+        nulls=lambda r: {
+            "data's PCs": _value("whole", "reached", "pcs")(r),
+            "random directions": _value("whole", "reached", "random")(r),
+        },
+        where=f"{PAGE}-global",
+        test=f"{TESTS}/test_alignment.py::test_on_a_gaussian_everything_agrees",
+        agreement=True,
+    ),
+    Claim(
+        id="m-contrast",
+        part="manifold",
+        origin="ours",
+        statement="The first component of an endpoint trajectory is mostly the image itself: contrast, not a "
+        "discovery.",
+        metric="share of the component's squared length along x_0 - mu; mean over seeds",
+        unit="%",
+        rule=at_least(0.8, 0.5),
+        measure=_first("image"),
+        nulls=lambda r: {
+            "copies of another image": _first("other")(r).value,
+            "random direction": 1 / float(r["manifold"]["dim"]),
+        },
+        where=f"{PAGE}-endpoint",
+        test=f"{TESTS}/test_alignment.py::test_the_record_of_endpoint_paths_against_a_plain_svd",
+    ),
+    Claim(
+        id="m-beyond-copies",
+        part="manifold",
+        origin="ours",
+        statement="A network's endpoint trajectories leave the copies of their own image, by more than a Gaussian's.",
+        metric="share of the variance of endpoint trajectories outside x_0 - mu and its copies, filtered by bands of "
+        "frequency and of PCs; pooled over seeds, so no interval",
+        unit="%",
+        rule=above("exact Gaussian", factor=2),
+        measure=lambda r: exact(r["manifold"]["endpoint"]["pooled"]["left"]),
+        nulls=lambda r: {"exact Gaussian": float(r["manifold"]["endpoint"]["pooled"]["left_gaussian"])},
+        where=f"{PAGE}-endpoint",
+        test=f"{TESTS}/test_alignment.py::test_endpoint_paths_of_a_gaussian_are_copies_of_the_image_and_unrelated_ones_are_not",
+    ),
+    Claim(
+        id="m-walks-pure",
+        part="manifold",
+        origin="v1",
+        statement="A walk along a found direction changes fewer things at once than a walk along a random one.",
+        metric="purity, the share of all change that falls on the factor that changes most, ends of walks at equal "
+        "pixel change; whole map, mean over seeds and directions",
+        unit="%",
+        rule=above("random directions"),
+        measure=lambda r: _purity(r, "whole"),
+        nulls=lambda r: {
+            "random directions": _purity(r, "random").value,
+            "data's PCs": _purity(r, "pcs").value,
+        },
+        where=f"{PAGE}-walks",
+        test=f"{TESTS}/test_steering.py::test_on_the_exact_gaussian_found_directions_walk_like_the_pcs_and_every_walk_goes_equally_far",
+    ),
+    Claim(
+        id="m-knobs",
+        part="manifold",
+        origin="ours",
+        statement="A knob made from the statistics of a named factor changes that factor more than any other.",
+        metric="share of turns, over seeds and factors, each knob set from -2 to +2 standard deviations of the noise, "
+        "after which the named factor changed most; binomial interval",
+        unit="%",
+        rule=at_least(0.8, 0.5),
+        measure=lambda r: interval(r["manifold"]["knobs"]["dial"]["summary"]["hit"]),
+        nulls=lambda r: {"random directions": float(r["manifold"]["knobs"]["chance"])},
+        where=f"{PAGE}-knobs",
+        test=f"{TESTS}/test_steering.py::test_the_record_of_knobs_counts_what_happened",
+    ),
+    Claim(
+        id="m-knobs-turn",
+        part="manifold",
+        origin="ours",
+        statement="Turning a named knob moves the named factor the way the theory says.",
+        metric="share of turns, over seeds and factors, each knob set from -2 to +2 standard deviations of the noise, "
+        "after which the named factor had moved in the predicted direction; binomial interval",
+        unit="%",
+        rule=above("a coin"),
+        measure=lambda r: interval(r["manifold"]["knobs"]["dial"]["summary"]["right"]),
+        nulls=lambda r: {"a coin": 0.5},
+        where=f"{PAGE}-knobs",
+        test=f"{TESTS}/test_steering.py::test_the_record_of_knobs_counts_what_happened",
+    ),
+)

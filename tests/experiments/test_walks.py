@@ -1,0 +1,115 @@
+"""Walks: they stay on the shell, go where they say, and on a Gaussian do what the closed form says."""
+
+import math
+
+import pytest
+import torch
+
+from painters import Gaussian, Levels
+from painters.experiments import walks
+from painters.experiments.scoring import distance
+from painters.levels import vp_linear
+
+
+def random(*shape, seed=0):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def gaussian(dim=24):
+    U = torch.linalg.qr(random(dim, dim, seed=3)).Q
+    return Gaussian(random(dim, seed=4), U, torch.logspace(1, -2, dim, dtype=torch.float64))
+
+
+def test_great_circles_stay_on_the_shell_and_turn_by_the_angle():
+    x, angles = random(2, 12), torch.tensor([-1.0, 0.0, 0.4, 3.0]).double()
+    found = walks.line(x, random(3, 2, 12, seed=1), angles)
+    assert found.shape == (3, 4, 2, 12)
+    norms = found.flatten(2).norm(dim=2)
+    torch.testing.assert_close(norms, x.norm().expand(3, 4))
+    turned = (found.flatten(2) @ x.flatten()) / x.norm() ** 2
+    torch.testing.assert_close(turned, angles.cos().expand(3, 4))
+    torch.testing.assert_close(found[:, 1], x.expand(3, 2, 12))
+    own = torch.stack([angles, 2 * angles, 0 * angles])
+    torch.testing.assert_close(walks.line(x, random(3, 2, 12, seed=1), own)[0], found[0])
+    assert float((walks.line(x, random(3, 2, 12, seed=1), own)[2] - x).abs().max()) < 1e-12
+
+
+def test_a_walk_goes_to_the_side_of_its_direction():
+    x, u = random(24), random(24, seed=1)
+    after = walks.line(x, u[None], torch.tensor([0.2]).double())[0, 0]
+    besides = u - (u @ x) / (x @ x) * x
+    assert float(after @ besides) == pytest.approx(math.sin(0.2) * float(x.norm() * besides.norm()))
+
+
+def test_the_plane_is_two_lines_and_the_shell_between_them():
+    x, a, b = random(24), random(24, seed=1), random(24, seed=2)
+    angles = torch.tensor([-0.5, 0.0, 0.5]).double()
+    grid = walks.plane(x, a, b, angles)
+    torch.testing.assert_close(grid.norm(dim=-1), x.norm().expand(3, 3))
+    torch.testing.assert_close(grid[:, 1], walks.line(x, a[None], angles)[0])
+    unit = walks.tangent(x, a[None])[0]
+    torch.testing.assert_close(grid[1] @ unit, torch.zeros(3).double(), atol=1e-12, rtol=0)
+    corner = grid[2, 2] @ x / x.norm() ** 2
+    assert float(corner) == pytest.approx(math.cos(math.hypot(0.5, 0.5)))
+
+
+def test_the_dial_sets_a_coordinate_and_keeps_the_length():
+    x, units = random(3, 8), torch.nn.functional.normalize(random(2, 24, seed=1), dim=1).reshape(2, 3, 8)
+    values = torch.tensor([-2.0, 0.0, 1.5]).double()
+    found = walks.dial(x, units, values)
+    torch.testing.assert_close(torch.einsum("kn...,k...->kn...", found, units).flatten(2).sum(2), values.expand(2, 3))
+    torch.testing.assert_close(found.flatten(2).norm(dim=2), x.norm().expand(2, 3))
+    own = (x * units[0]).sum()
+    torch.testing.assert_close(walks.dial(x, units[:1], own[None])[0, 0], x)
+    with pytest.raises(ValueError, match="can be"):
+        walks.dial(x, units, torch.tensor([99.0]))
+
+
+def test_a_walk_at_a_level_keeps_its_shell_and_paints_what_the_walk_in_noise_paints():
+    g, level, angles = gaussian(), (0.6, 0.8), torch.tensor([-0.7, 0.0, 0.9]).double()
+    z = random(24)
+    x = g.flow(z[None], frm=walks.NOISE, to=level)[0]
+    directions = random(2, 24, seed=1)
+    v = 0.36 * g.lam + 0.64
+    found = walks.at_level(g, x, level, directions, angles)
+    white = (found - 0.6 * g.mu) @ g.U / v.sqrt()
+    torch.testing.assert_close(white.norm(dim=-1), ((x - 0.6 * g.mu) @ g.U / v.sqrt()).norm().expand(2, 3))
+    torch.testing.assert_close(found[:, 1], x.expand(2, 24))
+    # the same images as the walk in noise along V^{-1/2} u
+    noisy = walks.line(z, directions @ g.U / v.sqrt() @ g.U.T, angles)
+    painted = g.flow(found.flatten(0, 1), frm=level)
+    torch.testing.assert_close(painted, g.flow(noisy.flatten(0, 1), frm=walks.NOISE))
+    torch.testing.assert_close(walks.at_level(g, z, walks.NOISE, directions, angles), walks.line(z, directions, angles))
+    with pytest.raises(ValueError, match="shell"):
+        walks.at_level(g, x, (1.0, 0.0), directions, angles)
+
+
+def test_straight_steps_are_straight():
+    image, directions = random(2, 3), random(2, 2, 3, seed=1)
+    found = walks.straight(image, directions, torch.tensor([-2.0, 0.0, 3.0]))
+    torch.testing.assert_close(found[1, 2], image + 3 * directions[1])
+    torch.testing.assert_close(found[0, 1], image)
+
+
+def test_painting_follows_the_flow():
+    g, levels = gaussian(), Levels.of(vp_linear(), 300, spacing="logsnr")
+    states = random(2, 3, 24)
+    want = g.flow(states.flatten(0, 1), frm=levels[0]).reshape(states.shape)
+    found = walks.paint(g, states, levels, batch=4)
+    assert float((found - want).norm() / want.norm()) < 5e-3
+    late = walks.paint(g, states, levels, start=150)
+    want = g.flow(states.flatten(0, 1), frm=levels[150]).reshape(states.shape)
+    assert float((late - want).norm() / want.norm()) < 5e-3
+
+
+def test_matched_walks_are_equally_far():
+    g, x, directions = gaussian(), random(24), random(5, 24, seed=1)
+
+    def walk(angles):
+        points = walks.line(x, directions, angles)
+        return g.flow(points.flatten(0, 1), frm=walks.NOISE).reshape(points.shape)
+
+    angles = walks.matched(walk, g, 5, target=0.6, rounds=12)
+    ends = walk(torch.stack([-angles, angles], 1))
+    torch.testing.assert_close(distance(g, ends[:, 0], ends[:, 1]), torch.full((5,), 0.6).double(), rtol=1e-4, atol=0)
+    assert float(walks.matched(walk, g, 5, target=50.0, most=1.0).max()) == 1.0
