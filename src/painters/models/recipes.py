@@ -320,11 +320,11 @@ class GanRecipe:
     size: int
     network: dict[str, Any] = field(repr=False)
     penalty: float = 0.1
-    steps: int = 16_384
+    steps: int = 6144
     batch: int = 32
     learning_rate: float = 1e-3
     warmup: int = 100
-    decay_after: int = 6000
+    decay_after: int = 3000
     ema_gamma: float = 6.94
     seed: int = 0
     licence: str = "MIT"
