@@ -18,7 +18,7 @@ from painters.data.images import square
 from painters.denoiser import Denoiser
 from painters.experiments.scoring import distance
 from painters.experiments.variations import Keep, invert, paint_on, repaint, standing
-from painters.experiments.ways import FRESH
+from painters.experiments.variations.ways import FRESH
 from painters.files import replacing
 from painters.levels import Levels
 from painters.models import Model, load, moment_sources

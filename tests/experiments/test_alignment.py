@@ -8,8 +8,7 @@ import torch
 from scipy.stats import ortho_group
 
 from painters import Gaussian, Levels
-from painters.experiments import alignment
-from painters.experiments.manifold import SamplerMap, StepMap, searched
+from painters.experiments.manifold import SamplerMap, StepMap, alignment, searched
 from painters.levels import vp_linear
 from painters.theory.gaussian import ode_gain
 

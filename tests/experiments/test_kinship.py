@@ -13,7 +13,7 @@ import torch
 from painters import Gaussian, Levels
 from painters.data import scenes
 from painters.data.images import to_unit
-from painters.experiments import gan, kinship, maps, styles
+from painters.experiments.gans import kinship, maps, pullback, styles
 from painters.experiments.manifold import SamplerMap
 from painters.experiments.scoring import Ruler
 from painters.experiments.subject import Settings, Subject, subject
@@ -85,14 +85,14 @@ def test_the_restricted_jacobian_against_differences_and_its_rest_against_the_tr
 
 def test_pairs_of_points_are_averaged_without_the_diagonal_and_resampled_by_point():
     table = torch.tensor([[9.0, 0.2, 0.4], [0.6, 9.0, 0.8], [0.1, 0.3, 9.0]])
-    found = gan.between(table)
+    found = pullback.between(table)
     assert found.value == pytest.approx(0.4) and found.n == 3
     assert 0.1 <= found.low < 0.4 < found.high <= 0.8
     shared = random(40)
-    many = gan.between((shared[:, None] + shared[None]) / 2)
+    many = pullback.between((shared[:, None] + shared[None]) / 2)
     naive = float(shared.var()) ** 0.5 / math.sqrt(40 * 39)
     assert (many.high - many.low) / 3.92 > 2.5 * naive
-    whole = gan.across(shared[:, None].expand(40, 7))
+    whole = pullback.across(shared[:, None].expand(40, 7))
     assert whole.value == pytest.approx(float(shared.mean()))
     assert (whole.high - whole.low) / 3.92 == pytest.approx(float(shared.std()) / math.sqrt(40), rel=0.15)
 
@@ -102,21 +102,21 @@ def test_the_degree_of_a_map(power, wanted):
     """z^2 - 1 is of degree 2; z^3 = He_3 + 3 z has variance 6 + 9 and mean trace 9 E z^4 = 27, so 27/15."""
     even = torch.special.ndtri((torch.arange(20_000).double() + 0.5) / 20_000)  # a normal sample without luck
     traces = (power * even ** (power - 1)).square()
-    found = gan.degree(traces, {1: 1.0, 2: 2.0, 3: 15.0}[power])
+    found = pullback.degree(traces, {1: 1.0, 2: 2.0, 3: 15.0}[power])
     assert found.value == pytest.approx(wanted, rel=0.01)
     assert found.low <= found.value <= found.high
 
 
 def test_image_axes_and_overlaps():
     g = world()
-    H, J = gan.metric(gan.linear_generator(g.U, g.lam, g.mu, (12,)), random(2, 12))
-    axes = gan.image_axes(H, J, 4)
+    H, J = pullback.metric(pullback.linear_generator(g.U, g.lam, g.mu, (12,)), random(2, 12))
+    axes = pullback.image_axes(H, J, 4)
     assert axes.shape == (2, 4, 12)
     torch.testing.assert_close(axes @ axes.mT, torch.eye(4).double().expand(2, 4, 4))
-    torch.testing.assert_close(gan.overlaps(axes, g.U[:, :4].T[None])[:, 0], torch.ones(2).double())
+    torch.testing.assert_close(pullback.overlaps(axes, g.U[:, :4].T[None])[:, 0], torch.ones(2).double())
     turned = torch.linalg.qr(random(12, 4, seed=8)).Q.T
-    cosines = gan.cosines(axes[0], turned)
-    assert float(gan.overlaps(axes[:1], turned[None])) == pytest.approx(float(cosines.square().mean()))
+    cosines = pullback.cosines(axes[0], turned)
+    assert float(pullback.overlaps(axes[:1], turned[None])) == pytest.approx(float(cosines.square().mean()))
 
 
 def test_overlaps_between_models():
@@ -156,7 +156,7 @@ def test_a_linear_map_has_degree_one_and_its_trace_is_counted_whole():
     mapping = maps.Mapping.of(s, 4)
     J, _, outside = maps.pushed(mapping, tuple(range(3)), kinship.principal(s, 6), None)
     variance = float(mapping(noise(range(60), s.shape)).flatten(1).double().var(0).sum())
-    found = gan.degree(J.square().sum((1, 2)) + outside, variance)
+    found = pullback.degree(J.square().sum((1, 2)) + outside, variance)
     assert found.value == pytest.approx(1, abs=0.15)
     told = kinship.summary(s, J, None, variance, outside)
     psi = s.gaussian.gain(frm=mapping.levels[0]).square()
@@ -169,7 +169,7 @@ def test_directions_are_compared_at_the_same_image(first, wanted):
     """A linear generator of eight PCs: the first eight are those of a Gaussian's map, the next eight are not."""
     s, _ = painted()
     g, pcs = s.gaussian, slice(first, first + 8)
-    paint = gan.linear_generator(g.U[:, pcs], g.lam[pcs], g.mu, s.shape)
+    paint = pullback.linear_generator(g.U[:, pcs], g.lam[pcs], g.mu, s.shape)
     mapping, settings = maps.Mapping.of(s, 8), Settings(profile="ci")
 
     class Linear:

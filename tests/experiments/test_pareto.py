@@ -10,11 +10,12 @@ import torch
 from partners import dense, randn
 
 from painters import Gaussian, Levels, noise, solve
-from painters.experiments import pareto, variations
-from painters.experiments.holding import Prediction, held
-from painters.experiments.resampling import informative, resample, whiten, without
+from painters.experiments import variations
 from painters.experiments.subject import Settings, Subject
-from painters.experiments.ways import Ways, changed_at
+from painters.experiments.variations import pareto
+from painters.experiments.variations.holding import Prediction, held
+from painters.experiments.variations.resampling import informative, resample, whiten, without
+from painters.experiments.variations.ways import Ways, changed_at
 from painters.levels import vp_linear
 from painters.theory.factors import FactorLaw
 

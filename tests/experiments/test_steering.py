@@ -8,13 +8,14 @@ import pytest
 import torch
 
 from painters.data.scenes.factors import Factor
-from painters.experiments import manifold, steering
+from painters.experiments import manifold
 from painters.experiments.claims.ledger import _rounded
 from painters.experiments.claims.schema import _values
-from painters.experiments.dials import Knob
+from painters.experiments.manifold import steering
+from painters.experiments.manifold.knobs import Knob
+from painters.experiments.manifold.walks import Score, dial, paint
 from painters.experiments.scoring import Ruler
 from painters.experiments.subject import Settings, Subject, subject
-from painters.experiments.walks import Score, dial, paint
 from painters.sampling import noise
 
 CI = Settings(tuple(range(8)), 10, "ci", progress=False)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from painters import Gaussian, Levels
-from painters.experiments import walks
+from painters.experiments.manifold import walks
 from painters.experiments.scoring import distance
 from painters.levels import vp_linear
 

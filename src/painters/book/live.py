@@ -23,9 +23,9 @@ from torch import Tensor
 from painters.book.figures import as_image
 from painters.data.scenes.factors import Factor
 from painters.experiments.commitment import known
-from painters.experiments.resampling import informative
 from painters.experiments.scoring import Ruler, distance
 from painters.experiments.subject import Subject
+from painters.experiments.variations.resampling import informative
 from painters.models.readers import columns
 from painters.sampling import noise, solve
 from painters.theory.gaussian import Gaussian
@@ -38,10 +38,10 @@ CACHED = 8
 def directions(subject: Subject, *, pcs: int = 6, n: int = 4000) -> dict[str, Tensor]:
     """Return named directions (D,) of unit length: the first ``pcs`` PCs, and one towards each kind of each factor.
 
-    The latter are those of :func:`~painters.experiments.resampling.informative` for one kind alone, with covariances
-    from ``n`` training pictures: of all kicks of one length in standard deviations they move the Gaussian's estimate of
-    that kind most. There are none without a reader and data. Of a factor with two kinds only the second is named, of a
-    continuous one the direction of more.
+    The latter are those of :func:`~painters.experiments.variations.resampling.informative` for one kind alone, with
+    covariances from ``n`` training pictures: of all kicks of one length in standard deviations they move the Gaussian's
+    estimate of that kind most. There are none without a reader and data. Of a factor with two kinds only the second is
+    named, of a continuous one the direction of more.
     """
     g = subject.gaussian.to("cpu", torch.float64)
     found = {f"PC {k + 1}": g.U[:, k] for k in range(min(pcs, len(g.lam)))}

@@ -19,8 +19,6 @@ from painters.experiments import (
     commitment,
     emergence,
     geometry,
-    kinship,
-    knobs,
     landscape,
     learning,
     manifold,
@@ -31,7 +29,9 @@ from painters.experiments import (
 )
 from painters.experiments.claims import trained
 from painters.experiments.claims.schema import check_results
+from painters.experiments.gans import kinship
 from painters.experiments.subject import Settings, Subject
+from painters.experiments.variations import knobs
 from painters.files import replacing
 from painters.models.judging import provenance
 

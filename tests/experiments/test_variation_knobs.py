@@ -8,9 +8,9 @@ import torch
 from partners import dense, randn
 
 from painters import Gaussian
-from painters.experiments import knobs
-from painters.experiments.resampling import whiten
 from painters.experiments.subject import Settings, subject
+from painters.experiments.variations import knobs
+from painters.experiments.variations.resampling import whiten
 
 DIM = 12
 

@@ -1,8 +1,4 @@
-"""Varying an image on purpose: kicks on a grid, noise and back, and new noise for chosen principal components only.
-
-All of them change a state and let the model paint on. They differ in what they change: one direction, everything at the
-strength of one level, or the components (PCs) that the theory says decide the outline, or the details.
-"""
+"""The measurement of variations: every way of varying a picture, held against the others and against the theory."""
 
 from __future__ import annotations
 
@@ -14,13 +10,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from painters.denoiser import Denoiser
 from painters.experiments.emergence import even
-from painters.experiments.holding import Prediction
 from painters.experiments.intervals import mean
-from painters.experiments.kicks import kick
-from painters.experiments.knobs import facts
-from painters.experiments.pareto import (
+from painters.experiments.scoring import DETAIL, OUTLINE, Ruler
+from painters.experiments.subject import Settings, Subject
+from painters.experiments.variations.holding import Prediction
+from painters.experiments.variations.knobs import facts
+from painters.experiments.variations.operations import invert, paint_on, round_trip
+from painters.experiments.variations.pareto import (
     Method,
     Scores,
     band_shares,
@@ -32,20 +29,11 @@ from painters.experiments.pareto import (
     sure,
     unrelated,
 )
-from painters.experiments.resampling import Keep as Keep
-from painters.experiments.resampling import informative as informative
-from painters.experiments.resampling import mix as mix
-from painters.experiments.resampling import renoise, repaint, standing
-from painters.experiments.resampling import resample as resample
-from painters.experiments.resampling import whiten as whiten
-from painters.experiments.scoring import DETAIL, OUTLINE, Ruler
-from painters.experiments.subject import Settings, Subject
-from painters.experiments.ways import FRESH, Ways, changed_at
+from painters.experiments.variations.resampling import renoise, repaint, standing
+from painters.experiments.variations.ways import FRESH, Ways, changed_at
 from painters.levels import Levels
 from painters.models.readers import columns
 from painters.sampling import noise, solve
-from painters.sampling.solvers import Solver
-from painters.trajectory import Frames, Trajectory
 
 STEPS = 20
 """Steps of every run that is compared; a variation resumes in the middle of one."""
@@ -53,66 +41,6 @@ STRAIN = 0.3
 """Noise level sigma/alpha at which pictures are denoised, to see whether the model takes them for its own."""
 GIVEN = 1.0
 """Noise level sigma/alpha at which a given picture is varied in the measurement."""
-
-
-def grid(
-    denoise: Denoiser,
-    trajectory: Trajectory,
-    direction: Tensor,
-    *,
-    steps: Sequence[int],
-    sizes: Sequence[float],
-    levels: Levels,
-    solver: str | Solver = "dpmpp2m",
-) -> Tensor:
-    """Return the images that kicks of the first sample of a run lead to, (len(steps), len(sizes), ...).
-
-    At each of ``steps``, ``size * direction`` is added to the state, and the run resumes; ``direction`` (...) is a unit
-    vector in the coordinates of the levels, ``trajectory`` one that kept every frame of a run through ``levels``. On a
-    Gaussian a kick along PC k at a level moves the image by size sqrt(lam_k / v_k). Source: Wang and Vastola
-    (arXiv 2303.02490).
-    """
-    if len(trajectory.x) != levels.steps + 1:
-        raise ValueError(f"the grid needs every frame of the run, {levels.steps + 1}, got {len(trajectory.x)}")
-    kicks = torch.as_tensor(sizes, dtype=torch.float64).reshape(-1, 1, *(1,) * direction.ndim) * direction.double()
-    seeds = trajectory.seeds[:1] if trajectory.seeds else (0,)
-    rows = [kick(denoise, trajectory.x[i, :1], kicks, levels, i, solver=solver, seeds=seeds)[1][:, 0] for i in steps]
-    return torch.stack(rows)
-
-
-def paint_on(
-    denoise: Denoiser,
-    x: Tensor,
-    levels: Levels,
-    *,
-    start: int,
-    solver: str | Solver = "dpmpp2m",
-    seeds: Sequence[int] | None = None,
-) -> Tensor:
-    """Return the images that states ``x`` (B, ...) at level ``start`` lead to; ``seeds`` drive a stochastic solver."""
-    return solve(denoise, x, levels, solver=solver, start=start, save=Frames(None), seeds=seeds, progress=False).final
-
-
-def invert(denoise: Denoiser, image: Tensor, levels: Levels, *, solver: str | Solver = "heun") -> Trajectory:
-    """Follow the PF-ODE from images (B, ...) back up to noise; the run's ``final`` is the state at ``levels[0]``.
-
-    A network was never trained at sigma = 0, so the image is read as the state alpha image at the last noisy level of
-    ``levels``. Painting the result again gives the image up to the errors of that reading and of the solver: measure
-    it with :func:`round_trip`.
-    """
-    back = levels[:-1][::-1]
-    x = float(back.alpha[0]) * image
-    return solve(denoise, x, back, solver=solver, save=Frames(None), progress=False)
-
-
-def round_trip(
-    denoise: Denoiser, image: Tensor, levels: Levels, *, centre: Tensor, solver: str | Solver = "heun"
-) -> tuple[Tensor, Tensor]:
-    """Return the repainted images (B, ...) and |repainted - image| / |image - centre|, (B,), after inversion."""
-    noisy = invert(denoise, image, levels, solver=solver).final
-    again = paint_on(denoise, noisy, levels, start=0, solver=solver)
-    apart = (again - image).flatten(1).norm(dim=1)
-    return again, apart / (image - centre.to(image).reshape(image.shape[1:])).flatten(1).norm(dim=1)
 
 
 def measure(subject: Subject, settings: Settings) -> dict[str, Any] | None:
@@ -123,14 +51,14 @@ def measure(subject: Subject, settings: Settings) -> dict[str, Any] | None:
     ``cut_level``, with the share ``energy`` of the variance; ``sure``: the reader's certainty of the pictures before;
     ``unrelated``: ``distance``, ``low`` and ``rest`` of two pictures of the model, about 1 if they vary as the data do.
     ``factors``: ``names``, ``outline`` and ``detail`` (0 or 1), ``chance``, ``r2`` (R_f^2), (F,) each, or null.
-    ``methods``, by name (:class:`~painters.experiments.ways.Ways`): ``knob`` (pcs, level or angle), ``strength``,
-    ``level`` (sigma/alpha), ``pcs``, (m,) each; ``distance``, ``low``, ``rest`` (m intervals): change of the picture,
-    and squared along the first ``cut`` PCs and in the rest, 1 for unrelated pictures; ``low_law``, ``rest_law`` (m,) of
-    the exact Gaussian; ``strain`` (m intervals): the model's denoising error of the new pictures at noise level 0.3
-    over that of the old ones; ``most_rest``: the largest ``rest`` where ``low`` is at most 0.1. With a reader
-    ``change``, ``kept`` and ``predicted`` (m, F), the last the share kept by the factor law, and ``sure`` (m,). With
-    factors of outline and detail ``outline_kept`` and ``detail_changed`` (m intervals); ``most_detail``: the largest
-    ``detail_changed`` where ``outline_kept`` is at least 0.9, ``most_outline`` the reverse; all four also
+    ``methods``, by name (:class:`~painters.experiments.variations.ways.Ways`): ``knob`` (pcs, level or angle),
+    ``strength``, ``level`` (sigma/alpha), ``pcs``, (m,) each; ``distance``, ``low``, ``rest`` (m intervals): change of
+    the picture, and squared along the first ``cut`` PCs and in the rest, 1 for unrelated pictures; ``low_law``,
+    ``rest_law`` (m,) of the exact Gaussian; ``strain`` (m intervals): the model's denoising error of the new pictures
+    at noise level 0.3 over that of the old ones; ``most_rest``: the largest ``rest`` where ``low`` is at most 0.1. With
+    a reader ``change``, ``kept`` and ``predicted`` (m, F), the last the share kept by the factor law, and ``sure``
+    (m,). With factors of outline and detail ``outline_kept`` and ``detail_changed`` (m intervals); ``most_detail``: the
+    largest ``detail_changed`` where ``outline_kept`` is at least 0.9, ``most_outline`` the reverse; all four also
     ``_corrected`` for chance, (kept - chance)/(1 - chance).
     ``equal``: ``distance`` (q,), and for each way the same columns, ``low`` and ``rest`` at these distances (q
     intervals, null where a way does not reach). ``gain``, ``gain_corrected`` and ``gain_rest``: for each way its most

@@ -13,10 +13,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from painters.experiments import gan, styles
+from painters.experiments.gans import pullback, styles
+from painters.experiments.gans.maps import Mapping, feature_map, generator_of, latents, nulls, pushed
 from painters.experiments.intervals import mean
 from painters.experiments.manifold import whole_directions
-from painters.experiments.maps import Mapping, feature_map, generator_of, latents, nulls, pushed
 from painters.experiments.scoring import Ruler
 from painters.experiments.subject import Settings, Subject
 from painters.experiments.variations import invert
@@ -32,11 +32,11 @@ def measure(subject: Subject, settings: Settings) -> dict[str, Any]:
 
     ``n`` points, ``pcs`` of the basis, ``steps`` of the map; ``theory`` [pcs] eigenvalues of the exact Gaussian's
     metric, psi^2, and ``theory_participation`` of these; ``map``, see :func:`summary`; ``whole``, see there; ``depth``:
-    ``map``, see :func:`painters.experiments.styles.depth`, with ``ratio`` sigma/alpha of its stages.
+    ``map``, see :func:`painters.experiments.gans.styles.depth`, with ``ratio`` sigma/alpha of its stages.
 
     With a GAN also ``generators`` (``trained``, ``untrained``, ``shuffled``, ``linear``), each as ``map`` but for its
     ``outside``; ``depth`` of the first three; ``overlap``, see :func:`shared`; ``same``, see :func:`same_image`;
-    ``walks`` and ``mixing``, see :mod:`painters.experiments.styles`.
+    ``walks`` and ``mixing``, see :mod:`painters.experiments.gans.styles`.
     """
     n, pcs, steps = settings.pick(ci=(2, 6, 4), book=(20, 48, 8), full=(40, 64, 25))
     pcs, seeds = min(pcs, len(subject.gaussian.lam)), settings.seeds
@@ -50,7 +50,7 @@ def measure(subject: Subject, settings: Settings) -> dict[str, Any]:
         "pcs": pcs,
         "steps": steps,
         "theory": theory.tolist(),
-        "theory_participation": float(gan.participation(theory)),
+        "theory_participation": float(pullback.participation(theory)),
         "map": summary(subject, J, seen, _variance(run[-1]), outside),
         "whole": whole(mapping, noise(seeds[:1], subject.shape)[0], basis, J[0]),
         "depth": {"map": styles.depth(run[:-1], run[:-1], run[-1], subject.gaussian)},
@@ -61,8 +61,8 @@ def measure(subject: Subject, settings: Settings) -> dict[str, Any]:
     record |= {"generators": {}, "overlap": {}, "same": same_image(subject, mapping, partner, settings, basis)}
     z, metrics = latents(range(n), partner.latent), {"map": J}
     for name, generate in {"trained": partner, **nulls(subject, partner)}.items():
-        metrics[name] = gan.metric(generate, z)[1]
-        seen = None if features is None else gan.metric(generate, z, features=features)[1]
+        metrics[name] = pullback.metric(generate, z)[1]
+        seen = None if features is None else pullback.metric(generate, z, features=features)[1]
         variance = _variance(generate(latents(seeds, partner.latent)))
         record["generators"][name] = summary(subject, metrics[name], seen, variance)
         if isinstance(generate, Generator):
@@ -80,7 +80,7 @@ def styled(
     if ruler is None:
         return {}
     seeds = settings.seeds[: settings.pick(ci=2, book=8, full=50)]
-    axes = {name: gan.spectra(J[name].mT @ J[name])[1][: len(seeds)].mT for name in ("map", "trained")}
+    axes = {name: pullback.spectra(J[name].mT @ J[name])[1][: len(seeds)].mT for name in ("map", "trained")}
     basis = principal(subject, axes["map"].shape[-1])
     through = torch.einsum("nad,d...->na...", axes["map"].float(), basis)
     return {
@@ -98,16 +98,16 @@ def summary(
     """Return what a map's metric is like, from Jacobians at n points: ``J`` (n, D, d), ``seen`` (n, f, d) in features.
 
     ``pixels`` and ``features``, see :func:`described`; intervals over points: ``aligned``, the overlap of the first 8
-    image directions with the data's PCs; ``degree``, see :func:`painters.experiments.gan.degree`; and ``outside``, the
-    share of the trace of J^T J outside the directions of J, of which there is ``outside`` (n,).
+    image directions with the data's PCs; ``degree``, see :func:`painters.experiments.gans.pullback.degree`; and
+    ``outside``, the share of the trace of J^T J outside the directions of J, of which there is ``outside`` (n,).
     """
     trace = J.square().sum((1, 2))
     rest = torch.zeros_like(trace) if outside is None else outside
     return {
         "pixels": described(J),
         **({} if seen is None else {"features": described(seen)}),
-        "aligned": mean(gan.overlaps(axes(J), principal(subject, AXES).flatten(1).double()[None])[:, 0]).record(),
-        "degree": gan.degree(trace + rest, variance).record(),
+        "aligned": mean(pullback.overlaps(axes(J), principal(subject, AXES).flatten(1).double()[None])[:, 0]).record(),
+        "degree": pullback.degree(trace + rest, variance).record(),
         **({} if outside is None else {"outside": mean(rest / (trace + rest)).record()}),
     }
 
@@ -119,15 +119,15 @@ def described(J: Tensor) -> dict[str, Any]:
     points: ``participation``, and ``log`` and ``linear``, the mean homogeneity of pairs of different points.
     """
     H = J.mT @ J
-    values = gan.spectra(H)[0]
+    values = pullback.spectra(H)[0]
     logs = values.clamp(min=1e-12 * float(values.max())).log()
-    tables = zip(("log", "linear"), gan.homogeneity(H))
+    tables = zip(("log", "linear"), pullback.homogeneity(H))
     return {
         "spectrum": logs.mean(0).exp().tolist(),
         "low": logs.quantile(0.16, 0).exp().tolist(),
         "high": logs.quantile(0.84, 0).exp().tolist(),
-        "participation": mean(gan.participation(values)).record(),
-        **{name: gan.between(table).record() for name, table in tables},
+        "participation": mean(pullback.participation(values)).record(),
+        **{name: pullback.between(table).record() for name, table in tables},
     }
 
 
@@ -149,7 +149,7 @@ def whole(mapping: Mapping, z: Tensor, basis: Tensor, J: Tensor) -> dict[str, An
 
 def axes(J: Tensor) -> Tensor:
     """Return the first image directions of Jacobians (n, m, d), orthonormal, (n, AXES, m)."""
-    return gan.image_axes(J.mT @ J, J, min(AXES, J.shape[2]))
+    return pullback.image_axes(J.mT @ J, J, min(AXES, J.shape[2]))
 
 
 def principal(subject: Subject, k: int) -> Tensor:
@@ -168,16 +168,16 @@ def shared(J: dict[str, Tensor], subject: Subject) -> dict[str, Any]:
     names, found = list(J), {}
     for i, a in enumerate(names):
         for b in names[i:]:
-            table = gan.overlaps(spans[a], spans[b])
-            found[f"{a} {b}"] = (gan.between(table) if a == b else gan.across(table)).record()
+            table = pullback.overlaps(spans[a], spans[b])
+            found[f"{a} {b}"] = (pullback.between(table) if a == b else pullback.across(table)).record()
     draws = 20
     data = subject.data(2 * AXES * draws)
     if data is not None and len(data) == 2 * AXES * draws:
         apart = (data[::2] - data[1::2]).flatten(1).double().reshape(draws, AXES, -1)
         chance = torch.linalg.qr(apart.mT).Q.mT
-        found |= {f"{a} pictures": gan.across(gan.overlaps(spans[a], chance)).record() for a in names}
+        found |= {f"{a} pictures": pullback.across(pullback.overlaps(spans[a], chance)).record() for a in names}
     first, second = (torch.linalg.svd(torch.cat(list(J[a]), 1), full_matrices=False)[0][:, :AXES] for a in names[:2])
-    cosines = gan.cosines(first.T, second.T).tolist()
+    cosines = pullback.cosines(first.T, second.T).tolist()
     return found | {"random": AXES / subject.dim, f"principal {names[0]} {names[1]}": cosines}
 
 
@@ -195,11 +195,11 @@ def same_image(
         start = invert(mapping.denoise, images, subject.levels(2 * mapping.levels.steps)).final / mapping.scale
         missed = (mapping(start) - images).flatten(1).norm(dim=1)
     columns = torch.stack([mapping.push(one, basis)[1].flatten(1).double().cpu().T for one in start])
-    table = gan.overlaps(axes(gan.metric(partner, z)[1]), axes(columns))
+    table = pullback.overlaps(axes(pullback.metric(partner, z)[1]), axes(columns))
     whole = (images - subject.gaussian.mu.to(images).reshape(subject.shape)).flatten(1).norm(dim=1)
     return {
         "same": mean(table.diagonal()).record(),
-        "other": gan.between(table).record(),
+        "other": pullback.between(table).record(),
         "missed": mean(missed / whole).record(),
         "length": mean(start.flatten(1).norm(dim=1) / math.sqrt(subject.dim)).record(),
     }

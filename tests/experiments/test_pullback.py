@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from painters import Gaussian, Levels
-from painters.experiments import gan
+from painters.experiments.gans import pullback
 from painters.experiments.manifold import SamplerMap
 from painters.levels import vp_linear
 from painters.models.gan import GeneratorNetwork
@@ -21,11 +21,11 @@ def random(*shape, seed=0):
 
 def test_the_linear_generator_has_the_covariance_as_its_metric_everywhere():
     g = world()
-    H, J = gan.metric(gan.linear_generator(g.U, g.lam, g.mu, (12,)), random(5, 12))
+    H, J = pullback.metric(pullback.linear_generator(g.U, g.lam, g.mu, (12,)), random(5, 12))
     torch.testing.assert_close(H, g.lam.diag().expand(5, 12, 12), rtol=1e-9, atol=1e-9)
-    values, _ = gan.spectra(H)
+    values, _ = pullback.spectra(H)
     torch.testing.assert_close(values[0], g.lam)
-    log, linear = gan.homogeneity(H)
+    log, linear = pullback.homogeneity(H)
     torch.testing.assert_close(log, torch.ones(5, 5).double())
     torch.testing.assert_close(linear, torch.ones(5, 5).double())
     assert J.shape == (5, 12, 12)
@@ -35,7 +35,7 @@ def test_the_flow_of_a_gaussian_is_a_linear_generator():
     """The sampler's map, in the basis of the PCs, has the metric diag(psi^2)."""
     g, levels = world(), Levels.of(vp_linear(), 400, spacing="logsnr")
     run = SamplerMap(g, levels.start(random(12)), levels)
-    H, _ = gan.restricted_metric(run.push, g.U.T)
+    H, _ = pullback.restricted_metric(run.push, g.U.T)
     psi = g.gain(frm=levels[0])
     torch.testing.assert_close(H.diagonal(), psi.square(), rtol=1e-2, atol=1e-4)
     assert float((H - H.diagonal().diag()).abs().max()) < 1e-6
@@ -45,54 +45,56 @@ def test_the_metric_of_a_curved_map_against_differences():
     torch.manual_seed(0)
     network = GeneratorNetwork(latent=6, channels=(8, 8, 8)).double()
     z, step = random(2, 6), 1e-6
-    H, J = gan.metric(network, z)
+    H, J = pullback.metric(network, z)
     with torch.no_grad():
         columns = [
             (network(z + step * e) - network(z - step * e)).flatten(1) / (2 * step) for e in torch.eye(6).double()
         ]
     torch.testing.assert_close(J, torch.stack(columns, 2), rtol=1e-5, atol=1e-7)
     torch.testing.assert_close(H, J.mT @ J)
-    inside, _ = gan.metric(network, z, features=lambda x: x.flatten(1)[:, :3] * 2)
+    inside, _ = pullback.metric(network, z, features=lambda x: x.flatten(1)[:, :3] * 2)
     torch.testing.assert_close(inside, 4 * J[:, :3].mT @ J[:, :3])
 
 
 def test_homogeneity_tells_turned_axes_apart():
     g = world()
     one, other = g.lam.diag(), g.U @ g.lam.diag() @ g.U.T
-    log, linear = gan.homogeneity(torch.stack([one, other]))
+    log, linear = pullback.homogeneity(torch.stack([one, other]))
     assert log.diagonal().min() > 1 - 1e-9 and linear.diagonal().min() > 1 - 1e-9
     seen = (other.diagonal().log(), g.lam.log())
     assert float(log[0, 1]) == pytest.approx(float(torch.corrcoef(torch.stack(seen))[0, 1]))
-    assert len(gan.off_diagonal(log)) == 2 and float(gan.off_diagonal(log).max()) < 0.9
+    assert len(pullback.off_diagonal(log)) == 2 and float(pullback.off_diagonal(log).max()) < 0.9
 
 
 def test_participation():
-    assert float(gan.participation(torch.ones(7))) == pytest.approx(7)
-    assert float(gan.participation(torch.tensor([5.0, 0, 0]))) == pytest.approx(1)
+    assert float(pullback.participation(torch.ones(7))) == pytest.approx(7)
+    assert float(pullback.participation(torch.tensor([5.0, 0, 0]))) == pytest.approx(1)
 
 
 def test_cosines_of_principal_angles():
     eye = torch.eye(5).double()
     turned = torch.stack([eye[0], 0.6 * eye[1] + 0.8 * eye[3]])
-    torch.testing.assert_close(gan.cosines(eye[:2], turned), torch.tensor([1.0, 0.6]).double(), rtol=1e-6, atol=1e-9)
+    torch.testing.assert_close(
+        pullback.cosines(eye[:2], turned), torch.tensor([1.0, 0.6]).double(), rtol=1e-6, atol=1e-9
+    )
 
 
 def test_a_readout_knows_what_a_stage_holds():
     x = random(400, 20)
     targets = torch.stack([x[:, 0] * 2 + 1, random(400, seed=9)], 1)
     early, late = random(400, 4, seed=2), x.reshape(400, 4, 5)
-    found = gan.readout([early, late], targets)
+    found = pullback.readout([early, late], targets)
     assert float(found.r2[1, 0]) > 0.99 and float(found.r2[0, 0]) < 0.1 and float(found.r2[1, 1]) < 0.1
     assert found.half() == [1, None]
     with pytest.raises(ValueError, match="too few"):
-        gan.readout([early[:3]], targets[:3])
+        pullback.readout([early[:3]], targets[:3])
 
 
 def test_shuffling_keeps_the_values_and_loses_their_places():
     torch.manual_seed(0)
     network = GeneratorNetwork(latent=4, channels=(8, 8))
     before = [value.clone() for value in network.parameters()]
-    gan.shuffled(network)
+    pullback.shuffled(network)
     after = list(network.parameters())
     assert all(torch.equal(a.flatten().sort().values, b.flatten().sort().values) for a, b in zip(before, after))
     assert not torch.equal(before[0], after[0])

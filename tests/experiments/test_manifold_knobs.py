@@ -7,8 +7,8 @@ from partners import randn as random
 
 from painters import Gaussian
 from painters.data.scenes.factors import Factor
-from painters.experiments import dials, walks
 from painters.experiments.commitment import Known
+from painters.experiments.manifold import knobs, walks
 from painters.theory.factors import FactorLaw
 
 FACTORS = (Factor("size", "areas"), Factor("hue", "masses", ("a", "b", "c")))
@@ -30,21 +30,21 @@ def world(n=4000):
 
 def test_covariances_and_the_share_explained():
     g, data = world()
-    coordinates, explained = dials.covariances(g, data, 10)
+    coordinates, explained = knobs.covariances(g, data, 10)
     want = random(8, 4, seed=6).T * g.lam[:8].sqrt()
     assert float((coordinates[:, :8] - want).norm() / want.norm()) < 0.1
     signal = random(8, 4, seed=6).square().sum(0)
     share = [float(signal[0] / (signal[0] + 0.25)), float(signal[1:].sum() / (signal[1:].sum() + 0.75))]
     assert explained.tolist() == pytest.approx(share, abs=0.05)
     blind = Known(data.states, random(4000, 4, seed=8), FACTORS)
-    assert dials.covariances(g, blind, 10)[1].abs().max() < 0.01  # crossed halves: no bias of pcs/n
+    assert knobs.covariances(g, blind, 10)[1].abs().max() < 0.01  # crossed halves: no bias of pcs/n
 
 
 def test_a_step_of_the_noise_moves_the_affine_estimate_as_predicted_and_no_other_moves_it_more():
     g, data = world()
-    coordinates, _ = dials.covariances(g, data, 24)
+    coordinates, _ = knobs.covariances(g, data, 24)
     law = FactorLaw(g, (g.U @ coordinates.T), data.facts.mean(0), data.facts.var(0))
-    found = dials.knobs(g, coordinates, FACTORS, SHAPE)
+    found = knobs.knobs(g, coordinates, FACTORS, SHAPE)
     assert [k.name for k in found] == ["size", "hue"]
     z, others = random(1, *SHAPE, seed=1), torch.nn.functional.normalize(random(500, 24, seed=2), dim=1)
 
@@ -65,8 +65,8 @@ def test_a_step_of_the_noise_moves_the_affine_estimate_as_predicted_and_no_other
 
 def test_a_knob_of_one_column_moves_the_image_along_the_covariance():
     g, data = world()
-    coordinates, _ = dials.covariances(g, data, 24)
-    u, pattern = dials.knob(g, coordinates[:1], SHAPE)
+    coordinates, _ = knobs.covariances(g, data, 24)
+    u, pattern = knobs.knob(g, coordinates[:1], SHAPE)
     z = random(1, *SHAPE, seed=1)
     images = g.flow(torch.cat([z, z + u]), frm=walks.NOISE)
     moved, c = (images[1] - images[0]).flatten(), g.U @ coordinates[0]
@@ -76,8 +76,8 @@ def test_a_knob_of_one_column_moves_the_image_along_the_covariance():
 
 def test_one_factor_alone_has_a_knob_for_each_kind():
     g, data = world()
-    coordinates, _ = dials.covariances(g, data, 10)
-    found = dials.knobs(g, coordinates[1:], FACTORS[1:], SHAPE)
+    coordinates, _ = knobs.covariances(g, data, 10)
+    found = knobs.knobs(g, coordinates[1:], FACTORS[1:], SHAPE)
     assert [k.name for k in found] == ["a", "b", "c"]
     assert [(k.columns.start, k.columns.stop) for k in found] == [(0, 1), (1, 2), (2, 3)]
     assert all(float(k.pattern[0]) > 0 for k in found)
@@ -85,9 +85,9 @@ def test_one_factor_alone_has_a_knob_for_each_kind():
 
 def test_a_results_file_gives_the_knobs_back():
     g, data = world()
-    coordinates, explained = dials.covariances(g, data, 10)
-    made = dials.knobs(g, coordinates, FACTORS, SHAPE)
-    again = dials.stored(dials.coordinates_record(coordinates, explained, made), g, SHAPE)
+    coordinates, explained = knobs.covariances(g, data, 10)
+    made = knobs.knobs(g, coordinates, FACTORS, SHAPE)
+    again = knobs.stored(knobs.coordinates_record(coordinates, explained, made), g, SHAPE)
     assert list(again) == ["size", "hue"]
     for k in made:
         assert float((again[k.name] * k.direction).sum()) > 1 - 1e-4
@@ -107,22 +107,22 @@ class Plain:
 
 def test_the_judge_knows_hits_from_misses():
     g, data = world()
-    coordinates, _ = dials.covariances(g, data, 10)
-    made = dials.knobs(g, coordinates, FACTORS, SHAPE)
+    coordinates, _ = knobs.covariances(g, data, 10)
+    made = knobs.knobs(g, coordinates, FACTORS, SHAPE)
     t = torch.linspace(-1, 1, 5).double()[:, None]
     size, hue = torch.zeros(4).double(), torch.zeros(4).double()
     size[0], hue[1:] = 1.0, made[1].pattern
-    hit = dials.judge(Plain(FACTORS), made, torch.stack([t * (size + 0.1 * hue), t * hue]))  # type: ignore[arg-type]
+    hit = knobs.judge(Plain(FACTORS), made, torch.stack([t * (size + 0.1 * hue), t * hue]))  # type: ignore[arg-type]
     assert hit["hit"].all() and hit["right"].all()
     turned = 4 * float(made[1].pattern.square().sum())
     assert hit["named"].tolist() == pytest.approx([4.0, turned])
     assert hit["others"].tolist() == pytest.approx([0.01 * turned, 0.0])
     assert hit["linear"].tolist() == pytest.approx([1, 1])
-    miss = dials.judge(Plain(FACTORS), made, torch.stack([-t * size - 2 * t * hue, t.square() * size]))  # type: ignore[arg-type]
+    miss = knobs.judge(Plain(FACTORS), made, torch.stack([-t * size - 2 * t * hue, t.square() * size]))  # type: ignore[arg-type]
     assert not miss["hit"].any() and not miss["right"].any()
-    kinds = dials.knobs(g, coordinates[1:], FACTORS[1:], SHAPE)
+    kinds = knobs.knobs(g, coordinates[1:], FACTORS[1:], SHAPE)
     rows = torch.stack([t * torch.tensor(v).double() for v in ([1.0, 0.5, -2.0], [1.0, 0.5, 0.2], [0.0, -1.0, 1.0])])
-    judged = dials.judge(Plain(FACTORS[1:]), kinds, rows)  # type: ignore[arg-type]
+    judged = knobs.judge(Plain(FACTORS[1:]), kinds, rows)  # type: ignore[arg-type]
     assert judged["hit"].tolist() == [True, False, True]
     assert np.allclose(judged["named"], [2.0, 1.0, 2.0])
     assert np.allclose(judged["others"], [2.5, 1.2, 1.0])

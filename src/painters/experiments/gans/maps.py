@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from painters.denoiser import Denoiser
-from painters.experiments.gan import linear_generator, shuffled
+from painters.experiments.gans.pullback import linear_generator, shuffled
 from painters.experiments.manifold import SamplerMap
 from painters.experiments.subject import Subject
 from painters.levels import Levels

@@ -106,7 +106,7 @@ def knobs(gaussian: Gaussian, coordinates: Tensor, factors: Sequence[Factor], sh
 def stored(record: Mapping[str, Any], gaussian: Gaussian, shape: Sequence[int]) -> dict[str, Tensor]:
     """Return name -> direction (*shape) of the knobs of a results file, without the data they were made of.
 
-    ``record``: its ``knobs``, see :func:`painters.experiments.manifold.measure`.
+    ``record``: its ``knobs``, see :func:`painters.experiments.manifold.record.measure`.
     """
     rows, sizes = torch.tensor(record["coordinates"], dtype=torch.float64), record["sizes"]
     return {name: knob(gaussian, part, shape)[0] for name, part in zip(record["names"], rows.split(sizes))}

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from painters.experiments.gan import readout
+from painters.experiments.gans.pullback import readout
 from painters.experiments.intervals import mean, rank_correlation
 from painters.experiments.scoring import DETAIL, OUTLINE, Ruler, distance, linearity, purity
 from painters.experiments.variations import repaint

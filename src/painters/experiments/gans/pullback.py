@@ -42,8 +42,8 @@ def metric(
 def restricted_metric(push: Callable[[Tensor], Tensor], basis: Tensor) -> tuple[Tensor, Tensor]:
     """Return H (d, d) and J (m, d) of a map in the span of ``basis`` (d, ...), orthonormal directions of its inputs.
 
-    ``push`` maps directions (d, ...) to J v (d, ...), as :meth:`painters.experiments.manifold.SamplerMap.push` does:
-    a map with thousands of inputs is looked at where the data vary. float64.
+    ``push`` maps directions (d, ...) to J v (d, ...), as :meth:`~painters.experiments.manifold.search.SamplerMap.push`
+    does: a map with thousands of inputs is looked at where the data vary. float64.
     """
     J = push(basis).flatten(1).double().T
     return J.T @ J, J

@@ -16,12 +16,12 @@ from torch import Tensor
 
 from painters.experiments import commitment
 from painters.experiments.emergence import even, short
-from painters.experiments.holding import Prediction
 from painters.experiments.intervals import mean
-from painters.experiments.resampling import informative, whiten
 from painters.experiments.scoring import Ruler, distance
 from painters.experiments.subject import Settings, Subject
-from painters.experiments.ways import FRESH
+from painters.experiments.variations.holding import Prediction
+from painters.experiments.variations.resampling import informative, whiten
+from painters.experiments.variations.ways import FRESH
 from painters.levels import Level
 from painters.models.readers import columns
 from painters.sampling import noise, solve

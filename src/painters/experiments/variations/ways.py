@@ -9,10 +9,19 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from painters.experiments.holding import held
-from painters.experiments.pareto import Method
-from painters.experiments.resampling import Keep, informative, mix, renoise, repaint, resample, standing, without
 from painters.experiments.subject import Subject
+from painters.experiments.variations.holding import held
+from painters.experiments.variations.pareto import Method
+from painters.experiments.variations.resampling import (
+    Keep,
+    informative,
+    mix,
+    renoise,
+    repaint,
+    resample,
+    standing,
+    without,
+)
 from painters.levels import Levels
 from painters.sampling import noise, solve
 from painters.trajectory import Frames, Trajectory

@@ -1,0 +1,1 @@
+"""GANs beside diffusion models: both are maps from noise to images."""

@@ -1,0 +1,23 @@
+"""Searching for the image manifold near one image: three searches, at three prices, and what walks on it change."""
+
+from painters.experiments.manifold.record import measure
+from painters.experiments.manifold.search import (
+    Directions,
+    SamplerMap,
+    StepMap,
+    endpoint_directions,
+    one_step_directions,
+    searched,
+    whole_directions,
+)
+
+__all__ = [
+    "Directions",
+    "SamplerMap",
+    "StepMap",
+    "endpoint_directions",
+    "measure",
+    "one_step_directions",
+    "searched",
+    "whole_directions",
+]
