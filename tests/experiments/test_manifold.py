@@ -5,13 +5,12 @@ import torch
 
 from painters import Gaussian, Levels, load, noise, solve
 from painters.experiments.manifold import (
-    PULL,
-    PUSH,
     SamplerMap,
     endpoint_directions,
     one_step_directions,
     whole_directions,
 )
+from painters.experiments.manifold.search import PULL, PUSH
 from painters.levels import edm, flow, vp_linear
 from painters.linalg import jacobian, singular
 from painters.theory.gaussian import ode_gain

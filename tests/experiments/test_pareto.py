@@ -12,7 +12,7 @@ from partners import dense, randn
 from painters import Gaussian, Levels, noise, solve
 from painters.experiments import variations
 from painters.experiments.subject import Settings, Subject
-from painters.experiments.variations import pareto
+from painters.experiments.variations import pareto, record
 from painters.experiments.variations.holding import Prediction, held
 from painters.experiments.variations.resampling import informative, resample, whiten, without
 from painters.experiments.variations.ways import Ways, changed_at
@@ -248,11 +248,11 @@ def test_the_strain_is_the_denoising_error_over_that_before():
     subject = world()
     g, seeds = subject.gaussian, range(2000)
     own = g.sample(randn(2000, 1, 4, 4, seed=7))
-    ratio = variations.STRAIN
+    ratio = record.STRAIN
     level = (1 / math.sqrt(1 + ratio**2), ratio / math.sqrt(1 + ratio**2))
-    missed = variations._missed(subject, own, seeds=seeds)
+    missed = record._missed(subject, own, seeds=seeds)
     assert float(missed.mean()) == pytest.approx(g.mmse(level), rel=0.05)
     off = own + 0.5 * randn(2000, 1, 4, 4, seed=8)
-    scores = pareto.Scores.of(g, None, own, [own, off], 4, missed=lambda x: variations._missed(subject, x, seeds=seeds))
+    scores = pareto.Scores.of(g, None, own, [own, off], 4, missed=lambda x: record._missed(subject, x, seeds=seeds))
     assert scores.strain is not None
     assert float(scores.strain[:, 0].mean()) == pytest.approx(1) and float(scores.strain[:, 1].mean()) > 1.2
