@@ -201,3 +201,9 @@ def test_a_folder_of_another_run_and_a_full_disk(tmp_path, monkeypatch, capsys):
     monkeypatch.undo()
     np.testing.assert_array_equal(pixels(tmp_path / "original.png"), before)
     assert not list(tmp_path.glob(".*"))
+
+
+def test_a_wrong_seed_leaves_no_folder(tmp_path, capsys):
+    out = tmp_path / "out"
+    assert main(["vary", "scenes-sd", "--seed", "-1", "--n", "1", "--out", str(out), *FAST]) == 1
+    assert "a seed lies between" in capsys.readouterr().err and not out.exists()

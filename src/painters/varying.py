@@ -86,9 +86,10 @@ def vary(
     if not 0 <= pcs <= len(g.lam):
         raise ValueError(f"these moments know {len(g.lam)} components, so --pcs lies between 0 and that, got {pcs}")
     given = None if settings.image is None else picture(settings.image, model)
-    claim(out, settings)
+    begin = levels.start(noise([settings.seed], model.shape))
     denoise = model.denoiser(settings.prompt, guidance=settings.guidance)
-    state, original, error = _origin(denoise, model, settings, levels, at, given, g)
+    claim(out, settings)  # after all that a wrong setting can stop, so that it leaves no folder behind
+    state, original, error = _origin(denoise, begin, settings, levels, at, given, g)
     save(to_pil(model.decode(original)[0]), out / "original.png")
     moved: list[float] = []
     for first, painted in _variations(denoise, settings, levels, at, state, g, pcs, batch):
@@ -181,11 +182,11 @@ def _levels(model: Model, steps: int) -> Levels:
 
 
 def _origin(
-    denoise: Denoiser, model: Model, settings: Settings, levels: Levels, at: int, given: Tensor | None, g: Gaussian
+    denoise: Denoiser, begin: Tensor, settings: Settings, levels: Levels, at: int, given: Tensor | None, g: Gaussian
 ) -> tuple[Tensor, Tensor, float | None]:
     """The state at the level, the clean state it belongs to, and for a given picture the error of its round trip."""
     if given is None:
-        x, solver, seeds = levels.start(noise([settings.seed], model.shape)), settings.solver, [settings.seed]
+        x, solver, seeds = begin, settings.solver, [settings.seed]
         if at > 0:
             x = solve(denoise, x, levels, solver=solver, stop=at, save=Frames(None), seeds=seeds).final
         return x, paint_on(denoise, x, levels, start=at, solver=solver, seeds=seeds), None
@@ -221,7 +222,9 @@ def command(options: argparse.Namespace) -> int:
     print(f"{part} with {found['variance_kept']:.1%} of the data's variance")
     if found["round_trip"] is not None:
         print(f"the picture is inverted and painted again with an error of {found['round_trip']:.1%}")
-    distances = found["distance"]
-    print(f"the variations lie at {min(distances):.2f} to {max(distances):.2f} from it (1: unrelated pictures)")
-    print(f"original.png, {settings.n} variations, sheet.png and vary.json are in {options.out}/")
+    low, high = min(found["distance"]), max(found["distance"])
+    far = f"variations lie at {low:.2f} to {high:.2f}" if settings.n > 1 else f"variation lies at {low:.2f}"
+    print(f"the {far} from it (1: unrelated pictures)")
+    count = f"{settings.n} variations" if settings.n > 1 else "1 variation"
+    print(f"original.png, {count}, sheet.png and vary.json are in {options.out}/")
     return 0

@@ -36,8 +36,8 @@ def record(**changes):
         "walks": {kind: {"summary": {"purity": tagged(value)}} for kind, value in purity.items()},
         "knobs": {
             "chance": 0.07,
-            "dial": {"summary": {"hit": tagged(0.55), "right": tagged(0.9)}},
-            "equal": {"summary": {"hit": tagged(0.99), "right": tagged(0.99)}},
+            "dial": {"hit": [[1, 0, 0, 1], [1, 0, 1, 0.4]], "right": [[1, 1, 1, 0.6], [1, 1, 0.6, 1]]},
+            "equal": {"hit": [[1.0]], "right": [[1.0]]},
         },
     } | changes
 
@@ -84,7 +84,7 @@ def test_rules_test_their_statements():
     assert verdict("m-beyond-copies", endpoint={"pooled": pooled}) == "fails"
     low = {kind: {"summary": {"purity": tagged(0.3, 0.05)}} for kind in ("whole", "pcs", "random")}
     assert verdict("m-walks-pure", walks=low) == "undecided"
-    coin = base["knobs"] | {"dial": {"summary": {"hit": tagged(0.1), "right": tagged(0.5, 0.1)}}}
+    coin = base["knobs"] | {"dial": {"hit": [[0, 0.2], [0, 0.2]], "right": [[1, 0.2], [0, 0.8]]}}
     assert verdict("m-knobs-turn", knobs=coin) == "undecided" and verdict("m-knobs", knobs=coin) == "fails"
 
 

@@ -1,6 +1,7 @@
 """The small GAN: its generator, its training in turn, and what is kept of it."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -8,6 +9,7 @@ from safetensors.torch import load_file
 
 from painters.data import scenes
 from painters.data.images import ImageData, to_unit
+from painters.experiments.gans.pullback import metric, participation, spectra
 from painters.models import gan, gan_training
 from painters.models.readers import load_reader
 from painters.models.recipes import SCENES_GAN
@@ -121,6 +123,35 @@ def test_errors_say_what_to_do(run, data, tmp_path):
     (folder / gan.WEIGHTS).write_bytes(b"nothing")
     with pytest.raises(ValueError, match="damaged"):
         gan.load_generator(folder)
+
+
+def test_style_layers_scale_unit_weights_and_outlast_steps_that_agree():
+    """y = W x / sqrt(inputs) + b with W of unit size; Adam, pushed one way, leaves it more than one direction."""
+    torch.manual_seed(0)
+    first: Any = gan.GeneratorNetwork(channels=(80,)).first[0]
+    even, usual = first.style, torch.nn.Linear(64, 160)
+    z = torch.randn(2000, 64)
+    torch.testing.assert_close(even(z), z @ even.weight.T / 64**0.5 + even.bias)
+    assert float(even.weight.detach().std()) == pytest.approx(1, abs=0.05) and not even.bias.any()
+    assert float(even(z).detach().std()) == pytest.approx(1, abs=0.05)
+    push, left = torch.outer(torch.randn(160), torch.randn(64)), {}
+    for name, layer in {"even": even, "usual": usual}.items():
+        adam = torch.optim.Adam([layer.weight], lr=SCENES_GAN.learning_rate, betas=(0.0, 0.99))
+        for _ in range(300):
+            layer.weight.grad = push.clone()
+            adam.step()
+        left[name] = float(participation(torch.linalg.svdvals(layer.weight.detach()).square()))
+    assert left["even"] > 10 and left["usual"] < 2
+
+
+def test_the_bundled_generator_has_not_collapsed_onto_one_latent():
+    """Several directions of the latents share the metric, and the eighth is not lost beside the first."""
+    paint = gan.load_generator("scenes-gan", device="cpu")
+    z = torch.randn(6, paint.latent, generator=torch.Generator().manual_seed(0))
+    values = spectra(metric(paint, z)[0])[0]
+    shares = participation(values)
+    assert float(shares.mean()) > 2 and float(shares.min()) > 1.2
+    assert float((values[:, 7] / values[:, 0]).min()) > 1e-3
 
 
 def test_the_bundled_generator_paints_scenes_that_the_reader_can_read():

@@ -5,7 +5,8 @@
 
 Each block doubles the side and is told its style through a gain and a shift of every channel, so that the outline may
 come from one image and the details from another. Every block paints a share of the picture at its own size, so that
-depth can be read as time. Source: Goodfellow et al. (2014); styles and shares after Karras et al. (2019, 2020).
+depth can be read as time. Source: Goodfellow et al. (2014); layers after Karras et al. (2018), styles and shares after
+Karras et al. (2019, 2020).
 """
 
 from __future__ import annotations
@@ -34,10 +35,11 @@ TINY = 1e-8
 
 
 class _Even(torch.nn.Linear):
-    """A linear layer whose weights have unit size and are scaled down as they are used.
+    """A linear layer y = W x / sqrt(inputs) + b, whose weights W have unit size and are scaled down as they are used.
 
     Adam moves every weight by about the learning rate, all of one direction at once. Next to weights of the usual
     size 1/sqrt(inputs) that is much, and the layer soon hears one direction of its inputs only.
+    Source: Karras et al. (2018).
     """
 
     def reset_parameters(self) -> None:
@@ -62,7 +64,7 @@ class _Styled(torch.nn.Module):
 
 
 class GeneratorNetwork(torch.nn.Module):
-    """Maps styles to pictures: ``latent`` numbers, one block of each width in ``channels``, from 4 x 4 pixels up."""
+    """Maps ``latent`` numbers to pictures, one block of each width in ``channels``, from 4 x 4 pixels up."""
 
     def __init__(self, *, latent: int = 64, channels: Sequence[int] = (96, 64, 48, 32), colours: int = 3) -> None:
         super().__init__()

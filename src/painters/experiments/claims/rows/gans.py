@@ -59,6 +59,7 @@ CLAIMS = (
         measure=_map("participation", "pixels"),
         predict=lambda r: float(r["kinship"]["theory_participation"]),
         nulls=_generators("participation", "pixels"),
+        rivals=("untrained GAN", "shuffled GAN"),
         where=WHERE,
         test=f"{TEST}::test_the_map_of_a_gaussian_has_its_metric",
         agreement=True,
