@@ -18,7 +18,7 @@ from torch import Tensor
 
 from painters.experiments.intervals import Interval, bootstrap
 
-Network = TypeVar("Network", bound=torch.nn.Module)
+T = TypeVar("T", bound=torch.nn.Module)
 Generate = Callable[[Tensor], Tensor]
 """Latents (B, d) -> images (B, ...), differentiable."""
 
@@ -184,7 +184,7 @@ def linear_generator(U: Tensor, lam: Tensor, mu: Tensor, shape: Sequence[int]) -
     return lambda z: (mu.to(z) + z @ weights.to(z)).reshape(len(z), *shape)
 
 
-def shuffled(network: Network, *, seed: int = 0) -> Network:
+def shuffled(network: T, *, seed: int = 0) -> T:
     """Shuffle the entries of every weight of a network in place, within each tensor, and return it: a null."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
