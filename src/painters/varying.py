@@ -62,12 +62,13 @@ def vary(
     """Write a picture, its variations, a sheet of all and ``vary.json`` into ``out``; return what that file says.
 
     The state of the picture at a noise level keeps its coordinates along the first PCs (or all others) and gets new
-    noise in the rest, :func:`~painters.experiments.variations.resampling.repaint`; variation j gets the same new
-    noise whatever the picture. A given picture is inverted up to that level first, by Heun's method. ``vary.json``: the settings;
-    ``level`` used (the nearest of the run) beside ``level_asked``; ``pcs``; ``variance_kept``, the share of the data's
-    variance that stays; ``distance`` of each variation from the picture, 1 as for unrelated ones; ``round_trip``, for a
-    given picture |repainted - picture| / |picture - mean|, else null. ``gaussian``: the moments of the data, by default
-    those of the model. Raises ``ValueError`` or ``OSError`` with one sentence for whatever cannot be done.
+    noise in the rest, :func:`~painters.experiments.variations.resampling.repaint`; variation j gets the same new noise
+    whatever the picture. A given picture is inverted up to that level first, by Heun's method. ``vary.json``: the
+    settings; ``level`` used (the nearest of the run) beside ``level_asked``; ``pcs``; ``variance_kept``, the share of
+    the data's variance that stays; ``distance`` of each variation from the picture, 1 as for unrelated ones;
+    ``round_trip``, for a given picture |repainted - picture| / |picture - mean|, else null. ``gaussian``: the moments
+    of the data, by default those of the model. Raises ``ValueError`` or ``OSError`` with one sentence for whatever
+    cannot be done.
     """
     out = Path(out)
     g = gaussian or model.moments
