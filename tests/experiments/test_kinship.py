@@ -14,7 +14,7 @@ from painters import Gaussian, Levels
 from painters.data import scenes
 from painters.data.images import to_unit
 from painters.experiments.gans import kinship, maps, pullback, styles
-from painters.experiments.manifold import SamplerMap
+from painters.experiments.manifold import SamplerMap, alignment
 from painters.experiments.scoring import Ruler
 from painters.experiments.subject import Settings, Subject, subject
 from painters.levels import vp_linear
@@ -115,7 +115,7 @@ def test_image_axes_and_overlaps():
     torch.testing.assert_close(axes @ axes.mT, torch.eye(4).double().expand(2, 4, 4))
     torch.testing.assert_close(pullback.overlaps(axes, g.U[:, :4].T[None])[:, 0], torch.ones(2).double())
     turned = torch.linalg.qr(random(12, 4, seed=8)).Q.T
-    cosines = pullback.cosines(axes[0], turned)
+    cosines = alignment.cosines(axes[0], turned)
     assert float(pullback.overlaps(axes[:1], turned[None])) == pytest.approx(float(cosines.square().mean()))
 
 

@@ -71,14 +71,6 @@ def test_participation():
     assert float(pullback.participation(torch.tensor([5.0, 0, 0]))) == pytest.approx(1)
 
 
-def test_cosines_of_principal_angles():
-    eye = torch.eye(5).double()
-    turned = torch.stack([eye[0], 0.6 * eye[1] + 0.8 * eye[3]])
-    torch.testing.assert_close(
-        pullback.cosines(eye[:2], turned), torch.tensor([1.0, 0.6]).double(), rtol=1e-6, atol=1e-9
-    )
-
-
 def test_a_readout_knows_what_a_stage_holds():
     x = random(400, 20)
     targets = torch.stack([x[:, 0] * 2 + 1, random(400, seed=9)], 1)

@@ -16,7 +16,7 @@ from torch import Tensor
 from painters.experiments.gans import pullback, styles
 from painters.experiments.gans.maps import Mapping, feature_map, generator_of, latents, nulls, pushed
 from painters.experiments.intervals import mean
-from painters.experiments.manifold import whole_directions
+from painters.experiments.manifold import alignment, whole_directions
 from painters.experiments.scoring import Ruler
 from painters.experiments.subject import Settings, Subject
 from painters.experiments.variations import invert
@@ -177,7 +177,7 @@ def shared(J: dict[str, Tensor], subject: Subject) -> dict[str, Any]:
         chance = torch.linalg.qr(apart.mT).Q.mT
         found |= {f"{a} pictures": pullback.across(pullback.overlaps(spans[a], chance)).record() for a in names}
     first, second = (torch.linalg.svd(torch.cat(list(J[a]), 1), full_matrices=False)[0][:, :AXES] for a in names[:2])
-    cosines = pullback.cosines(first.T, second.T).tolist()
+    cosines = alignment.cosines(first.T, second.T).tolist()
     return found | {"random": AXES / subject.dim, f"principal {names[0]} {names[1]}": cosines}
 
 

@@ -13,7 +13,6 @@ from typing import TypeVar
 
 import numpy as np
 import torch
-from scipy.linalg import subspace_angles
 from torch import Tensor
 
 from painters.experiments.intervals import Interval, bootstrap
@@ -132,12 +131,6 @@ def overlaps(a: Tensor, b: Tensor) -> Tensor:
     Rows are orthonormal. 1 for the same span, k/m on average for random ones.
     """
     return torch.einsum("nim,pjm->npij", a, b).square().sum((-1, -2)) / a.shape[1]
-
-
-def cosines(a: Tensor, b: Tensor) -> Tensor:
-    """Return the cosines of the principal angles between the spans of directions ``a`` (k, ...) and ``b`` (m, ...)."""
-    angles = subspace_angles(*(part.flatten(1).double().cpu().numpy().T for part in (a, b)))
-    return torch.from_numpy(angles).cos().flip(0)
 
 
 @dataclass(frozen=True, eq=False)
