@@ -28,8 +28,6 @@ from painters.models.precision import choose_device
 from painters.models.registry import BUNDLED, bundled, read_card
 
 WEIGHTS = "generator.safetensors"
-FIRST = 4
-"""The side of the first block's maps, in pixels."""
 SLOPE = 0.2
 TINY = 1e-8
 
@@ -64,12 +62,14 @@ class _Styled(torch.nn.Module):
 
 
 class GeneratorNetwork(torch.nn.Module):
-    """Maps ``latent`` numbers to pictures, one block of each width in ``channels``, from 4 x 4 pixels up."""
+    """Maps ``latent`` numbers to pictures, one block of each width in ``channels``, from ``side`` x ``side`` pixels up."""
 
-    def __init__(self, *, latent: int = 64, channels: Sequence[int] = (96, 64, 48, 32), colours: int = 3) -> None:
+    def __init__(
+        self, *, latent: int = 64, channels: Sequence[int] = (96, 64, 48, 32), colours: int = 3, side: int = 4
+    ) -> None:
         super().__init__()
         self.latent, self.channels = latent, tuple(channels)
-        self.constant = torch.nn.Parameter(torch.randn(1, channels[0], FIRST, FIRST))
+        self.constant = torch.nn.Parameter(torch.randn(1, channels[0], side, side))
         widths = [channels[0], *channels]
         self.first = torch.nn.ModuleList([_Styled(a, b, latent) for a, b in pairwise(widths)])
         self.second = torch.nn.ModuleList([_Styled(width, width, latent) for width in channels])

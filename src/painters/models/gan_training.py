@@ -20,7 +20,7 @@ from painters.models.loop import Run, fit, generator
 from painters.models.packing import publish, thinned
 from painters.models.quality import frechet_report
 from painters.models.readers import load_reader
-from painters.models.recipes import GanRecipe
+from painters.models.recipes import GanRecipe, fingerprint
 
 EVERY = 16
 """The critic's gradient is penalised in every so many of its steps, with so many times the weight."""
@@ -86,7 +86,7 @@ def train(
         return Pair(recipe, tuple(data.train.shape[1:]))
 
     return fit(
-        Run.new(build, device, learning_rate=recipe.learning_rate, betas=(0.0, 0.99)),
+        Run.new(build, device, fingerprint=fingerprint(recipe, data.digest()), betas=(0.0, 0.99)),
         loss,
         steps=steps or recipe.steps,
         folder=folder,
@@ -151,9 +151,9 @@ def pack(run: Run, recipe: GanRecipe, data: ImageData, out: str | Path) -> Path:
 
 
 def _frechet(run: Run, data: ImageData, n: int) -> dict[str, Any] | None:
-    """Fréchet distances in the features of the bundled reader of scenes; None for other pictures."""
-    if data.source != "scenes" or len(data.test) < n:
+    """Fréchet distances in the features of the bundled reader of these pictures; None for a reader's own."""
+    if data.source == "folder" or len(data.test) < n:
         return None
     samples = paint(generator_of(run, data), range(n))
-    reader = load_reader("scenes-reader", device="cpu")
+    reader = load_reader(f"{data.source}-reader", device="cpu")
     return frechet_report(reader, samples, train=to_unit(data.train[:n]), test=to_unit(data.test[-n:]))

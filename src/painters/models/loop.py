@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import math
 import platform
+import signal
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
+from filelock import FileLock, Timeout
 from torch import Tensor
 from tqdm.auto import tqdm
 
@@ -32,6 +37,7 @@ class Run:
     average: torch.nn.Module
     optimiser: torch.optim.Optimizer
     hardware: str
+    fingerprint: dict[str, Any]
     step: int = 0
     seconds: float = 0.0
     log: list[dict[str, Any]] = field(default_factory=list)
@@ -43,21 +49,31 @@ class Run:
         build: Callable[[], torch.nn.Module],
         device: str,
         *,
-        learning_rate: float,
+        fingerprint: Mapping[str, Any],
         betas: tuple[float, float] = (0.9, 0.99),
     ) -> Run:
-        """Return an untrained run; ``build`` returns the network as its seed initialises it. ``betas`` are Adam's."""
+        """Return an untrained run; ``build`` returns the network as its seed initialises it. ``betas`` are Adam's.
+
+        ``fingerprint`` says what the weights are made of besides the number of steps: data, recipe and seed, as JSON
+        can hold them. A state of another fingerprint is not continued.
+        """
         network, average = (build().to(device, memory_format=torch.channels_last) for _ in range(2))  # type: ignore[call-overload]
-        optimiser = torch.optim.Adam(network.parameters(), lr=learning_rate, betas=betas)
-        return cls(network, average.requires_grad_(False), optimiser, hardware(device))
+        optimiser = torch.optim.Adam(network.parameters(), betas=betas)
+        return cls(network, average.requires_grad_(False), optimiser, hardware(device), as_json(fingerprint))
 
     def save(self, path: Path) -> None:
-        """Write the state to ``path``, whole or not at all."""
+        """Write the state to ``path``, whole or not at all. Raises ``FloatingPointError`` if a weight is not finite."""
+        if not all(bool(value.isfinite().all()) for value in self.network.parameters()):
+            raise FloatingPointError(
+                f"a weight became infinite or NaN before step {self.step}, and that state was not saved: "
+                "lower the learning rate, or use float32"
+            )
         state = {
             "network": self.network.state_dict(),
             "average": self.average.state_dict(),
             "optimiser": self.optimiser.state_dict(),
             "hardware": self.hardware,
+            "fingerprint": self.fingerprint,
             "step": self.step,
             "seconds": self.seconds,
             "log": self.log,
@@ -67,9 +83,18 @@ class Run:
             torch.save(state, temporary)
 
     def load(self, path: Path) -> None:
-        """Restore a state written by :meth:`save`; ``ValueError`` if it is damaged or of another network."""
+        """Restore a state written by :meth:`save`; ``ValueError`` if it is damaged or made of something else."""
         try:
             state = torch.load(path, map_location="cpu", weights_only=True)
+            other = differences(state["fingerprint"], self.fingerprint)
+        except Exception as error:
+            raise ValueError(f"{path} cannot be resumed ({error}); move it away to start afresh") from error
+        if other:
+            raise ValueError(
+                f"{path} is the state of another training ({other}): name another folder, or move it away to start "
+                "afresh"
+            )
+        try:
             self.network.load_state_dict(state["network"])
             self.average.load_state_dict(state["average"])
             self.optimiser.load_state_dict(state["optimiser"])
@@ -114,19 +139,20 @@ def fit(
 ) -> Run:
     """Train ``run`` (from ``folder/state.pt`` if there is one) until ``steps``; ``run.average`` holds the weights.
 
-    State is saved every ``save_every`` seconds, at the end, and on Ctrl-C. The average weighs step i by i^``gamma``,
-    so that a run may stop, or go on, anywhere. At powers of two from 8 the averaged weights are kept as
-    ``average-STEP.pt`` and ``on_snapshot(run)`` is called. Raises ``FloatingPointError`` if the loss is not finite;
-    the saved state is then the last good one.
+    State is saved every ``save_every`` seconds, at the end, and on Ctrl-C or SIGTERM, which end a run between two
+    steps. The average weighs step i by i^``gamma``, so that a run may stop, or go on, anywhere. At powers of two from 8
+    the averaged weights are kept as ``average-STEP.pt`` and ``on_snapshot(run)`` is called. Raises
+    ``FloatingPointError`` if the loss or a weight is not finite; the saved state is then the last good one. Raises
+    ``ValueError`` if the state there is of another fingerprint, or another process trains in ``folder``.
     """
     state = folder / "state.pt"
-    if state.is_file():
-        run.load(state)
     window: list[tuple[Tensor, Tensor | None]] = []
-    saved = time.monotonic()
-    with tqdm(total=steps, initial=run.step, desc=name, disable=not progress, mininterval=5) as bar:
-        try:
-            while run.step < steps:
+    with alone(folder), _between_steps() as asked_to_stop:
+        if state.is_file():
+            run.load(state)
+        saved = time.monotonic()
+        with tqdm(total=steps, initial=run.step, desc=name, disable=not progress, mininterval=5) as bar:
+            while run.step < steps and not asked_to_stop():
                 began = time.monotonic()
                 window.append(_step(run, loss, learning_rate(run.step), gamma))
                 bar.update()
@@ -141,11 +167,61 @@ def fit(
                 if time.monotonic() - saved > save_every:
                     saved = time.monotonic()
                     run.save(state)
-        except KeyboardInterrupt:
-            run.save(state)
-            raise
-    run.save(state)
+        run.save(state)
+        if run.step < steps:
+            raise KeyboardInterrupt
     return run
+
+
+@contextlib.contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Hold ``folder`` for this process. Raises ``ValueError`` if another one holds it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise ValueError(f"another process works in {folder}: wait for it, or name another folder") from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@contextlib.contextmanager
+def _between_steps() -> Iterator[Callable[[], bool]]:
+    """Yield a function that says whether Ctrl-C or SIGTERM came: a step cut in two leaves weights of no step at all.
+
+    The second signal acts at once; nothing is saved then.
+    """
+    came: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: False  # signals only ever reach the main thread
+        return
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def note(number: int, frame: object) -> None:
+        came.append(number)
+        signal.signal(number, before[number])
+
+    try:
+        for number in before:
+            signal.signal(number, note)
+        yield lambda: bool(came)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def as_json(value: Any) -> Any:
+    """Return ``value`` as it comes back from JSON (tuples as lists), so that it compares equal to what was saved."""
+    return json.loads(json.dumps(value))
+
+
+def differences(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
+    """Say in which entries two fingerprints differ, empty if in none."""
+    keys = [key for key in dict.fromkeys([*found, *wanted]) if found.get(key) != wanted.get(key)]
+    return "; ".join(f"{key} was {found.get(key)}, and is {wanted.get(key)}" for key in keys)
 
 
 def _step(run: Run, loss: Loss, rate: float, gamma: float) -> tuple[Tensor, Tensor | None]:

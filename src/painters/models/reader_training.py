@@ -25,6 +25,8 @@ from painters.levels import Levels
 from painters.models.loop import Run, fit, generator
 from painters.models.packing import thinned
 from painters.models.readers import WEIGHTS, Read, Reader, ReaderNetwork, columns, describe, indicators
+from painters.models import recipes
+from painters.models import recipes
 from painters.models.recipes import ReaderRecipe
 from painters.theory.factors import FactorLaw
 from painters.theory.moments import Moments
@@ -54,6 +56,13 @@ class KnownStates:
     def shape(self) -> tuple[int, ...]:
         """The shape (C, H, W) of one state."""
         return tuple(self.train.shape[1:])
+
+    def digest(self) -> str:
+        """Return a hash of the training states and their factors, rounded as machines may round them differently."""
+        found = hashlib.sha256(repr([tuple(self.train.shape), self.factors]).encode())
+        values = (self.train.float().mean((0, 2, 3)), *(v.double().mean() for v in self.train_factors.values()))
+        found.update(repr([[round(float(x), 3) for x in value.reshape(-1)] for value in values]).encode())
+        return found.hexdigest()[:32]
 
 
 def clean(states: Tensor) -> Tensor:
@@ -157,7 +166,7 @@ def train(
             on_snapshot(run)
 
     return fit(
-        Run.new(lambda: build(recipe, states), device, learning_rate=recipe.learning_rate),
+        Run.new(lambda: build(recipe, states), device, fingerprint=recipes.fingerprint(recipe, states.digest())),
         loss,
         steps=steps or recipe.steps,
         folder=folder,

@@ -18,7 +18,7 @@ from painters.levels import Levels, Schedule, vp_linear
 from painters.models.adapters import NetworkDenoiser, call_unet
 from painters.models.evaluation import denoising_loss
 from painters.models.loop import Run, fit, generator, stratified_times
-from painters.models.recipes import Recipe
+from painters.models.recipes import Recipe, fingerprint
 from painters.theory.gaussian import Gaussian
 from painters.theory.moments import Moments
 
@@ -108,7 +108,7 @@ def train(
             on_snapshot(run)
 
     return fit(
-        Run.new(lambda: build(recipe), device, learning_rate=recipe.learning_rate),
+        Run.new(lambda: build(recipe), device, fingerprint=fingerprint(recipe, data.digest())),
         loss,
         steps=steps or recipe.steps,
         folder=Path(folder) if folder else run_folder(recipe.name),
