@@ -160,7 +160,10 @@ def _train_gan(recipe: GanRecipe, options: argparse.Namespace, device: str) -> i
     from painters.models.training import run_folder
     from painters.pictures import save, sheet, to_pil
 
-    data = scenes.dataset(recipe.size) if options.data is None else images.folder(options.data, size=recipe.size)
+    if options.data is not None and not (Path(options.data) / "fashion_mnist.npz").is_file():
+        data = images.folder(options.data, size=recipe.size, channels=recipe.network["colours"])
+    else:
+        data = scenes.dataset(recipe.size) if recipe.data == "scenes" else images.fashion(options.data)
     folder = Path(options.run) if options.run else run_folder(options.name)
     print(f"{recipe.title}: {len(data.train)} images, state in {folder}/")
 
