@@ -19,10 +19,10 @@ import torch
 from torch import Tensor
 
 import painters
-from painters.experiments.emergence import even
-from painters.experiments.landscape import with_graph
-from painters.experiments.manifold import SamplerMap, StepMap
-from painters.experiments.subject import Subject, subject
+from atelier.evidence.emergence import even
+from atelier.landscape.landscape import with_graph
+from atelier.manifold import SamplerMap, StepMap
+from atelier.subject import Subject, subject
 from painters.linalg import singular
 
 Product = Callable[[Tensor], Tensor]

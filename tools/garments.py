@@ -7,7 +7,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from painters.data.images import fashion
+from atelier.data.images import fashion
 from painters.pictures import save, sheet
 
 ROOT = Path(__file__).resolve().parent.parent

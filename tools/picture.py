@@ -9,7 +9,7 @@ import matplotlib.pyplot as plt
 import torch
 
 import painters
-from painters.book import set_style, strip
+from atelier.pages import set_style, strip
 
 ROOT = Path(__file__).resolve().parent.parent
 MODEL = "scenes-sd"

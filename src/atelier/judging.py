@@ -18,14 +18,14 @@ from torch import Tensor
 from torch.nn import functional as F
 from tqdm.auto import tqdm
 
-from painters.data import scenes
-from painters.data.images import FASHION_CLASSES
+from atelier.data import scenes
+from atelier.data.images import FASHION_CLASSES
+from atelier.networks.readers import Reader
+from atelier.quality import factor_report, frechet_report, moment_matched, obedience
+from atelier.training.loop import hardware
+from atelier.training.readers import KnownStates, clean
 from painters.files import replacing
-from painters.models.loop import hardware
 from painters.models.model import Model
-from painters.models.quality import factor_report, frechet_report, moment_matched, obedience
-from painters.models.reader_training import KnownStates, clean
-from painters.models.readers import Reader
 from painters.sampling import noise, solve
 from painters.theory.gaussian import Gaussian
 from painters.theory.moments import Moments

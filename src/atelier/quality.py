@@ -10,8 +10,8 @@ import torch
 from scipy.stats import binomtest
 from torch import Tensor
 
-from painters.data.scenes.factors import Factor
-from painters.models.readers import Read, Reader, columns, indicators
+from atelier.data.scenes.factors import Factor
+from atelier.networks.readers import Read, Reader, columns, indicators
 from painters.theory.gaussian import Gaussian
 
 MOST_FEATURES = 64

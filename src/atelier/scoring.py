@@ -13,12 +13,12 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from painters.data.scenes.factors import Factor
-from painters.experiments.answers import per_factor
-from painters.experiments.commitment import LEGIBLE, known
-from painters.experiments.subject import Subject
+from atelier.data.scenes.factors import Factor
+from atelier.evidence.answers import per_factor
+from atelier.evidence.commitment import LEGIBLE, known
+from atelier.networks.readers import columns, indicators
+from atelier.subject import Subject
 from painters.levels import CLEAN
-from painters.models.readers import columns, indicators
 from painters.theory.gaussian import Gaussian
 
 OUTLINE, DETAIL = ("areas", "masses"), ("objects", "details")

@@ -12,14 +12,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from painters.data import images as image_data
-from painters.data import scenes
-from painters.data.controls import varied
+from atelier.data import images as image_data
+from atelier.data import scenes
+from atelier.data.controls import varied
+from atelier.judging import READER_OF
+from atelier.networks.readers import Read, Reader, load_reader
 from painters.denoiser import Denoiser
 from painters.levels import Levels
 from painters.models import Model, load
-from painters.models.judging import READER_OF
-from painters.models.readers import Read, Reader, load_reader
 from painters.sampling import noise, solve
 from painters.theory.gaussian import Gaussian
 from painters.trajectory import Frames, Trajectory
@@ -123,7 +123,7 @@ class Subject:
         """Return ``n`` uint8 pictures of the model's own test (or training) data, ``None`` if they are not at hand.
 
         Scenes are drawn by the package. Fashion-MNIST is used if it is found, see
-        :func:`painters.data.images.fashion`.
+        :func:`atelier.data.images.fashion`.
         """
         facts = {} if self.model is None else self.model.card.get("training", {})
         try:
@@ -185,7 +185,7 @@ def subject(
 def _images(data: str | None, variant: str | None, size: int, n: int, test: bool) -> Tensor | None:
     """The first n test (or training) pictures of a data set, uint8, or None if it is not one of the package's."""
     if data == "scenes" and variant in (None, "inverted"):
-        from painters.data.controls import INVERTED_CONTRAST
+        from atelier.data.controls import INVERTED_CONTRAST
 
         seeds = scenes.TEST_SEEDS if test else scenes.TRAIN_SEEDS
         contrast = INVERTED_CONTRAST if variant else (1.0,) * 4

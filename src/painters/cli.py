@@ -1,24 +1,30 @@
-"""The command line: ``painters sample``, ``vary``, ``train``, ``judge``, ``claims`` and ``moments``."""
+"""The command line of the core: ``painters sample`` and ``painters moments``; the workshop adds its own commands."""
 
 from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import Any, get_args
 
-from painters.levels import Levels, Spacing
+from painters.levels import Spacing
 from painters.sampling import SOLVERS
 
-if TYPE_CHECKING:
-    from painters.models.loop import Run
-    from painters.models.recipes import GanRecipe, LatentRecipe, ReaderRecipe, Recipe
+Commands = Any
+"""What ``argparse.ArgumentParser.add_subparsers`` returns."""
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit status: 0 done, 1 a mistake said in one sentence, 130 interrupted."""
-    options = _parser().parse_args(arguments)
+def run(parts: Sequence[Callable[[Commands], None]], arguments: Sequence[str] | None = None) -> int:
+    """Run one command of those that ``parts`` add, and return its exit status.
+
+    0 done, 1 a mistake said in one sentence, 130 interrupted.
+    """
+    parser = argparse.ArgumentParser(prog="painters", description="How diffusion models paint, and why.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    for add in parts:
+        add(commands)
+    options = parser.parse_args(arguments)
     try:
         return options.command(options)
     except KeyboardInterrupt:
@@ -27,6 +33,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (ValueError, OSError, FloatingPointError) as error:
         print(f"painters: {error}", file=sys.stderr)
         return 1
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one of the core's commands and return its exit status."""
+    return run([add_commands], arguments)
 
 
 def parse_seeds(text: str) -> list[int]:
@@ -67,180 +78,42 @@ def _sample(options: argparse.Namespace) -> int:
     return 0
 
 
-def _vary(options: argparse.Namespace) -> int:
-    from painters import varying
-
-    return varying.command(options)
-
-
-def _train(options: argparse.Namespace) -> int:
-    from painters.models import recipes as known
-    from painters.models.loading import choose_device
-    from painters.models.recipes import GanRecipe, LatentRecipe, ReaderRecipe, Recipe
-
-    recipes = known.RECIPES | known.LATENT_RECIPES | known.READERS | known.GANS
-    recipe = recipes.get(options.name)
-    if recipe is None:
-        raise ValueError(f"there is no recipe {options.name!r}: choose one of {', '.join(recipes)}")
-    trainers = {
-        Recipe: _train_pixels,
-        LatentRecipe: _train_latents,
-        ReaderRecipe: _train_reader,
-        GanRecipe: _train_gan,
-    }
-    return trainers[type(recipe)](recipe, options, str(choose_device(options.device)))
-
-
-def _train_pixels(recipe: Recipe, options: argparse.Namespace, device: str) -> int:
-    import torch
-
-    from painters.models import training
-    from painters.models.packing import pack
-    from painters.pictures import save, sheet, to_pil
-    from painters.sampling import noise, solve
-    from painters.trajectory import Frames
-
-    data = training.load_data(recipe, options.data)
-    folder = Path(options.run) if options.run else training.run_folder(options.name)
-    print(f"{recipe.title}: {len(data.train)} images, state in {folder}/")
-
-    def paint_sheet(run: training.Run) -> None:
-        denoise = training.unconditional(run.average, training.fitting(recipe, data), torch.device(device))
-        levels = Levels.of(training.schedule_of(recipe), 25)
-        x = levels.start(noise(range(16), data.train.shape[1:]))
-        images = solve(denoise, x, levels, solver="dpmpp2m", save=Frames(every=None), progress=False).final.cpu()
-        save(sheet([to_pil(image / 2 + 0.5) for image in images]), folder / f"sheet-{run.step}.png")
-
-    run = training.train(recipe, data, steps=options.steps, folder=folder, device=device, on_snapshot=paint_sheet)
-    print(f"measuring the test loss after {run.step} steps ...")
-    out = pack(run, training.fitting(recipe, data), data, options.out or folder / "model")
-    print(f"the model is in {out}/: load it with painters.load({str(out)!r})")
-    return 0
-
-
-def _train_latents(recipe: LatentRecipe, options: argparse.Namespace, device: str) -> int:
-    import torch
-
-    from painters.models import latent_training as latent
-    from painters.models.latent import Codec
-    from painters.models.latent_packing import pack
-    from painters.models.training import run_folder
-    from painters.pictures import save, sheet, to_pil
-    from painters.sampling import noise, solve
-    from painters.trajectory import Frames
-
-    data = latent.load_data(recipe, options.data)
-    folder = Path(options.run) if options.run else run_folder(options.name)
-    print(f"{recipe.title}: {len(data.train)} images, state in {folder}/")
-    autoencoder = latent.train_autoencoder(recipe, data, folder=folder / "autoencoder", device=device)
-    print("encoding the images ...")
-    studio = latent.prepare(recipe, data, autoencoder, folder=folder)
-    coder: Any = autoencoder.average
-    coder.register_to_config(scaling_factor=studio.train.scale)
-
-    def paint_sheet(run: Run) -> None:
-        tokens = latent.tokenize(studio.tokenizer, data.test_captions[:16])
-        denoise = latent.denoiser(run.average, recipe, tokens, torch.device(device))
-        levels = Levels.of(latent.schedule_of(recipe), 25)
-        z = levels.start(noise(range(16), studio.train.mean.shape[1:]))
-        final = solve(denoise, z, levels, solver="dpmpp2m", save=Frames(every=None), progress=False).final
-        images = Codec(coder, torch.device(device)).decode(final)
-        save(sheet([to_pil(image) for image in images.cpu()]), folder / f"sheet-{run.step}.png")
-
-    run = latent.train(recipe, studio, folder=folder, steps=options.steps, device=device, on_snapshot=paint_sheet)
-    print(f"measuring the test loss after {run.step} steps ...")
-    out = pack(run, studio, recipe, data, options.out or folder / "model")
-    print(f"the model is in {out}/: load it with painters.load({str(out)!r})")
-    return 0
-
-
-def _train_gan(recipe: GanRecipe, options: argparse.Namespace, device: str) -> int:
-    from painters.data import images, scenes
-    from painters.models import gan_training
-    from painters.models.training import run_folder
-    from painters.pictures import save, sheet, to_pil
-
-    if options.data is not None and not (Path(options.data) / "fashion_mnist.npz").is_file():
-        data = images.folder(options.data, size=recipe.size, channels=recipe.network["colours"])
-    else:
-        data = scenes.dataset(recipe.size) if recipe.data == "scenes" else images.fashion(options.data)
-    folder = Path(options.run) if options.run else run_folder(options.name)
-    print(f"{recipe.title}: {len(data.train)} images, state in {folder}/")
-
-    def paint_sheet(run: Run) -> None:
-        pictures = gan_training.paint(gan_training.generator_of(run, data), range(16))
-        save(sheet([to_pil(picture / 2 + 0.5) for picture in pictures]), folder / f"sheet-{run.step}.png")
-
-    run = gan_training.train(recipe, data, folder=folder, steps=options.steps, device=device, on_snapshot=paint_sheet)
-    out = gan_training.pack(run, recipe, data, options.out or folder / "model")
-    print(f"the generator is in {out}/: load it with painters.models.gan.load_generator({str(out)!r})")
-    return 0
-
-
-def _train_reader(recipe: ReaderRecipe, options: argparse.Namespace, device: str) -> int:
-    from painters.models import reader_training
-    from painters.models.training import run_folder
-
-    folder = Path(options.run) if options.run else run_folder(options.name)
-    states = reader_training.load_states(recipe, options.data)
-    print(f"{recipe.title}: {len(states.train)} states, run in {folder}/")
-    run = reader_training.train(recipe, states, folder=folder, steps=options.steps, device=device)
-    print(f"measuring how well it reads after {run.step} steps ...")
-    out = reader_training.pack_reader(run, recipe, states, options.out or folder / "reader")
-    print(f"the reader is in {out}/: load it with painters.models.readers.load_reader({str(out)!r})")
-    return 0
-
-
-def _judge(options: argparse.Namespace) -> int:
-    import json
-
-    from painters.files import replacing
-    from painters.models import judging, load
-    from painters.models.reader_training import known_pictures
-    from painters.models.readers import load_reader
-    from painters.models.training import run_folder
-
-    model = load(options.name, device=options.device)
-    source = judging.data_of(model, options.name)
-    reader = load_reader(options.reader or judging.READER_OF[source], device=options.device)
-    weights = tuple(float(w) for w in options.guidance.split(","))
-    settings = judging.Settings(options.n, options.prompts, weights, options.steps, options.solver, options.batch)
-    out = Path(options.out or f"{Path(options.name).name}-quality.json")
-    data = known_pictures(source, model.image_shape[-1], options.data)
-    report = judging.judge(model, reader, data, settings, keep=run_folder("judged"))
-    with replacing(out) as temporary:
-        temporary.write_text(json.dumps({"model": options.name} | report, indent=1) + "\n")
-    apart = report["frechet"]
-    print(f"Frechet distance {apart['model']:.4g}, floor {apart['floor']:.4g}, Gaussian {apart['gaussian']:.4g}")
-    for name, found in report.get("prompts", {}).items():
-        kept = found["obeyed"]["wishes"]
-        print(f"{name}: {kept['share']:.1%} of {kept['n']} wishes granted")
-    print(f"everything is in {out}")
-    return 0
-
-
-def _claims(options: argparse.Namespace) -> int:
-    from painters.experiments.claims import command
-
-    return command.claims(options, parse_seeds(options.seeds))
-
-
 def _moments(options: argparse.Namespace) -> int:
-    from painters.experiments.claims import command
+    """Write the mean and covariance of pictures, or of what a model paints."""
+    from painters.models import load
+    from painters.models import moments as sources
 
-    return command.moments(options)
+    if (options.source is None) == (options.samples is None):
+        raise ValueError(
+            "give pictures, a folder or a data set of the hub, or a model with --samples NAME: one of them"
+        )
+    name = options.samples or options.encode
+    model = None if name is None else load(name, device=options.device)
+    facts: dict[str, object] = {"source": options.source or f"{Path(options.samples).name} itself"}
+    if options.samples is not None:
+        assert model is not None
+        n = options.n or 2000
+        batches = sources.painted(
+            model, n, prompt=options.prompt, guidance=options.guidance, steps=options.steps, batch=options.batch
+        )
+        facts |= {"circular": True, "prompt": options.prompt, "guidance": options.guidance, "steps": options.steps}
+    else:
+        size = options.size or (32 if model is None else model.image_shape[-1])
+        batches = sources.pictures(options.source, size=size, channels=options.channels, n=options.n)
+        if model is not None:
+            batches = sources.encoded(model, batches)
+        facts |= {"circular": False, "size": size, "encoded_by": options.encode}
+    gaussian, n = sources.gaussian_of(sources.counted(batches, options.n), rank=options.rank)
+    facts["n"] = n
+    sources.save_moments(gaussian, options.out, facts=facts)
+    told = ", the model's own samples: a theory made of them is circular" if facts["circular"] else ""
+    print(f"{n} samples{told}: D = {gaussian.dim}, {len(gaussian.lam)} PCs hold ", end="")
+    print(f"{float(gaussian.lam.sum() / gaussian.spectrum.sum()):.1%} of the variance; written to {options.out}")
+    return 0
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="painters", description="How diffusion models paint, and why.")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    _making(commands)
-    _measuring(commands)
-    return parser
-
-
-def _making(commands: Any) -> None:
-    """The commands that make pictures and models."""
+def add_commands(commands: Commands) -> None:
+    """Add ``sample`` and ``moments`` to a command line."""
     sample = commands.add_parser("sample", help="paint images with a model", description="Paint images with a model.")
     sample.add_argument("name", help="a bundled model, a local diffusers folder, or a hub id")
     sample.add_argument("--seeds", default="0-15", help="such as 0-15 or 3,7,20-29 (default: %(default)s)")
@@ -256,87 +129,6 @@ def _making(commands: Any) -> None:
     sample.add_argument("--dtype", default="auto", help="auto, float32, bfloat16 or float16")
     sample.add_argument("--out", default="out", help="folder for the images (default: %(default)s)")
     sample.set_defaults(command=_sample)
-
-    _varying(commands)
-
-    train = commands.add_parser("train", help="train a model", description="Train one of the recipes; resumable.")
-    train.add_argument("name", help="a recipe, e.g. fashion-ddpm or scenes-reader")
-    train.add_argument("--data", default=None, help="folder with the recipe's data set, or with your own pictures")
-    train.add_argument("--steps", type=int, default=None, help="stop after so many steps (default: the recipe's)")
-    train.add_argument("--run", default=None, help="folder for the run's state (default: ~/.cache/painters/runs/NAME)")
-    train.add_argument("--out", default=None, help="folder for the model (default: RUN/model)")
-    train.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
-    train.set_defaults(command=_train)
-
-    judge = commands.add_parser(
-        "judge", help="measure how good a model's pictures are", description="Paint many pictures and measure them."
-    )
-    judge.add_argument("name", help="a model of a data set with a reader, e.g. fashion-ddpm")
-    judge.add_argument("--n", type=int, default=2000, help="pictures without a prompt (default: %(default)s)")
-    judge.add_argument("--prompts", type=int, default=500, help="pictures at each guidance (default: %(default)s)")
-    judge.add_argument("--guidance", default="1,3,7.5", help="guidance weights (default: %(default)s)")
-    judge.add_argument("--steps", type=int, default=50, help="solver steps (default: %(default)s)")
-    judge.add_argument("--solver", choices=list(SOLVERS), default="dpmpp2m", help="default: %(default)s")
-    judge.add_argument("--batch", type=int, default=100, help="pictures painted at once (default: %(default)s)")
-    judge.add_argument("--reader", default=None, help="a reader's folder (default: the bundled one of the data)")
-    judge.add_argument("--data", default=None, help="folder with the data set")
-    judge.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
-    judge.add_argument("--out", default=None, help="file for the results (default: NAME-quality.json)")
-    judge.set_defaults(command=_judge)
-
-
-def _varying(commands: Any) -> None:
-    vary = commands.add_parser(
-        "vary",
-        help="vary a picture on purpose",
-        description="Keep the outline of a picture and paint other details, or the reverse.",
-    )
-    vary.add_argument("name", help="a bundled model, a local diffusers folder, or a hub id")
-    vary.add_argument("--seed", type=int, default=0, help="whose picture is varied (default: %(default)s)")
-    vary.add_argument("--image", default=None, metavar="FILE", help="a picture of your own, instead of a seed's")
-    vary.add_argument("--keep", choices=["outline", "details"], default="outline", help="default: %(default)s")
-    vary.add_argument(
-        "--level",
-        type=float,
-        default=None,
-        help="noise level sigma/alpha at which the state is changed (default: where the outline holds 80%% of the "
-        "data's variance)",
-    )
-    vary.add_argument("--pcs", type=int, default=None, help="PCs of the outline (default: those that stand there)")
-    vary.add_argument("--n", type=int, default=8, help="variations (default: %(default)s)")
-    vary.add_argument("--steps", type=int, default=50, help="solver steps (default: %(default)s)")
-    vary.add_argument("--solver", choices=list(SOLVERS), default="heun", help="default: %(default)s")
-    vary.add_argument("--prompt", default=None, help="a text, or the name or index of a class")
-    vary.add_argument("--guidance", type=float, default=1.0, help="classifier-free guidance (default: %(default)s)")
-    vary.add_argument("--moments", default=None, metavar="FILE", help="its data's, made by painters moments")
-    vary.add_argument("--batch", type=int, default=8, help="variations painted at once (default: %(default)s)")
-    vary.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
-    vary.add_argument("--dtype", default="auto", help="auto, float32, bfloat16 or float16")
-    vary.add_argument("--out", default="variations", help="folder for the images (default: %(default)s)")
-    vary.set_defaults(command=_vary)
-
-
-def _measuring(commands: Any) -> None:
-    """The commands that hold a model against the theory."""
-    claims = commands.add_parser(
-        "claims",
-        help="measure the claims of the ledger on a model",
-        description="Measure the claims of the ledger on a model; resumable. Or print the table of results.",
-    )
-    claims.add_argument("--model", default=None, help="a bundled model, a local diffusers folder, or a hub id")
-    claims.add_argument("--gaussian", action="store_true", help="measure the exact Gaussian of its data instead")
-    claims.add_argument("--table", nargs="*", default=None, metavar="FILE", help="print results (default: committed)")
-    claims.add_argument("--seeds", default="0-199", help="such as 0-15 or 3,7,20-29 (default: %(default)s)")
-    claims.add_argument("--steps", type=int, default=50, help="solver steps (default: %(default)s)")
-    claims.add_argument("--profile", choices=["ci", "book", "full"], default="book", help="default: %(default)s")
-    claims.add_argument("--only", default=None, metavar="NAMES", help="experiments, e.g. geometry,emergence")
-    claims.add_argument("--moments", default=None, metavar="FILE", help="its data's, made by painters moments")
-    claims.add_argument("--prompt", default=None, help="a text or class; needs --moments of the data it describes")
-    claims.add_argument("--run", default=None, help="folder of its training run, for the claims on learning")
-    claims.add_argument("--batch", type=int, default=50, help="seeds at once (default: %(default)s)")
-    claims.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
-    claims.add_argument("--out", default=None, help="file for the results (default: NAME.json)")
-    claims.set_defaults(command=_claims)
 
     moments = commands.add_parser(
         "moments",

@@ -1,4 +1,4 @@
-"""Pictures on disk: single images and contact sheets."""
+"""Pictures on disk: read in one way, written as single images and contact sheets."""
 
 from __future__ import annotations
 
@@ -42,3 +42,17 @@ def sheet(pictures: Sequence[Image.Image], *, columns: int | None = None, gap: i
     for i, picture in enumerate(pictures):
         canvas.paste(picture, ((i % columns) * (width + gap), (i // columns) * (height + gap)))
     return canvas
+
+
+def picture_files(folder: str | Path) -> list[Path]:
+    """Return the pictures below a folder, in the order of their names."""
+    return sorted(p for p in Path(folder).rglob("*") if p.suffix.lower() in {".png", ".jpg", ".jpeg", ".webp", ".bmp"})
+
+
+def square(image: Image.Image, *, size: int, channels: int = 3) -> np.ndarray:
+    """Return a picture cropped to its central square and resized, uint8 (channels, size, size)."""
+    side = min(image.size)
+    left, top = (image.width - side) // 2, (image.height - side) // 2
+    cropped = image.convert("L" if channels == 1 else "RGB").crop((left, top, left + side, top + side))
+    pixels = np.asarray(cropped.resize((size, size), Image.Resampling.LANCZOS))
+    return pixels.reshape(size, size, channels).transpose(2, 0, 1).copy()

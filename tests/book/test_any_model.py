@@ -11,10 +11,10 @@ import pytest
 import torch
 from myst import read_page
 
+from atelier.pages import profile
+from atelier.pages.standins import stand_in
+from atelier.subject import subject
 from painters import Gaussian
-from painters.book import profile
-from painters.experiments.subject import subject
-from painters.models.standins import stand_in
 
 BOOK = Path(__file__).resolve().parents[2] / "book"
 NAMES = {  # what a page's cells must have made at their end
@@ -45,7 +45,7 @@ def pipeline(tmp_path_factory):
 
 @pytest.mark.parametrize("page", NAMES)
 def test_the_core_cells_of_a_page_run_on_another_model(page, pipeline, monkeypatch):
-    monkeypatch.setattr("painters.book.run", profile.PROFILES["ci"])
+    monkeypatch.setattr("atelier.pages.run", profile.PROFILES["ci"])
     assert len(sources(page, "any-model-subject")) == 1 and "painter = " in sources(page, "any-model-subject")[0]
     core = sources(page, "any-model")
     assert len(core) >= 3
@@ -64,7 +64,7 @@ def test_the_core_cells_of_a_page_run_on_another_model(page, pipeline, monkeypat
 
 def test_the_search_on_it_is_certified(pipeline, monkeypatch):
     """The page's own search at its own seed: unit directions, falling values, J v = s u, small in no trivial way."""
-    monkeypatch.setattr("painters.book.run", profile.PROFILES["ci"])
+    monkeypatch.setattr("atelier.pages.run", profile.PROFILES["ci"])
     names: dict[str, Any] = {"__name__": "manifold"}
     exec(sources("manifold", None)[0], names)
     names["painter"] = pipeline

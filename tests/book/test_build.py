@@ -74,7 +74,7 @@ def test_old_caches_go(project):
 
 
 def test_a_failed_check_stops_the_build_and_is_shown(project, capfd):
-    write(project, "from painters.book import check\ncheck.below('planted', 2.0, 1.0)")
+    write(project, "from atelier.pages import check\ncheck.below('planted', 2.0, 1.0)")
     assert build.main(["--root", str(project)]) == 1
     shown = capfd.readouterr()
     assert "A cell of intro.md failed" in shown.err

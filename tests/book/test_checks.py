@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from painters.book import check, exercise
+from atelier.pages import check, exercise
 
 ONES = torch.ones(4)
 

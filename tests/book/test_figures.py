@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from painters.book import set_style, strip
+from atelier.pages import set_style, strip
 
 
 @pytest.fixture(autouse=True)

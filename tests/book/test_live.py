@@ -7,10 +7,10 @@ import time
 import pytest
 import torch
 
+from atelier.pages import live
+from atelier.subject import Subject, subject
+from atelier.variations import grid
 from painters import Gaussian, Levels, noise, solve
-from painters.book import live
-from painters.experiments.subject import Subject, subject
-from painters.experiments.variations import grid
 from painters.levels import vp_linear
 
 

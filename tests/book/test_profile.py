@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from painters.book.profile import PROFILES, read_profile
+from atelier.pages.profile import PROFILES, read_profile
 
 
 def test_each_profile_picks_its_value():
@@ -30,8 +30,8 @@ def test_an_unknown_profile_is_one_sentence():
 
 def test_it_is_read_from_the_environment_once():
     code = (
-        "import os; from painters.book import run; os.environ['PAINTERS_PROFILE'] = 'full';"
-        "from painters.book.profile import run as again; print(run.name, again is run)"
+        "import os; from atelier.pages import run; os.environ['PAINTERS_PROFILE'] = 'full';"
+        "from atelier.pages.profile import run as again; print(run.name, again is run)"
     )
     environment = os.environ | {"PAINTERS_PROFILE": "ci"}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from painters.book import sequence
+from atelier.pages import sequence
 
 IMAGES = torch.rand(3, 1, 8, 8, generator=torch.Generator().manual_seed(0))
 TEXTS = {"alts": ["first", "second", "third"], "caption": 'A "caption" <here>.', "name": "noise level"}

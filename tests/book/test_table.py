@@ -3,7 +3,7 @@
 import pytest
 from bs4 import BeautifulSoup
 
-from painters.book import table
+from atelier.pages import table
 
 MADE = table(["model", "loss < 1", "hours"], [["a & b", 0.25, None], ["c", "<b>1</b>", 3]], caption="Two models.")
 

@@ -9,10 +9,10 @@ import torch
 from PIL import Image
 
 import painters
+from atelier.pages.standins import LABEL, stand_in
 from painters import cli, painting
 from painters.cli import main, parse_seeds
-from painters.models import moment_sources
-from painters.models.standins import LABEL, stand_in
+from painters.models import moments as moment_sources
 from painters.trajectory import Trajectory
 
 FAST = ["--steps", "3", "--solver", "ddim", "--device", "cpu"]
@@ -207,7 +207,7 @@ def test_moments_of_a_folder_are_those_of_its_pictures(tmp_path, capsys):
     out = tmp_path / "m.safetensors"
     base = ["moments", str(tmp_path / "pictures"), "--size", "4", "--out", str(out)]
     assert main(base) == 0
-    gaussian, facts = moment_sources.read(out)
+    gaussian, facts = moment_sources.load_moments(out)
     assert facts["n"] == 30 and facts["circular"] is False and "30 samples: D = 48" in capsys.readouterr().out
     data = torch.from_numpy(pixels).permute(0, 3, 1, 2).flatten(1).double() / 127.5 - 1
     covariance = torch.cov(data.T, correction=0)
@@ -216,7 +216,7 @@ def test_moments_of_a_folder_are_those_of_its_pictures(tmp_path, capsys):
     assert float(gaussian.spectrum.sum()) == pytest.approx(float(covariance.trace()), rel=1e-4)
     np.testing.assert_allclose((gaussian.U.T @ covariance @ gaussian.U).diagonal(), gaussian.lam, rtol=1e-2)
     assert main([*base, "--n", "7", "--channels", "1"]) == 0
-    gaussian, facts = moment_sources.read(out)
+    gaussian, facts = moment_sources.load_moments(out)
     assert facts["n"] == 7 and gaussian.dim == 16 and len(gaussian.lam) == 3
 
 
@@ -249,7 +249,7 @@ def test_moments_of_a_models_own_samples_say_that_they_are_circular(tmp_path, ca
     options = ["--prompt", "a red house", "--n", "6", "--steps", "2", "--device", "cpu", "--out", str(out)]
     assert main(["moments", "--samples", str(tmp_path / "sd"), *options]) == 0
     assert "circular" in capsys.readouterr().out
-    gaussian, facts = moment_sources.read(out)
+    gaussian, facts = moment_sources.load_moments(out)
     assert facts["circular"] and facts["source"] == "sd itself" and facts["prompt"] == "a red house"
     model = painters.load(tmp_path / "sd", device="cpu")
     levels = model.levels(2)
@@ -276,7 +276,7 @@ def test_pictures_are_encoded_for_a_latent_model(tmp_path):
     assert main(["moments", str(tmp_path / "pictures"), *options]) == 0
     model = painters.load(tmp_path / "sd", device="cpu")
     (pictures,) = moment_sources.pictures(str(tmp_path / "pictures"), size=16)
-    gaussian, facts = moment_sources.read(out)
+    gaussian, facts = moment_sources.load_moments(out)
     np.testing.assert_allclose(gaussian.mu, model.encode(pictures / 2 + 0.5).flatten(1).mean(0), atol=1e-5)
     assert facts["size"] == 16
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from painters.experiments.claims.rows import CLAIMS
+from atelier.ledger.rows import CLAIMS
 
 pytestmark = pytest.mark.browser
 

@@ -11,12 +11,12 @@ from partners import gaussian, randn, rel
 from scipy.linalg import sqrtm
 
 import painters
-from painters.data import scenes
-from painters.data.images import FASHION_CLASSES
-from painters.data.scenes.factors import Factor
-from painters.levels import vp_linear
-from painters.models import judging
-from painters.models.quality import (
+from atelier import judging
+from atelier.data import scenes
+from atelier.data.images import FASHION_CLASSES
+from atelier.data.scenes.factors import Factor
+from atelier.networks.readers import Reader, ReaderNetwork, columns, load_reader
+from atelier.quality import (
     factor_report,
     frechet,
     frechet_report,
@@ -25,8 +25,8 @@ from painters.models.quality import (
     said,
     statistics,
 )
-from painters.models.reader_training import FASHION_CLASS, KnownStates
-from painters.models.readers import Reader, ReaderNetwork, columns, load_reader
+from atelier.training.readers import FASHION_CLASS, KnownStates
+from painters.levels import vp_linear
 
 SIDE, SIZE = Factor("side", "a", ("left", "right")), Factor("size", "b")
 

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-from painters.data import scenes
-from painters.data.images import to_unit
-from painters.experiments.scoring import DETAIL, OUTLINE, Ruler, distance, linearity, purity
-from painters.experiments.subject import subject
+from atelier.data import scenes
+from atelier.data.images import to_unit
+from atelier.scoring import DETAIL, OUTLINE, Ruler, distance, linearity, purity
+from atelier.subject import subject
 
 
 @cache

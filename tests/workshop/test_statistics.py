@@ -8,7 +8,7 @@ import pytest
 import torch
 from scipy import stats
 
-from painters.experiments.intervals import bootstrap, mean, proportion, rank_correlation, slope
+from atelier.statistics import bootstrap, mean, proportion, rank_correlation, slope
 
 
 def test_the_interval_of_a_mean_covers_as_often_as_it_says():

@@ -14,13 +14,13 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from painters.data import scenes
-from painters.data.images import ImageData
+from atelier.data import scenes
+from atelier.data.images import ImageData
 
 Variant = Literal["checkerboard", "inverted", "half-a", "half-b"]
 
 INVERTED_CONTRAST = (0.1, 0.3, 1.0, 1.0)
-"""Contrast of the four bands of ``"inverted"`` scenes, see :func:`painters.data.scenes.drawing.render`."""
+"""Contrast of the four bands of ``"inverted"`` scenes, see :func:`atelier.data.scenes.drawing.render`."""
 
 
 def checkerboard(images: Tensor) -> Tensor:

@@ -12,6 +12,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from painters.pictures import picture_files, square
+
 FASHION_CLASSES = (
     "T-shirt/top",
     "Trouser",
@@ -117,20 +119,6 @@ def folder(path: str | Path, *, size: int, channels: int = 3, test_share: float 
     for held, text in zip(held_out.tolist(), captions):
         said[held].append(text)
     return ImageData(images[~held_out], images[held_out], captions=(said[0],), test_captions=said[1])
-
-
-def picture_files(folder: str | Path) -> list[Path]:
-    """Return the pictures below a folder, in the order of their names."""
-    return sorted(p for p in Path(folder).rglob("*") if p.suffix.lower() in {".png", ".jpg", ".jpeg", ".webp", ".bmp"})
-
-
-def square(image: Image.Image, *, size: int, channels: int = 3) -> np.ndarray:
-    """Return a picture cropped to its central square and resized, uint8 (channels, size, size)."""
-    side = min(image.size)
-    left, top = (image.width - side) // 2, (image.height - side) // 2
-    cropped = image.convert("L" if channels == 1 else "RGB").crop((left, top, left + side, top + side))
-    pixels = np.asarray(cropped.resize((size, size), Image.Resampling.LANCZOS))
-    return pixels.reshape(size, size, channels).transpose(2, 0, 1).copy()
 
 
 def _grey(train: np.ndarray, train_labels: np.ndarray, test: np.ndarray, test_labels: np.ndarray) -> ImageData:

@@ -1,1 +1,1 @@
-"""."""
+"""Chapter *evidence*: do trained models paint as the theory says?"""

@@ -21,16 +21,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from painters.data import images as image_data
-from painters.data import scenes
-from painters.data.controls import INVERTED_CONTRAST, checkerboard, varied
-from painters.data.scenes.factors import Factor
-from painters.experiments.answers import Answers, orders, per_factor
-from painters.experiments.emergence import counted, even, short
-from painters.experiments.subject import Settings, Subject
-from painters.experiments.traits import traits
+from atelier.data import images as image_data
+from atelier.data import scenes
+from atelier.data.controls import INVERTED_CONTRAST, checkerboard, varied
+from atelier.data.scenes.factors import Factor
+from atelier.evidence.answers import Answers, orders, per_factor
+from atelier.evidence.emergence import counted, even, short
+from atelier.evidence.traits import traits
+from atelier.networks.readers import columns, indicators
+from atelier.subject import Settings, Subject
 from painters.levels import CLEAN, Level, Levels
-from painters.models.readers import columns, indicators
 from painters.sampling import noise, solve
 from painters.theory.factors import FactorLaw
 from painters.theory.gaussian import Gaussian

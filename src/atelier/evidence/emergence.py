@@ -16,9 +16,9 @@ import torch
 from scipy import stats
 from torch import Tensor
 
-from painters.experiments.bands import band_energy, band_law, radial_bands
-from painters.experiments.intervals import bootstrap
-from painters.experiments.subject import Settings, Subject
+from atelier.evidence.bands import band_energy, band_law, radial_bands
+from atelier.statistics import bootstrap
+from atelier.subject import Settings, Subject
 from painters.levels import Levels
 from painters.sampling import noise, solve
 from painters.theory.gaussian import Gaussian, emergence

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from painters.experiments.intervals import bootstrap
-from painters.experiments.subject import Settings, Subject
+from atelier.statistics import bootstrap
+from atelier.subject import Settings, Subject
 from painters.linalg import gram_pca, outside
 from painters.sampling.noise import draw, noise, streams
 from painters.trajectory import Trajectory

@@ -18,11 +18,11 @@ from scipy.special import ndtr
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from atelier.networks.readers import Read
+from atelier.subject import Subject
 from painters.denoiser import Denoiser
-from painters.experiments.subject import Subject
 from painters.levels import Level, Levels
 from painters.linalg import gram_pca
-from painters.models.readers import Read
 from painters.sampling import noise, solve
 from painters.sampling.solvers import Solver
 from painters.theory.gaussian import Gaussian
@@ -209,7 +209,7 @@ class Contrast:
         z ~ (1 - share) N(-alpha m, v) + share N(alpha m, v), v = alpha^2 lam + sigma^2, has the distribution function
         F. A flow on a line keeps the order, so the border b between the groups lies where F(b) = 1 - share, and a kick
         flips what it carries over b: P = (F(b + size) - F(b - size)) / 2. For equal groups b = 0, and P is
-        :func:`~painters.experiments.landscape.flip_probability`.
+        :func:`~atelier.landscape.landscape.flip_probability`.
         """
         centre, width = level[0] * self.m, sqrt(level[0] ** 2 * self.lam + level[1] ** 2)
 

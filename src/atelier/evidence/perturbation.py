@@ -14,8 +14,7 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from painters.experiments.intervals import bootstrap, mean, proportion, rank_correlation
-from painters.experiments.kicks import (
+from atelier.evidence.kicks import (
     Change,
     Contrast,
     Seen,
@@ -30,7 +29,8 @@ from painters.experiments.kicks import (
     see,
     spread,
 )
-from painters.experiments.subject import Settings, Subject
+from atelier.statistics import bootstrap, mean, proportion, rank_correlation
+from atelier.subject import Settings, Subject
 from painters.levels import Levels
 from painters.sampling import noise, solve
 from painters.trajectory import Trajectory

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from painters.data import scenes
-from painters.data.images import to_unit
+from atelier.data import scenes
+from atelier.data.images import to_unit
 
 LAYERS = {
     "sky": 0, "horizon": 0, "orb": 1, "orb side": 1, "orb height": 1, "clouds": 2, "relief": 3, "relief height": 3,

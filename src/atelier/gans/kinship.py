@@ -13,14 +13,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from painters.experiments.gans import pullback, styles
-from painters.experiments.gans.maps import Mapping, feature_map, generator_of, latents, nulls, pushed
-from painters.experiments.intervals import mean
-from painters.experiments.manifold import alignment, whole_directions
-from painters.experiments.scoring import Ruler
-from painters.experiments.subject import Settings, Subject
-from painters.experiments.variations import invert
-from painters.models.gan import Generator
+from atelier.gans import pullback, styles
+from atelier.gans.maps import Mapping, feature_map, generator_of, latents, nulls, pushed
+from atelier.manifold import alignment, whole_directions
+from atelier.networks.generator import Generator
+from atelier.scoring import Ruler
+from atelier.statistics import mean
+from atelier.subject import Settings, Subject
+from atelier.variations import invert
 from painters.sampling import noise
 
 AXES = 8
@@ -32,11 +32,11 @@ def measure(subject: Subject, settings: Settings) -> dict[str, Any]:
 
     ``n`` points, ``pcs`` of the basis, ``steps`` of the map; ``theory`` [pcs] eigenvalues of the exact Gaussian's
     metric, psi^2, and ``theory_participation`` of these; ``map``, see :func:`summary`; ``whole``, see there; ``depth``:
-    ``map``, see :func:`painters.experiments.gans.styles.depth`, with ``ratio`` sigma/alpha of its stages.
+    ``map``, see :func:`atelier.gans.styles.depth`, with ``ratio`` sigma/alpha of its stages.
 
     With a GAN also ``generators`` (``trained``, ``untrained``, ``shuffled``, ``linear``), each as ``map`` but for its
     ``outside``; ``depth`` of the first three; ``overlap``, see :func:`shared`; ``same``, see :func:`same_image`;
-    ``walks`` and ``mixing``, see :mod:`painters.experiments.gans.styles`.
+    ``walks`` and ``mixing``, see :mod:`atelier.gans.styles`.
     """
     n, pcs, steps = settings.pick(ci=(2, 6, 4), book=(20, 48, 8), full=(40, 64, 25))
     pcs, seeds = min(pcs, len(subject.gaussian.lam)), settings.seeds
@@ -98,7 +98,7 @@ def summary(
     """Return what a map's metric is like, from Jacobians at n points: ``J`` (n, D, d), ``seen`` (n, f, d) in features.
 
     ``pixels`` and ``features``, see :func:`described`; intervals over points: ``aligned``, the overlap of the first 8
-    image directions with the data's PCs; ``degree``, see :func:`painters.experiments.gans.pullback.degree`; and
+    image directions with the data's PCs; ``degree``, see :func:`atelier.gans.pullback.degree`; and
     ``outside``, the share of the trace of J^T J outside the directions of J, of which there is ``outside`` (n,).
     """
     trace = J.square().sum((1, 2))

@@ -10,13 +10,13 @@ import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from atelier.gans.pullback import linear_generator, shuffled
+from atelier.manifold import SamplerMap
+from atelier.networks.generator import Generator, GeneratorNetwork, load_generator
+from atelier.networks.readers import LOGSNR
+from atelier.subject import Subject
 from painters.denoiser import Denoiser
-from painters.experiments.gans.pullback import linear_generator, shuffled
-from painters.experiments.manifold import SamplerMap
-from painters.experiments.subject import Subject
 from painters.levels import Levels
-from painters.models.gan import Generator, GeneratorNetwork, load_generator
-from painters.models.readers import LOGSNR
 from painters.sampling import noise, solve
 from painters.trajectory import Frames, Trajectory
 

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from painters.experiments.intervals import Interval, bootstrap
+from atelier.statistics import Interval, bootstrap
 
 T = TypeVar("T", bound=torch.nn.Module)
 Generate = Callable[[Tensor], Tensor]
@@ -41,7 +41,7 @@ def metric(
 def restricted_metric(push: Callable[[Tensor], Tensor], basis: Tensor) -> tuple[Tensor, Tensor]:
     """Return H (d, d) and J (m, d) of a map in the span of ``basis`` (d, ...), orthonormal directions of its inputs.
 
-    ``push`` maps directions (d, ...) to J v (d, ...), as :meth:`~painters.experiments.manifold.search.SamplerMap.push`
+    ``push`` maps directions (d, ...) to J v (d, ...), as :meth:`~atelier.manifold.search.SamplerMap.push`
     does: a map with thousands of inputs is looked at where the data vary. float64.
     """
     J = push(basis).flatten(1).double().T

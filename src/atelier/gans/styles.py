@@ -9,12 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from painters.experiments.gans.pullback import readout
-from painters.experiments.intervals import mean, rank_correlation
-from painters.experiments.scoring import DETAIL, OUTLINE, Ruler, distance, linearity, purity
-from painters.experiments.variations import repaint
+from atelier.gans.pullback import readout
+from atelier.networks.generator import Generator
+from atelier.scoring import DETAIL, OUTLINE, Ruler, distance, linearity, purity
+from atelier.statistics import mean, rank_correlation
+from atelier.variations import repaint
 from painters.levels import Level
-from painters.models.gan import Generator
 from painters.sampling import noise
 from painters.theory.gaussian import Gaussian
 

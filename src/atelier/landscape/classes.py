@@ -13,9 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from painters.data import images as image_data
+from atelier.data import images as image_data
+from atelier.subject import Settings, Subject
 from painters.denoiser import Denoiser
-from painters.experiments.subject import Settings, Subject
 from painters.levels import Level, Levels
 from painters.sampling import noise, solve
 from painters.theory.mixture import Mixture

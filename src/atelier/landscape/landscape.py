@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from atelier.landscape import classes
+from atelier.subject import Settings, Subject
 from painters.denoiser import Denoiser, Scalar
-from painters.experiments import classes
-from painters.experiments.subject import Settings, Subject
 from painters.levels import Level
 from painters.linalg import products, ritz
 from painters.models.adapters import NetworkDenoiser
@@ -145,7 +145,7 @@ def measure(subject: Subject, settings: Settings) -> dict[str, Any]:
     where j >= 1; ``along`` (L, B, p); ``asymmetry``, ``asymmetry_leading``, ``trace`` (L, B), see :class:`Local`.
     ``mixture``: for a network of Fashion-MNIST, if the data are at hand, ``j``, ``residual``, ``lambda_loc`` and
     ``trace`` of the exact mixture of its ten classes on its own trajectories, else ``None``. ``classes``: for a network
-    of Fashion-MNIST what :func:`~painters.experiments.classes.measure` returns, else ``None``. ``calibration``: for a
+    of Fashion-MNIST what :func:`~atelier.landscape.classes.measure` returns, else ``None``. ``calibration``: for a
     network whose data are at hand ``ratio`` (l,), ``j`` and ``error`` (l, n, k) of :func:`calibration`, else ``None``.
     """
     record = along_trajectories(subject, settings)

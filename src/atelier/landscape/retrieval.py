@@ -19,11 +19,11 @@ from torch import Tensor
 from torch.nn import functional as F
 from tqdm.auto import tqdm
 
-from painters.data.images import to_unit
-from painters.experiments import intervals
-from painters.experiments.analytic import crossing
-from painters.experiments.approximation import affordable, training
-from painters.experiments.subject import Settings, Subject
+from atelier import statistics as intervals
+from atelier.data.images import to_unit
+from atelier.limits.analytic import crossing
+from atelier.limits.approximation import affordable, training
+from atelier.subject import Settings, Subject
 from painters.levels import Levels
 from painters.sampling import noise, solve
 from painters.theory.cloud import PointCloud

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from painters.experiments.intervals import Interval
+from atelier.statistics import Interval
 
 Part = Literal[
     "trained", "i", "ii", "iii", "gaussian", "landscape", "retrieval", "samplers", "manifold", "variations", "gans"

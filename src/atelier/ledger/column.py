@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from painters.experiments.claims.claim import Cell, Claim, Records, evaluate
-from painters.experiments.claims.rows import CLAIMS
+from atelier.ledger.claim import Cell, Claim, Records, evaluate
+from atelier.ledger.rows import CLAIMS
 
 PRECONDITIONS = ("t-loss", "t-rest")
 """A network that fails one of these may agree with the theory on its way through the Gaussian: that is no evidence.

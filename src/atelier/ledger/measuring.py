@@ -14,26 +14,17 @@ from typing import Any
 import torch
 from tqdm.auto import tqdm
 
-from painters.experiments import (
-    approximation,
-    commitment,
-    emergence,
-    geometry,
-    landscape,
-    learning,
-    manifold,
-    perturbation,
-    retrieval,
-    samplers,
-    variations,
-)
-from painters.experiments.claims import trained
-from painters.experiments.claims.schema import check_results
-from painters.experiments.gans import kinship
-from painters.experiments.subject import Settings, Subject
-from painters.experiments.variations import knobs
+from atelier import manifold, variations
+from atelier.evidence import commitment, emergence, geometry, perturbation
+from atelier.gans import kinship
+from atelier.judging import provenance
+from atelier.landscape import landscape, retrieval
+from atelier.ledger import trained
+from atelier.ledger.schema import check_results
+from atelier.limits import approximation, learning, samplers
+from atelier.subject import Settings, Subject
+from atelier.variations import knobs
 from painters.files import replacing
-from painters.models.judging import provenance
 
 RESULTS = Path(__file__).parent / "results"
 """Where the committed results are."""

@@ -6,9 +6,9 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from painters.experiments.claims.claim import PARTS, VERDICTS, Cell, Claim
-from painters.experiments.claims.column import Column, column
-from painters.experiments.intervals import Interval
+from atelier.ledger.claim import PARTS, VERDICTS, Cell, Claim
+from atelier.ledger.column import Column, column
+from atelier.statistics import Interval
 
 MISSING = "not measured"
 FEW = 10

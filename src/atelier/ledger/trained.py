@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from painters.experiments.subject import Settings, Subject
+from atelier.subject import Settings, Subject
 
 POOR = 1.02
 """A level at which a network's test loss exceeds the Gaussian's by this factor is no evidence."""

@@ -1,1 +1,1 @@
-"""."""
+"""How far the Gaussian carries."""

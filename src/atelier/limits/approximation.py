@@ -7,7 +7,7 @@ Two residuals are reported side by side. With D the network's endpoint estimate 
 
 The first is small at high noise whatever D' is, because there |x| is all noise: even D' = mu, which knows nothing, has
 the small score residual that
-:func:`~painters.experiments.analytic.flattery` computes without any network. Source of the comparison: Wang and Vastola
+:func:`~atelier.limits.analytic.flattery` computes without any network. Source of the comparison: Wang and Vastola
 (arXiv 2412.09726); the second norm and the prediction are the book's.
 """
 
@@ -23,11 +23,11 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from painters.data import images as image_data
+from atelier import statistics as intervals
+from atelier.data import images as image_data
+from atelier.limits.analytic import CLUSTERS, Early, analytic, early, flattery, squared
+from atelier.subject import Settings, Subject
 from painters.denoiser import Denoiser
-from painters.experiments import intervals
-from painters.experiments.analytic import CLUSTERS, Early, analytic, early, flattery, squared
-from painters.experiments.subject import Settings, Subject
 from painters.levels import Level, Levels
 from painters.sampling import noise, solve
 from painters.theory.gaussian import Gaussian

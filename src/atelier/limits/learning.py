@@ -16,10 +16,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from painters.experiments import geometry
-from painters.experiments.emergence import Emergence
-from painters.experiments.intervals import Interval, bootstrap, mean
-from painters.experiments.subject import Settings, Subject
+from atelier.evidence import geometry
+from atelier.evidence.emergence import Emergence
+from atelier.statistics import Interval, bootstrap, mean
+from atelier.subject import Settings, Subject
 from painters.levels import Levels
 from painters.models import Model
 from painters.theory.gaussian import emergence

@@ -1,6 +1,6 @@
 """Other samplers, step counts and guidance: which findings belong to the model, and which to how it is sampled.
 
-The statistics of :mod:`~painters.experiments.geometry` and :mod:`~painters.experiments.emergence` are taken again under
+The statistics of :mod:`~atelier.evidence.geometry` and :mod:`~atelier.evidence.emergence` are taken again under
 every setting, and each beside the theory under the same one: the Gaussian of the data, or for a prompt the Gaussian of
 the data under the prompt, sampled by the same solver in the same number of steps from the same noise. Guidance is then
 the affine denoiser D_u + w (D_c - D_u) of two Gaussians, and its law of spread that of
@@ -19,13 +19,13 @@ from torch import Tensor
 from torch.nn import functional as F
 from tqdm.auto import tqdm
 
-from painters.data import scenes
-from painters.data.images import to_unit
+from atelier import statistics as intervals
+from atelier.data import scenes
+from atelier.data.images import to_unit
+from atelier.evidence.emergence import counted, emerge, order
+from atelier.evidence.geometry import angle, dimension, plane_residual, rotation_error
+from atelier.subject import Settings, Subject
 from painters.denoiser import Denoiser, Scalar
-from painters.experiments import intervals
-from painters.experiments.emergence import counted, emerge, order
-from painters.experiments.geometry import angle, dimension, plane_residual, rotation_error
-from painters.experiments.subject import Settings, Subject
 from painters.sampling import noise, solve
 from painters.theory.gaussian import Gaussian
 from painters.theory.guidance import guided_gain

@@ -1,7 +1,7 @@
 """Searching for the image manifold near one image: three searches, at three prices, and what walks on it change."""
 
-from painters.experiments.manifold.record import measure
-from painters.experiments.manifold.search import (
+from atelier.manifold.record import measure
+from atelier.manifold.search import (
     Directions,
     SamplerMap,
     StepMap,

@@ -17,14 +17,14 @@ import torch
 from scipy.linalg import subspace_angles
 from torch import Tensor
 
-from painters.experiments.bands import radial_bands
-from painters.experiments.emergence import short
-from painters.experiments.intervals import mean
+from atelier.evidence.bands import radial_bands
+from atelier.evidence.emergence import short
+from atelier.statistics import mean
 from painters.linalg import gram_pca, outside
 from painters.theory.gaussian import Gaussian
 
 if TYPE_CHECKING:
-    from painters.experiments.manifold import Directions
+    from atelier.manifold import Directions
 
 Product = Callable[[Tensor], Tensor]
 """(m, ...) vectors -> (m, ...) their products with a matrix."""
@@ -77,7 +77,7 @@ def reached(push: Product, directions: Tensor, values: Tensor) -> float:
 def frequency_copies(deviation: Tensor, n: int = FREQUENCIES) -> Tensor:
     """Return x_0 - mu (C, H, W) filtered to m <= n bands of spatial frequency, (m, C, H, W), which sum to it. float64.
 
-    The bands are those of :func:`painters.experiments.bands.radial_bands`.
+    The bands are those of :func:`atelier.evidence.bands.radial_bands`.
     """
     masks = radial_bands(deviation.shape[-2], deviation.shape[-1], n)[0]
     return torch.fft.ifft2(torch.fft.fft2(deviation.double().cpu()) * masks[:, None]).real

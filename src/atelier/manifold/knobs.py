@@ -19,12 +19,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from painters.data.scenes.factors import Factor
-from painters.experiments.answers import per_factor
-from painters.experiments.commitment import Known
-from painters.experiments.emergence import short
-from painters.experiments.scoring import Ruler, linearity
-from painters.models.readers import columns
+from atelier.data.scenes.factors import Factor
+from atelier.evidence.answers import per_factor
+from atelier.evidence.commitment import Known
+from atelier.evidence.emergence import short
+from atelier.networks.readers import columns
+from atelier.scoring import Ruler, linearity
 from painters.theory.gaussian import Gaussian
 
 PCS = 64
@@ -106,7 +106,7 @@ def knobs(gaussian: Gaussian, coordinates: Tensor, factors: Sequence[Factor], sh
 def stored(record: Mapping[str, Any], gaussian: Gaussian, shape: Sequence[int]) -> dict[str, Tensor]:
     """Return name -> direction (*shape) of the knobs of a results file, without the data they were made of.
 
-    ``record``: its ``knobs``, see :func:`painters.experiments.manifold.record.measure`.
+    ``record``: its ``knobs``, see :func:`atelier.manifold.record.measure`.
     """
     rows, sizes = torch.tensor(record["coordinates"], dtype=torch.float64), record["sizes"]
     return {name: knob(gaussian, part, shape)[0] for name, part in zip(record["names"], rows.split(sizes))}
@@ -117,7 +117,7 @@ def judge(ruler: Ruler, made: Sequence[Knob], answers: Tensor) -> dict[str, Tens
 
     ``named`` (n,): change of the named factor, or kind; ``others`` (n,): mean change of each other one; ``hit`` (n,):
     whether nothing else changed as much; ``right`` (n,): whether it moved the way the theory says; ``linear`` (n,): how
-    evenly, see :func:`painters.experiments.scoring.linearity`. A kind is compared with the other kinds of its factor.
+    evenly, see :func:`atelier.scoring.linearity`. A kind is compared with the other kinds of its factor.
     """
     before, after = answers[:, 0], answers[:, -1]
     if len(ruler.factors) == 1 and len(made) > 1:

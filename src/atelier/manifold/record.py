@@ -8,12 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from painters.experiments.emergence import counted, even, short
-from painters.experiments.landscape import with_graph
-from painters.experiments.manifold.alignment import compare, endpoints
-from painters.experiments.manifold.search import Directions, SamplerMap, StepMap, searched
-from painters.experiments.manifold.steering import Found, steer
-from painters.experiments.subject import Settings, Subject
+from atelier.evidence.emergence import counted, even, short
+from atelier.landscape.landscape import with_graph
+from atelier.manifold.alignment import compare, endpoints
+from atelier.manifold.search import Directions, SamplerMap, StepMap, searched
+from atelier.manifold.steering import Found, steer
+from atelier.subject import Settings, Subject
 from painters.levels import Levels
 from painters.sampling import noise, solve
 from painters.theory.gaussian import Gaussian, emergence, ode_gain
@@ -28,8 +28,8 @@ def measure(subject: Subject, settings: Settings) -> dict[str, Any] | None:
     """Search the manifold around images of a subject in the three ways, and measure what walks on it change.
 
     Returns ``dim`` D, ``k`` directions, Krylov ``blocks`` of ``width``, ``steps`` of the whole map, ``chance`` = k/D,
-    ``seeds`` of each part (S below); ``endpoint``, see :func:`painters.experiments.manifold.alignment.endpoints`;
-    ``whole``: the ``gain`` (k) psi of the theory, and what :func:`painters.experiments.manifold.alignment.compare`
+    ``seeds`` of each part (S below); ``endpoint``, see :func:`atelier.manifold.alignment.endpoints`;
+    ``whole``: the ``gain`` (k) psi of the theory, and what :func:`atelier.manifold.alignment.compare`
     lists; ``one_step``: the same [levels] with the ``gain`` alpha lam / v, ``sigma_over_alpha`` and ``counted`` (0 or
     1). Searches start at the first PCs. Where values are alike, as at low noise, no search finds one leading span, not
     even on the exact Gaussian, whose record is the measure of that; there ``reached`` says more.
@@ -38,12 +38,12 @@ def measure(subject: Subject, settings: Settings) -> dict[str, Any] | None:
     unrelated images), along the right directions of the ``whole`` map, ``pcs`` and ``random`` ones in noise, right
     directions of one step on the shell of that ``level`` (with its ``sigma_over_alpha``), and ``straight`` ones, the
     image plus components of its endpoint path. Each has [S][n] lists of
-    :class:`painters.experiments.manifold.walks.Score` and ``angle``, and over seeds ``summary``: intervals of
+    :class:`atelier.manifold.walks.Score` and ``angle``, and over seeds ``summary``: intervals of
     ``purity``, ``linearity``, ``total`` change and ``distance``.
 
-    ``knobs``: what :func:`painters.experiments.manifold.knobs.coordinates_record` lists, the ``factor`` index of each,
+    ``knobs``: what :func:`atelier.manifold.knobs.coordinates_record` lists, the ``factor`` index of each,
     and two walks: ``dial``, set from -``range`` to ``range`` standard deviations, and ``equal``, of ``target``
-    distance. Both have also the [S][n] lists of :func:`painters.experiments.manifold.knobs.judge`, with intervals in
+    distance. Both have also the [S][n] lists of :func:`atelier.manifold.knobs.judge`, with intervals in
     ``summary``; ``random`` and ``best`` [n]: the mean change of what a knob names along random directions, and along
     the best of the whole map's, over ends of the same distance; ``random_named``: the former over all names;
     ``chance``: how often the factor that a random direction changes most is a given one. ``None`` for a subject that

@@ -17,8 +17,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from atelier.manifold.alignment import components
 from painters.denoiser import Denoiser
-from painters.experiments.manifold.alignment import components
 from painters.levels import Level, Levels
 from painters.linalg import jvp, singular, vjp
 from painters.sampling.solvers import NEAR_PURE_NOISE

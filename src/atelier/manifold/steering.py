@@ -9,17 +9,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from painters.experiments.commitment import known
-from painters.experiments.emergence import short
-from painters.experiments.intervals import mean, proportion
-from painters.experiments.kicks import random_directions
-from painters.experiments.manifold.alignment import components
-from painters.experiments.manifold.knobs import Knob, coordinates_record, covariances, judge, knobs
-from painters.experiments.manifold.walks import Score, at_level, dial, line, matched, paint, score, straight
-from painters.experiments.scoring import Ruler
-from painters.experiments.subject import Settings, Subject
+from atelier.evidence.commitment import known
+from atelier.evidence.emergence import short
+from atelier.evidence.kicks import random_directions
+from atelier.manifold.alignment import components
+from atelier.manifold.knobs import Knob, coordinates_record, covariances, judge, knobs
+from atelier.manifold.walks import Score, at_level, dial, line, matched, paint, score, straight
+from atelier.networks.readers import columns
+from atelier.scoring import Ruler
+from atelier.statistics import mean, proportion
+from atelier.subject import Settings, Subject
 from painters.levels import Levels
-from painters.models.readers import columns
 from painters.sampling import noise, solve
 
 TARGET = 0.5
@@ -111,7 +111,7 @@ def steer(
     *,
     dials: Sequence[int],
 ) -> dict[str, Any]:
-    """Return the records ``walks`` and ``knobs``, see :func:`painters.experiments.manifold.record.measure`.
+    """Return the records ``walks`` and ``knobs``, see :func:`atelier.manifold.record.measure`.
 
     ``found``: for each of ``seeds`` what was found there; knobs are dialled at the seeds ``dials``. Empty without a
     reader or data.

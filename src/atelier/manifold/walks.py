@@ -17,9 +17,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from atelier.evidence.emergence import short
+from atelier.scoring import Ruler, distance, linearity, purity
 from painters.denoiser import Denoiser
-from painters.experiments.emergence import short
-from painters.experiments.scoring import Ruler, distance, linearity, purity
 from painters.levels import Level, Levels
 from painters.sampling import solve
 from painters.sampling.solvers import Solver

@@ -24,8 +24,9 @@ from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn import functional as F
 
+from atelier.networks import BUNDLED, bundled
 from painters.models.precision import choose_device
-from painters.models.registry import BUNDLED, bundled, read_card
+from painters.models.registry import read_card
 
 WEIGHTS = "generator.safetensors"
 SLOPE = 0.2
@@ -62,7 +63,7 @@ class _Styled(torch.nn.Module):
 
 
 class GeneratorNetwork(torch.nn.Module):
-    """Maps ``latent`` numbers to pictures, one block of each width in ``channels``, from ``side`` x ``side`` pixels up."""
+    """Maps ``latent`` numbers to pictures, one block of each width in ``channels``, from ``side`` pixels up."""
 
     def __init__(
         self, *, latent: int = 64, channels: Sequence[int] = (96, 64, 48, 32), colours: int = 3, side: int = 4
@@ -162,7 +163,7 @@ class Generator:
 
 
 def load_generator(name: str | Path, *, device: str = "auto") -> Generator:
-    """Load a generator by bundled name (``"scenes-gan"``) or folder.
+    """Load a generator by bundled name (``"fashion-gan"``) or folder.
 
     Raises ``FileNotFoundError`` or ``ValueError`` with one sentence saying what is wrong and what to do.
     """
@@ -170,7 +171,7 @@ def load_generator(name: str | Path, *, device: str = "auto") -> Generator:
     if not (folder / WEIGHTS).is_file():
         raise FileNotFoundError(
             f"there is no generator {str(name)!r}: give a bundled one ({', '.join(bundled('generator')) or 'none'}), "
-            "or a folder made by painters train scenes-gan"
+            "or a folder made by painters train fashion-gan"
         )
     card = read_card(folder)
     try:

@@ -15,11 +15,12 @@ from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn import functional as F
 
-from painters.data.scenes.factors import Factor
+from atelier.data.scenes.factors import Factor
+from atelier.networks import BUNDLED, bundled
 from painters.denoiser import Scalar, column
 from painters.levels import CLEAN
 from painters.models.precision import choose_device
-from painters.models.registry import BUNDLED, bundled, read_card
+from painters.models.registry import read_card
 
 WEIGHTS = "reader.safetensors"
 LOGSNR = 12.0

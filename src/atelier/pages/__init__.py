@@ -2,7 +2,7 @@
 
 A chapter's setup cell imports everything it needs from here::
 
-    from painters.book import check, exercise, run, sequence, set_style, strip
+    from atelier.pages import check, exercise, run, sequence, set_style, strip
 """
 
 from . import checks as check

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from painters.experiments.claims.claim import PARTS, VERDICTS, Cell, Claim
-from painters.experiments.claims.column import Column
-from painters.experiments.claims.rows import CLAIMS
-from painters.experiments.claims.text import interval, markdown_of, number, reported
+from atelier.ledger.claim import PARTS, VERDICTS, Cell, Claim
+from atelier.ledger.column import Column
+from atelier.ledger.rows import CLAIMS
+from atelier.ledger.text import interval, markdown_of, number, reported
 
 ASSETS = Path(__file__).parent / "assets"
 GROUPS = {

@@ -20,13 +20,13 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from painters.book.figures import as_image
-from painters.data.scenes.factors import Factor
-from painters.experiments.commitment import known
-from painters.experiments.scoring import Ruler, distance
-from painters.experiments.subject import Subject
-from painters.experiments.variations.resampling import informative
-from painters.models.readers import columns
+from atelier.data.scenes.factors import Factor
+from atelier.evidence.commitment import known
+from atelier.networks.readers import columns
+from atelier.pages.figures import as_image
+from atelier.scoring import Ruler, distance
+from atelier.subject import Subject
+from atelier.variations.resampling import informative
 from painters.sampling import noise, solve
 from painters.theory.gaussian import Gaussian
 from painters.trajectory import Frames, Trajectory
@@ -38,7 +38,7 @@ CACHED = 8
 def directions(subject: Subject, *, pcs: int = 6, n: int = 4000) -> dict[str, Tensor]:
     """Return named directions (D,) of unit length: the first ``pcs`` PCs, and one towards each kind of each factor.
 
-    The latter are those of :func:`~painters.experiments.variations.resampling.informative` for one kind alone, with
+    The latter are those of :func:`~atelier.variations.resampling.informative` for one kind alone, with
     covariances from ``n`` training pictures: of all kicks of one length in standard deviations they move the Gaussian's
     estimate of that kind most. There are none without a reader and data. Of a factor with two kinds only the second is
     named, of a continuous one the direction of more.

@@ -1,1 +1,1 @@
-"""."""
+"""Recipes, the one training loop, and a short file for each kind of network."""

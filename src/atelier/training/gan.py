@@ -14,13 +14,13 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn import functional as F
 
-from painters.data.images import ImageData, to_unit
-from painters.models.gan import WEIGHTS, CriticNetwork, Generator, GeneratorNetwork
-from painters.models.loop import Run, fit, generator
-from painters.models.packing import publish, thinned
-from painters.models.quality import frechet_report
-from painters.models.readers import load_reader
-from painters.models.recipes import GanRecipe, fingerprint
+from atelier.data.images import ImageData, to_unit
+from atelier.networks.generator import WEIGHTS, CriticNetwork, Generator, GeneratorNetwork
+from atelier.networks.readers import load_reader
+from atelier.quality import frechet_report
+from atelier.training.loop import Run, fit, generator
+from atelier.training.packing import publish, thinned
+from atelier.training.recipes import GanRecipe, fingerprint
 
 EVERY = 16
 """The critic's gradient is penalised in every so many of its steps, with so many times the weight."""
@@ -114,7 +114,8 @@ def paint(generator_: Generator, seeds: range, *, batch: int = 250) -> Tensor:
 
 
 def pack(run: Run, recipe: GanRecipe, data: ImageData, out: str | Path) -> Path:
-    """Write the averaged generator as a folder that :func:`painters.models.gan.load_generator` reads; returns its path.
+    """Write the averaged generator as a folder that
+    :func:`~atelier.networks.generator.load_generator` reads; returns its path.
 
     The folder holds ``generator.safetensors`` (float16) and ``card.json``, whose Fréchet distances are those of the
     rounded weights. Nothing is left behind if it fails.

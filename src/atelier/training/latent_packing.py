@@ -11,13 +11,14 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 
-from painters.data.images import ImageData, to_unit
+from atelier.data.images import ImageData, to_unit
+from atelier.training import latents as latent
+from atelier.training.evaluation import denoising_loss
+from atelier.training.loop import Run
+from atelier.training.packing import publish, thinned
+from atelier.training.recipes import LatentRecipe
 from painters.levels import Levels
-from painters.models import latent_training as latent
-from painters.models.evaluation import denoising_loss
-from painters.models.loop import Run
-from painters.models.packing import publish, save_moments, thinned
-from painters.models.recipes import LatentRecipe
+from painters.models.moments import save_moments
 
 LOSS_LEVELS = 24
 LOSS_IMAGES = 2000

@@ -15,16 +15,16 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from painters.data import scenes
-from painters.data.images import ImageData, to_unit
-from painters.data.images import folder as image_folder
+from atelier.data import scenes
+from atelier.data.images import ImageData, to_unit
+from atelier.data.images import folder as image_folder
+from atelier.training.evaluation import denoising_loss
+from atelier.training.loop import Run, fit, generator, stratified_times
+from atelier.training.recipes import LatentRecipe, fingerprint
 from painters.denoiser import target
 from painters.files import replacing
 from painters.levels import Levels, Schedule, scaled_linear
 from painters.models.adapters import NetworkDenoiser
-from painters.models.evaluation import denoising_loss
-from painters.models.loop import Run, fit, generator, stratified_times
-from painters.models.recipes import LatentRecipe, fingerprint
 from painters.theory.gaussian import Gaussian
 from painters.theory.moments import Moments
 
@@ -112,9 +112,7 @@ def train_autoencoder(
         return loss + recipe.kl_weight * posterior.kl() / z[0].numel(), None
 
     return fit(
-        Run.new(
-            lambda: build_autoencoder(recipe), device, fingerprint={key: made_of[key] for key in (*keys, "data")}
-        ),
+        Run.new(lambda: build_autoencoder(recipe), device, fingerprint={key: made_of[key] for key in (*keys, "data")}),
         loss,
         steps=steps or recipe.autoencoder_steps,
         folder=folder,
@@ -273,7 +271,7 @@ def train(
     """Train (or continue) text encoder and denoiser on latents and their captions.
 
     Minimises E|network(z_t, t, tokens) - target|^2 over uniform t, stratified over each batch, with a share of the
-    captions replaced by the empty one. Resumable, and random draws per step, as in :func:`painters.models.loop.fit`.
+    captions replaced by the empty one. Resumable, and random draws per step, as in :func:`atelier.training.loop.fit`.
     """
     alpha, sigma = (v.float().to(device) for v in schedule_of(recipe).table())
     train, test, tokens = studio.train, studio.test, studio.tokens
@@ -304,9 +302,7 @@ def train(
             on_snapshot(run)
 
     return fit(
-        Run.new(
-            lambda: build(recipe, studio.tokenizer), device, fingerprint=fingerprint(recipe, **studio.made_of)
-        ),
+        Run.new(lambda: build(recipe, studio.tokenizer), device, fingerprint=fingerprint(recipe, **studio.made_of)),
         loss,
         steps=steps or recipe.steps,
         folder=folder,

@@ -9,15 +9,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import torch
-from safetensors.torch import save_file
-
-from painters.data.images import ImageData, to_unit
+from atelier.data.images import ImageData, to_unit
+from atelier.training.evaluation import denoising_loss
+from atelier.training.pixels import Run, evaluation_levels, gaussian_of, references, unconditional
+from atelier.training.recipes import Recipe
 from painters.files import replacing
-from painters.models.evaluation import denoising_loss
-from painters.models.recipes import Recipe
-from painters.models.training import Run, evaluation_levels, gaussian_of, references, unconditional
-from painters.theory.gaussian import Gaussian
+from painters.models.moments import save_moments
 
 LOSS_LEVELS = 24
 LOSS_IMAGES = 2000
@@ -66,7 +63,7 @@ def card(run: Run, recipe: Recipe, data: ImageData, *, images: int = LOSS_IMAGES
     """Return the card of a run: what it is, how it was trained, and its test losses beside the Gaussian's.
 
     ``loss`` is measured at many levels, ``snapshots`` at the fewer of the learning-dynamics figures, both as
-    :func:`painters.models.evaluation.denoising_loss` returns them.
+    :func:`atelier.training.evaluation.denoising_loss` returns them.
     """
     device = next(run.average.parameters()).device
     test = to_unit(data.test[:images])
@@ -97,20 +94,6 @@ def card(run: Run, recipe: Recipe, data: ImageData, *, images: int = LOSS_IMAGES
         "curve": thinned(run.log),
         "snapshots": run.snapshots,
     }
-
-
-def save_moments(gaussian: Gaussian, path: Path, *, facts: dict[str, str] | None = None) -> None:
-    """Write a Gaussian as safetensors, ``facts`` in its header: mu, lam and rest in float32, U in float16.
-
-    Rounding U costs about 3e-4 of each vector; loading makes them orthonormal again.
-    """
-    tensors = {"mu": gaussian.mu, "lam": gaussian.lam, "rest": torch.tensor(gaussian.rest)}
-    with replacing(path) as temporary:
-        save_file(
-            {key: value.float().contiguous() for key, value in tensors.items()} | {"U": gaussian.U.half().contiguous()},
-            temporary,
-            metadata=facts,
-        )
 
 
 def thinned(log: list[dict[str, Any]], points: int = 120) -> list[dict[str, Any]]:

@@ -10,15 +10,15 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from painters.data import images as image_data
-from painters.data import scenes
-from painters.data.controls import varied
+from atelier.data import images as image_data
+from atelier.data import scenes
+from atelier.data.controls import varied
+from atelier.training.evaluation import denoising_loss
+from atelier.training.loop import Run, fit, generator, stratified_times
+from atelier.training.recipes import Recipe, fingerprint
 from painters.denoiser import target
 from painters.levels import Levels, Schedule, vp_linear
 from painters.models.adapters import NetworkDenoiser, call_unet
-from painters.models.evaluation import denoising_loss
-from painters.models.loop import Run, fit, generator, stratified_times
-from painters.models.recipes import Recipe, fingerprint
 from painters.theory.gaussian import Gaussian
 from painters.theory.moments import Moments
 

@@ -17,17 +17,16 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn import functional as F
 
-from painters.data import images as image_data
-from painters.data import scenes
-from painters.data.scenes.factors import Factor
+from atelier.data import images as image_data
+from atelier.data import scenes
+from atelier.data.scenes.factors import Factor
+from atelier.networks.readers import WEIGHTS, Read, Reader, ReaderNetwork, columns, describe, indicators
+from atelier.training import recipes
+from atelier.training.loop import Run, fit, generator
+from atelier.training.packing import thinned
+from atelier.training.recipes import ReaderRecipe
 from painters.files import replacing
 from painters.levels import Levels
-from painters.models.loop import Run, fit, generator
-from painters.models.packing import thinned
-from painters.models.readers import WEIGHTS, Read, Reader, ReaderNetwork, columns, describe, indicators
-from painters.models import recipes
-from painters.models import recipes
-from painters.models.recipes import ReaderRecipe
 from painters.theory.factors import FactorLaw
 from painters.theory.moments import Moments
 
@@ -84,7 +83,7 @@ def known_pictures(name: str, size: int, folder: str | Path | None = None) -> Kn
 
 def known_latents(pictures: KnownStates, autoencoder: Any, *, seed: int = 0) -> KnownStates:
     """Return the scaled latents of pictures, drawn once from the posterior of a diffusers ``AutoencoderKL``."""
-    from painters.models.latent_training import encode
+    from atelier.training.latents import encode
 
     draw = torch.Generator().manual_seed(seed)
 
@@ -135,7 +134,7 @@ def train(
     progress: bool = True,
     on_snapshot: Callable[[Run], None] | None = None,
 ) -> Run:
-    """Train (or continue) a reader; resumable, with a scale-free average, as :func:`painters.models.loop.fit` says.
+    """Train (or continue) a reader; resumable, with a scale-free average, as :func:`atelier.training.loop.fit` says.
 
     A batch is stratified: ``clean_share`` of its states are clean, the others have log-SNRs uniform in [-10, 10]. The
     loss is the mean over factors of cross-entropy / ln K and squared error / variance, each 1 for a reader that knows

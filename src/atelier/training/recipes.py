@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
-from painters.data.controls import Variant
-from painters.data.images import FASHION_CLASSES
+from atelier.data.controls import Variant
+from atelier.data.images import FASHION_CLASSES
 from painters.denoiser import Prediction
 
 SMALL_UNET: dict[str, Any] = {
@@ -51,7 +51,7 @@ class Recipe:
     rate is ``learning_rate / sqrt(max(step / decay_after, 1))`` and the weight average is scale-free, so that a run
     can be continued or stopped anywhere. ``ema_gamma``: the average weighs step i by i^gamma. ``moments``: how
     many PCs of the training data are shipped with the model, ``None`` for no moments. ``variant``: what was changed in
-    the data for a control, see :mod:`painters.data.controls`.
+    the data for a control, see :mod:`atelier.data.controls`.
     """
 
     name: str
@@ -110,7 +110,7 @@ _SCENES = Recipe(
     network=SMALL_UNET | {"sample_size": 32, "in_channels": 3, "out_channels": 3},
     moments=384,
     steps=16_384,
-    data_licence="scenes, drawn by painters.data.scenes, MIT",
+    data_licence="scenes, drawn by atelier.data.scenes, MIT",
 )
 
 SMALL_AUTOENCODER: dict[str, Any] = {
@@ -154,7 +154,7 @@ class LatentRecipe:
     """One training run of a small Stable Diffusion; what it shares with :class:`Recipe` means the same.
 
     ``kl_weight``, ``square_weight``, ``worst_weight`` and ``worst_share`` make the autoencoder's loss, see
-    :func:`painters.models.latent_training.train_autoencoder`. Each training image is described in ``caption_versions``
+    :func:`atelier.training.latents.train_autoencoder`. Each training image is described in ``caption_versions``
     wordings; ``caption_dropout`` is the share of captions replaced by the empty one, which
     classifier-free guidance needs.
     """
@@ -196,7 +196,7 @@ SCENES_SD = LatentRecipe(
     autoencoder=SMALL_AUTOENCODER,
     network=SMALL_CONDITIONAL_UNET,
     text_encoder=SMALL_TEXT_ENCODER,
-    data_licence="scenes, drawn by painters.data.scenes, MIT",
+    data_licence="scenes, drawn by atelier.data.scenes, MIT",
 )
 
 CONTROLS: tuple[Recipe, ...] = (
@@ -234,7 +234,7 @@ class ReaderRecipe:
 
     ``states`` says what it reads: ``"pixels"``, or ``"latents"`` of the pictures under ``autoencoder``, a bundled model
     or a folder. ``size`` is that of the pictures. ``network`` holds the options of
-    :class:`painters.models.readers.ReaderNetwork`; ``clean_share`` is the share of training states without noise.
+    :class:`atelier.networks.readers.ReaderNetwork`; ``clean_share`` is the share of training states without noise.
     """
 
     name: str
@@ -298,7 +298,7 @@ READERS: dict[str, ReaderRecipe] = {
 class GanRecipe:
     """One training run of a GAN; what it shares with :class:`Recipe` means the same.
 
-    ``network`` holds the options of :class:`painters.models.gan.GeneratorNetwork`, ``penalty`` is the weight gamma of
+    ``network`` holds the options of :class:`~atelier.networks.generator.GeneratorNetwork`, ``penalty`` is the weight of
     the critic's squared gradient on real pictures. ``steps`` counts the critic's and the generator's, taken in turn.
     """
 

@@ -1,8 +1,8 @@
 """Varying an image on purpose: kicks on a grid, noise and back, and new noise for a part of the state only."""
 
-from painters.experiments.variations.operations import grid, invert, paint_on, round_trip
-from painters.experiments.variations.record import measure
-from painters.experiments.variations.resampling import (
+from atelier.variations.operations import grid, invert, paint_on, round_trip
+from atelier.variations.record import measure
+from atelier.variations.resampling import (
     Keep,
     informative,
     mix,

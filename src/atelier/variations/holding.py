@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from painters.experiments.answers import READABLE, per_factor
+from atelier.evidence.answers import READABLE, per_factor
 from painters.levels import Level
 from painters.theory.factors import FactorLaw
 from painters.theory.gaussian import variance
@@ -60,7 +60,7 @@ class Prediction:
 
     @classmethod
     def of(cls, law: FactorLaw, other: Tensor, sizes: Sequence[int]) -> Prediction:
-        """Make it from a law and a second covariance, see :func:`painters.experiments.commitment.law`."""
+        """Make it from a law and a second covariance, see :func:`atelier.evidence.commitment.law`."""
         g = law.gaussian
         scale = torch.where(g.lam > 1e-9 * g.lam.max(), g.lam, torch.inf).rsqrt()[:, None]
         return cls(scale * (g.U.T @ law.covariance), scale * (g.U.T @ other), sizes, law.variance)

@@ -14,16 +14,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from painters.experiments import commitment
-from painters.experiments.emergence import even, short
-from painters.experiments.intervals import mean
-from painters.experiments.scoring import Ruler, distance
-from painters.experiments.subject import Settings, Subject
-from painters.experiments.variations.holding import Prediction
-from painters.experiments.variations.resampling import informative, whiten
-from painters.experiments.variations.ways import FRESH
+from atelier.evidence import commitment
+from atelier.evidence.emergence import even, short
+from atelier.networks.readers import columns
+from atelier.scoring import Ruler, distance
+from atelier.statistics import mean
+from atelier.subject import Settings, Subject
+from atelier.variations.holding import Prediction
+from atelier.variations.resampling import informative, whiten
+from atelier.variations.ways import FRESH
 from painters.levels import Level
-from painters.models.readers import columns
 from painters.sampling import noise, solve
 from painters.theory.gaussian import Gaussian
 from painters.trajectory import Frames

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from atelier.evidence.kicks import kick
 from painters.denoiser import Denoiser
-from painters.experiments.kicks import kick
 from painters.levels import Levels
 from painters.sampling import solve
 from painters.sampling.solvers import Solver

@@ -15,11 +15,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from painters.experiments.emergence import short
-from painters.experiments.intervals import bootstrap, rank_correlation
-from painters.experiments.scoring import DETAIL, OUTLINE, Ruler, distance
-from painters.experiments.variations.holding import Prediction
-from painters.models.readers import columns
+from atelier.evidence.emergence import short
+from atelier.networks.readers import columns
+from atelier.scoring import DETAIL, OUTLINE, Ruler, distance
+from atelier.statistics import bootstrap, rank_correlation
+from atelier.variations.holding import Prediction
 from painters.theory.gaussian import Gaussian
 
 LEAST = 0.9
@@ -57,7 +57,7 @@ class Method:
 
     ``paint(j)`` returns the pictures (n, ...) of the current batch at strength j. ``knob``: what ``strength`` (m,)
     is. ``level`` (m,): noise level sigma/alpha at which the state is changed. ``pcs`` (m,): how many PCs are kept or
-    redrawn. ``rho`` (m, r + 1): the law, see :func:`painters.experiments.variations.holding.held`, with the remainder
+    redrawn. ``rho`` (m, r + 1): the law, see :func:`atelier.variations.holding.held`, with the remainder
     outside the PCs last. ``responses``: for each strength the matrix (r, r) of which rho is the
     diagonal, if it is no diagonal one.
     """
@@ -158,7 +158,7 @@ def describe(
     law: Prediction | None = None,
     draws: int = 1000,
 ) -> dict[str, Any]:
-    """Return one method's record, see :func:`painters.experiments.variations.record.measure`."""
+    """Return one method's record, see :func:`atelier.variations.record.measure`."""
     lam = torch.cat([gaussian.lam, gaussian.lam.new_full((1,), gaussian.rest * (gaussian.dim - len(gaussian.lam)))])
     moved = (1 - method.rho.to(lam)) * lam
     found: dict[str, Any] = {

@@ -10,14 +10,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from painters.experiments.emergence import even
-from painters.experiments.intervals import mean
-from painters.experiments.scoring import DETAIL, OUTLINE, Ruler
-from painters.experiments.subject import Settings, Subject
-from painters.experiments.variations.holding import Prediction
-from painters.experiments.variations.knobs import facts
-from painters.experiments.variations.operations import invert, paint_on, round_trip
-from painters.experiments.variations.pareto import (
+from atelier.evidence.emergence import even
+from atelier.networks.readers import columns
+from atelier.scoring import DETAIL, OUTLINE, Ruler
+from atelier.statistics import mean
+from atelier.subject import Settings, Subject
+from atelier.variations.holding import Prediction
+from atelier.variations.knobs import facts
+from atelier.variations.operations import invert, paint_on, round_trip
+from atelier.variations.pareto import (
     Method,
     Scores,
     band_shares,
@@ -29,10 +30,9 @@ from painters.experiments.variations.pareto import (
     sure,
     unrelated,
 )
-from painters.experiments.variations.resampling import renoise, repaint, standing
-from painters.experiments.variations.ways import FRESH, Ways, changed_at
+from atelier.variations.resampling import renoise, repaint, standing
+from atelier.variations.ways import FRESH, Ways, changed_at
 from painters.levels import Levels
-from painters.models.readers import columns
 from painters.sampling import noise, solve
 
 STEPS = 20
@@ -51,7 +51,7 @@ def measure(subject: Subject, settings: Settings) -> dict[str, Any] | None:
     ``cut_level``, with the share ``energy`` of the variance; ``sure``: the reader's certainty of the pictures before;
     ``unrelated``: ``distance``, ``low`` and ``rest`` of two pictures of the model, about 1 if they vary as the data do.
     ``factors``: ``names``, ``outline`` and ``detail`` (0 or 1), ``chance``, ``r2`` (R_f^2), (F,) each, or null.
-    ``methods``, by name (:class:`~painters.experiments.variations.ways.Ways`): ``knob`` (pcs, level or angle),
+    ``methods``, by name (:class:`~atelier.variations.ways.Ways`): ``knob`` (pcs, level or angle),
     ``strength``, ``level`` (sigma/alpha), ``pcs``, (m,) each; ``distance``, ``low``, ``rest`` (m intervals): change of
     the picture, and squared along the first ``cut`` PCs and in the rest, 1 for unrelated pictures; ``low_law``,
     ``rest_law`` (m,) of the exact Gaussian; ``strain`` (m intervals): the model's denoising error of the new pictures

@@ -14,16 +14,16 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from painters.data.images import square
+from atelier.scoring import distance
+from atelier.variations import Keep, invert, paint_on, repaint, standing
+from atelier.variations.ways import FRESH
 from painters.denoiser import Denoiser
-from painters.experiments.scoring import distance
-from painters.experiments.variations import Keep, invert, paint_on, repaint, standing
-from painters.experiments.variations.ways import FRESH
 from painters.files import replacing
 from painters.levels import Levels
-from painters.models import Model, load, moment_sources
+from painters.models import Model, load
+from painters.models.moments import load_moments
 from painters.painting import claim
-from painters.pictures import save, sheet, to_pil
+from painters.pictures import save, sheet, square, to_pil
 from painters.sampling import noise, solve
 from painters.theory.gaussian import Gaussian
 from painters.trajectory import Frames
@@ -62,7 +62,7 @@ def vary(
     """Write a picture, its variations, a sheet of all and ``vary.json`` into ``out``; return what that file says.
 
     The state of the picture at a noise level keeps its coordinates along the first PCs (or all others) and gets new
-    noise in the rest, :func:`~painters.experiments.variations.resampling.repaint`; variation j gets the same new noise
+    noise in the rest, :func:`~atelier.variations.resampling.repaint`; variation j gets the same new noise
     whatever the picture. A given picture is inverted up to that level first, by Heun's method. ``vary.json``: the
     settings; ``level`` used (the nearest of the run) beside ``level_asked``; ``pcs``; ``variance_kept``, the share of
     the data's variance that stays; ``distance`` of each variation from the picture, 1 as for unrelated ones;
@@ -215,7 +215,7 @@ def command(options: argparse.Namespace) -> int:
         **{name: getattr(options, name) for name in Settings.__dataclass_fields__ if name != "model"},
         model=options.name,
     )
-    gaussian = None if options.moments is None else moment_sources.read(options.moments)[0]
+    gaussian = None if options.moments is None else load_moments(options.moments)[0]
     found = vary(model, settings, options.out, gaussian=gaussian, batch=options.batch)
     asked = "" if options.level is None else f", the nearest to {options.level:g}"
     print(f"changed at noise level {found['level']:.3g}{asked}: {settings.keep} kept, that is ", end="")

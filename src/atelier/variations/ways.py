@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from painters.experiments.subject import Subject
-from painters.experiments.variations.holding import held
-from painters.experiments.variations.pareto import Method
-from painters.experiments.variations.resampling import (
+from atelier.subject import Subject
+from atelier.variations.holding import held
+from atelier.variations.pareto import Method
+from atelier.variations.resampling import (
     Keep,
     informative,
     mix,

@@ -8,20 +8,16 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 
 from painters.denoiser import PREDICTIONS, Prediction
 from painters.levels import Schedule
 from painters.models.folders import kind_of, read_part, training_of, unet_folder, wants_half
 from painters.models.hub import find
 from painters.models.latent import Codec, TextConditioner
-from painters.models.model import Model, Prompt
-from painters.models.precision import LARGE, choose_device, choose_dtype, move
+from painters.models.model import Model
+from painters.models.moments import load_moments
+from painters.models.precision import choose_device, choose_dtype, move
 from painters.models.registry import instead, read_card
-from painters.theory.gaussian import Gaussian
-
-__all__ = ["LARGE", "Model", "Prompt", "choose_device", "load", "load_moments"]
 
 
 def load(
@@ -77,23 +73,11 @@ def load(
         kind,
         _classes(network, classes or card.get("classes") or (), name),
         card.get("null_label") if null_label is None else null_label,
-        load_moments(folder / "moments.safetensors"),
+        load_moments(path)[0] if (path := folder / "moments.safetensors").is_file() else None,
         card,
         codec,
         text,
     )
-
-
-def load_moments(path: Path) -> Gaussian | None:
-    """Return the Gaussian saved in ``path``, its eigenvectors made orthonormal to float64, or ``None``."""
-    if not path.is_file():
-        return None
-    try:
-        t = {key: value.double() for key, value in load_file(path).items()}
-        U, R = torch.linalg.qr(t["U"])
-        return Gaussian(t["mu"], U * R.diagonal().sign(), t["lam"], float(t["rest"]))
-    except (SafetensorError, KeyError) as error:
-        raise ValueError(f"{path} is damaged ({error}): install the package again") from error
 
 
 def _unet_class(latent: bool) -> Any:

@@ -158,10 +158,9 @@ def card_of(name: str) -> Card | None:
     return next((card for card in CARDS if name in (card.id, *card.mirrors, *card.former)), None)
 
 
-def bundled(kind: Literal["model", "reader", "generator"] = "model") -> tuple[str, ...]:
-    """Return the names of the diffusion models, the factor readers or the GANs that come with the package."""
-    folders = sorted(path.parent for path in BUNDLED.glob("*/card.json"))
-    return tuple(folder.name for folder in folders if read_card(folder).get("kind", "model") == kind)
+def bundled() -> tuple[str, ...]:
+    """Return the names of the models that come with the package."""
+    return tuple(sorted(path.parent.name for path in BUNDLED.glob("*/card.json")))
 
 
 def instead(*, latent: bool = False) -> str:

@@ -12,8 +12,8 @@ import pytest
 import torch
 from partners import rel
 
+from atelier.evidence.geometry import rotation_error
 from painters import Gaussian, Levels, Trajectory, noise, solve
-from painters.experiments.geometry import rotation_error
 from painters.levels import vp_linear
 from painters.theory import ode_gain
 

@@ -3,10 +3,10 @@
 import pytest
 import torch
 
+from atelier.data import scenes
+from atelier.data.controls import INVERTED_CONTRAST, checkerboard, varied
+from atelier.data.images import ImageData, to_unit
 from painters import Moments
-from painters.data import scenes
-from painters.data.controls import INVERTED_CONTRAST, checkerboard, varied
-from painters.data.images import ImageData, to_unit
 
 
 def pictures(n=40, size=8):

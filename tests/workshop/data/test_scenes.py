@@ -10,13 +10,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from painters.data import scenes
-from painters.data.images import to_unit
-from painters.data.scenes import BANDS, FACTORS, NAMES, Factors, caption, parse, render, sample
-from painters.data.scenes import captions as wording
-from painters.data.scenes.drawing import _Canvas
-from painters.data.scenes.factors import factor
-from painters.data.scenes.shares import CAUSES, Share, pick_freeze, shares, variance_shares
+from atelier.data import scenes
+from atelier.data.images import to_unit
+from atelier.data.scenes import BANDS, FACTORS, NAMES, Factors, caption, parse, render, sample
+from atelier.data.scenes import captions as wording
+from atelier.data.scenes.drawing import _Canvas
+from atelier.data.scenes.factors import factor
+from atelier.data.scenes.shares import CAUSES, Share, pick_freeze, shares, variance_shares
 
 SEED = 61_000
 BAND_OF = {f.name: f.band for f in FACTORS}

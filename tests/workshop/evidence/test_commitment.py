@@ -7,15 +7,15 @@ import numpy as np
 import pytest
 import torch
 
+from atelier.data import scenes
+from atelier.data.controls import INVERTED_CONTRAST, checkerboard
+from atelier.data.scenes import Factor
+from atelier.data.scenes.shares import variance_shares
+from atelier.evidence.answers import Answers, orders, per_factor
+from atelier.evidence.commitment import Known, ceiling, explained, instrument, known, law, measure
+from atelier.evidence.traits import traits
+from atelier.subject import Settings, Subject, subject
 from painters import Gaussian, Levels, Mixture, noise, solve
-from painters.data import scenes
-from painters.data.controls import INVERTED_CONTRAST, checkerboard
-from painters.data.scenes import Factor
-from painters.data.scenes.shares import variance_shares
-from painters.experiments.answers import Answers, orders, per_factor
-from painters.experiments.commitment import Known, ceiling, explained, instrument, known, law, measure
-from painters.experiments.subject import Settings, Subject, subject
-from painters.experiments.traits import traits
 from painters.levels import vp_linear
 from painters.theory import emergence
 from painters.theory.factors import FactorLaw

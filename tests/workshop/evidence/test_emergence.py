@@ -8,11 +8,11 @@ import pytest
 import torch
 from sklearn.datasets import load_digits
 
+from atelier.data.controls import checkerboard
+from atelier.evidence.bands import band_energy, band_law, radial_bands
+from atelier.evidence.emergence import Paths, bound, counted, crossing, emerge, measure, order
+from atelier.subject import Settings, Subject
 from painters import Gaussian, Levels, Moments, PointCloud, noise, solve
-from painters.data.controls import checkerboard
-from painters.experiments.bands import band_energy, band_law, radial_bands
-from painters.experiments.emergence import Paths, bound, counted, crossing, emerge, measure, order
-from painters.experiments.subject import Settings, Subject
 from painters.levels import cosine, edm, flow, vp_linear
 from painters.models import Model
 from painters.theory import emergence

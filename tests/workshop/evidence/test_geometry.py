@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from painters import Gaussian, Levels, noise, solve
-from painters.experiments.geometry import (
+from atelier.evidence.geometry import (
     COLUMNS,
     angle,
     convergence,
@@ -27,7 +26,8 @@ from painters.experiments.geometry import (
     unforeseen,
     unforeseen_by_all,
 )
-from painters.experiments.subject import Settings, Subject
+from atelier.subject import Settings, Subject
+from painters import Gaussian, Levels, noise, solve
 from painters.levels import cosine, edm, flow, scaled_linear, vp_linear
 from painters.theory.gaussian import emergence
 

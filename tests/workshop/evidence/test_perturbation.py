@@ -10,11 +10,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from painters import Gaussian, Levels, noise, solve
-from painters.data.scenes.factors import Factor
-from painters.experiments import perturbation
-from painters.experiments.intervals import proportion
-from painters.experiments.kicks import (
+from atelier.data.scenes.factors import Factor
+from atelier.evidence import perturbation
+from atelier.evidence.kicks import (
     Change,
     Contrast,
     Seen,
@@ -31,8 +29,7 @@ from painters.experiments.kicks import (
     spread,
     unit,
 )
-from painters.experiments.landscape import flip_probability
-from painters.experiments.perturbation import (
+from atelier.evidence.perturbation import (
     KICKED,
     PCS,
     STEPS,
@@ -46,7 +43,10 @@ from painters.experiments.perturbation import (
     sizes,
     whole_run,
 )
-from painters.experiments.subject import Settings, Subject
+from atelier.landscape.landscape import flip_probability
+from atelier.statistics import proportion
+from atelier.subject import Settings, Subject
+from painters import Gaussian, Levels, noise, solve
 from painters.levels import vp_linear
 from painters.theory.gaussian import ode_gain, sde_gain
 from painters.theory.mixture import Mixture

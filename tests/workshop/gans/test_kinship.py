@@ -10,13 +10,13 @@ from functools import cache
 import pytest
 import torch
 
+from atelier.data import scenes
+from atelier.data.images import to_unit
+from atelier.gans import kinship, maps, pullback, styles
+from atelier.manifold import SamplerMap, alignment
+from atelier.scoring import Ruler
+from atelier.subject import Settings, Subject, subject
 from painters import Gaussian, Levels
-from painters.data import scenes
-from painters.data.images import to_unit
-from painters.experiments.gans import kinship, maps, pullback, styles
-from painters.experiments.manifold import SamplerMap, alignment
-from painters.experiments.scoring import Ruler
-from painters.experiments.subject import Settings, Subject, subject
 from painters.levels import vp_linear
 from painters.sampling import noise
 

@@ -3,11 +3,11 @@
 import pytest
 import torch
 
+from atelier.gans import pullback
+from atelier.manifold import SamplerMap
+from atelier.networks.generator import GeneratorNetwork
 from painters import Gaussian, Levels
-from painters.experiments.gans import pullback
-from painters.experiments.manifold import SamplerMap
 from painters.levels import vp_linear
-from painters.models.gan import GeneratorNetwork
 
 
 def world(dim=12, seed=3):

@@ -13,12 +13,12 @@ import torch
 from partners import TwoModes, dense, gaussian, randn
 from torch import Tensor
 
+from atelier.landscape import classes, landscape
+from atelier.landscape.landscape import flip_probability, local, local_variance, sde_flip_probability
+from atelier.landscape.modes import critical_points, mean_shift, mode_tree
+from atelier.subject import Settings, subject
 from painters import Gaussian, Levels, Mixture, PointCloud, noise
 from painters.denoiser import Scalar
-from painters.experiments import classes, landscape
-from painters.experiments.landscape import flip_probability, local, local_variance, sde_flip_probability
-from painters.experiments.modes import critical_points, mean_shift, mode_tree
-from painters.experiments.subject import Settings, subject
 from painters.levels import edm
 from painters.linalg import jacobian
 

@@ -11,9 +11,9 @@ import torch
 from partners import gaussian, randn, rel
 from torch import Tensor
 
+from atelier.landscape.retrieval import RATIOS, collapse, copying, measure, median_ratio, nearest, outside
+from atelier.subject import Settings, Subject
 from painters import Gaussian, Levels, noise, solve
-from painters.experiments.retrieval import RATIOS, collapse, copying, measure, median_ratio, nearest, outside
-from painters.experiments.subject import Settings, Subject
 from painters.levels import vp_linear
 from painters.theory.cloud import PointCloud
 from painters.theory.moments import Moments

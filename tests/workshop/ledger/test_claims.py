@@ -13,19 +13,19 @@ import pytest
 import torch
 from scipy import stats
 
+from atelier.evidence import geometry
+from atelier.ledger import claim as rules
+from atelier.ledger import measuring as results
+from atelier.ledger import trained
+from atelier.ledger.claim import Records, evaluate
+from atelier.ledger.column import column
+from atelier.ledger.rows import CLAIMS, reading
+from atelier.ledger.schema import check_results
+from atelier.ledger.text import interval, markdown, number, summary
+from atelier.pages.ledgers import ledger
+from atelier.statistics import Interval
+from atelier.subject import Settings, Subject, subject
 from painters import Gaussian
-from painters.book.ledgers import ledger
-from painters.experiments import geometry
-from painters.experiments.claims import claim as rules
-from painters.experiments.claims import ledger as results
-from painters.experiments.claims import trained
-from painters.experiments.claims.claim import Records, evaluate
-from painters.experiments.claims.column import column
-from painters.experiments.claims.rows import CLAIMS, reading
-from painters.experiments.claims.schema import check_results
-from painters.experiments.claims.text import interval, markdown, number, summary
-from painters.experiments.intervals import Interval
-from painters.experiments.subject import Settings, Subject, subject
 from painters.levels import Levels, vp_linear
 
 ROOT = Path(__file__).resolve().parents[2]

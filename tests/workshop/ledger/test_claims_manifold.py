@@ -2,8 +2,8 @@
 
 import pytest
 
-from painters.experiments.claims.claim import Records, evaluate
-from painters.experiments.claims.rows.manifold import MANIFOLD
+from atelier.ledger.claim import Records, evaluate
+from atelier.ledger.rows.manifold import MANIFOLD
 
 BY_ID = {claim.id: claim for claim in MANIFOLD}
 

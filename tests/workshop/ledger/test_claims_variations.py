@@ -2,8 +2,8 @@
 
 import pytest
 
-from painters.experiments.claims.claim import Records, evaluate
-from painters.experiments.claims.rows.variations import VARIATIONS
+from atelier.ledger.claim import Records, evaluate
+from atelier.ledger.rows.variations import VARIATIONS
 
 ROWS = {claim.id: claim for claim in VARIATIONS}
 

@@ -12,10 +12,10 @@ import torch
 from partners import gaussian, randn, rel
 from torch import Tensor
 
+from atelier.limits.analytic import Inside, analytic, crossing, early, flattery
+from atelier.limits.approximation import compare, grid, measure
+from atelier.subject import Settings, Subject
 from painters import Gaussian, Levels, noise
-from painters.experiments.analytic import Inside, analytic, crossing, early, flattery
-from painters.experiments.approximation import compare, grid, measure
-from painters.experiments.subject import Settings, Subject
 from painters.levels import edm, scaled_linear, vp_linear
 from painters.theory.cloud import PointCloud
 from painters.theory.mixture import Mixture

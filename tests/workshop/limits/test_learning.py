@@ -5,10 +5,10 @@ import copy
 import pytest
 import torch
 
+from atelier.limits import learning
+from atelier.statistics import Interval
+from atelier.subject import Settings, Subject, subject
 from painters import Gaussian, Levels, load, noise
-from painters.experiments import learning
-from painters.experiments.intervals import Interval
-from painters.experiments.subject import Settings, Subject, subject
 from painters.levels import vp_linear
 
 

@@ -10,13 +10,13 @@ import torch
 from partners import dense, gaussian, randn, rel
 from torch.nn import functional as F
 
+from atelier.data import scenes
+from atelier.data.images import to_unit
+from atelier.evidence.geometry import angle, dimension
+from atelier.limits import samplers
+from atelier.limits.samplers import Guided, Setting, along, emergence_order, measure, prompted, shape_of, spreads
+from atelier.subject import Settings, Subject
 from painters import Gaussian, Levels, noise, solve
-from painters.data import scenes
-from painters.data.images import to_unit
-from painters.experiments import samplers
-from painters.experiments.geometry import angle, dimension
-from painters.experiments.samplers import Guided, Setting, along, emergence_order, measure, prompted, shape_of, spreads
-from painters.experiments.subject import Settings, Subject
 from painters.levels import vp_linear
 from painters.theory.moments import Moments
 

@@ -7,8 +7,8 @@ import pytest
 import torch
 from scipy.stats import ortho_group
 
+from atelier.manifold import SamplerMap, StepMap, alignment, searched
 from painters import Gaussian, Levels
-from painters.experiments.manifold import SamplerMap, StepMap, alignment, searched
 from painters.levels import vp_linear
 from painters.theory.gaussian import ode_gain
 

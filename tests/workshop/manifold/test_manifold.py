@@ -3,14 +3,14 @@
 import pytest
 import torch
 
-from painters import Gaussian, Levels, load, noise, solve
-from painters.experiments.manifold import (
+from atelier.manifold import (
     SamplerMap,
     endpoint_directions,
     one_step_directions,
     whole_directions,
 )
-from painters.experiments.manifold.search import PULL, PUSH
+from atelier.manifold.search import PULL, PUSH
+from painters import Gaussian, Levels, load, noise, solve
 from painters.levels import edm, flow, vp_linear
 from painters.linalg import jacobian, singular
 from painters.theory.gaussian import ode_gain

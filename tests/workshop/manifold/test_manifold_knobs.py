@@ -5,10 +5,10 @@ import pytest
 import torch
 from partners import randn as random
 
+from atelier.data.scenes.factors import Factor
+from atelier.evidence.commitment import Known
+from atelier.manifold import knobs, walks
 from painters import Gaussian
-from painters.data.scenes.factors import Factor
-from painters.experiments.commitment import Known
-from painters.experiments.manifold import knobs, walks
 from painters.theory.factors import FactorLaw
 
 FACTORS = (Factor("size", "areas"), Factor("hue", "masses", ("a", "b", "c")))

@@ -7,15 +7,15 @@ import numpy as np
 import pytest
 import torch
 
-from painters.data.scenes.factors import Factor
-from painters.experiments import manifold
-from painters.experiments.claims.ledger import _rounded
-from painters.experiments.claims.schema import _values
-from painters.experiments.manifold import steering
-from painters.experiments.manifold.knobs import Knob
-from painters.experiments.manifold.walks import Score, dial, paint
-from painters.experiments.scoring import Ruler
-from painters.experiments.subject import Settings, Subject, subject
+from atelier import manifold
+from atelier.data.scenes.factors import Factor
+from atelier.ledger.measuring import _rounded
+from atelier.ledger.schema import _values
+from atelier.manifold import steering
+from atelier.manifold.knobs import Knob
+from atelier.manifold.walks import Score, dial, paint
+from atelier.scoring import Ruler
+from atelier.subject import Settings, Subject, subject
 from painters.sampling import noise
 
 CI = Settings(tuple(range(8)), 10, "ci", progress=False)

@@ -5,9 +5,9 @@ import math
 import pytest
 import torch
 
+from atelier.manifold import walks
+from atelier.scoring import distance
 from painters import Gaussian, Levels
-from painters.experiments.manifold import walks
-from painters.experiments.scoring import distance
 from painters.levels import vp_linear
 
 

@@ -7,12 +7,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from painters.data import scenes
-from painters.data.images import ImageData, to_unit
-from painters.experiments.gans.pullback import metric, participation, spectra
-from painters.models import gan, gan_training
-from painters.models.readers import load_reader
-from painters.models.recipes import SCENES_GAN
+from atelier.data import scenes
+from atelier.data.images import ImageData, to_unit
+from atelier.gans.pullback import metric, participation, spectra
+from atelier.networks import generator as gan
+from atelier.networks.readers import load_reader
+from atelier.training import gan as gan_training
+from atelier.training.recipes import SCENES_GAN
 
 TINY = replace(
     SCENES_GAN, name="tiny-gan", network={"latent": 8, "channels": (16, 16, 8, 8)}, batch=8, warmup=1, steps=40

@@ -6,13 +6,13 @@ import pytest
 import torch
 
 import painters
+from atelier.data import scenes
+from atelier.data.images import ImageData, folder
+from atelier.training import latents as latent
+from atelier.training import recipes
+from atelier.training.latent_packing import pack, reconstruction
 from painters.cli import main
-from painters.data import scenes
-from painters.data.images import ImageData, folder
 from painters.levels import Levels, scaled_linear
-from painters.models import latent_training as latent
-from painters.models import recipes
-from painters.models.latent_packing import pack, reconstruction
 from painters.pictures import save, to_pil
 from painters.theory import Gaussian, Moments
 

@@ -7,13 +7,14 @@ import pytest
 import torch
 
 import painters
+from atelier.data.images import ImageData, folder, to_unit
+from atelier.training import loop
+from atelier.training import pixels as training
+from atelier.training.evaluation import denoising_loss
+from atelier.training.packing import pack
+from atelier.training.recipes import RECIPES, Recipe
 from painters.cli import main
-from painters.data.images import ImageData, folder, to_unit
 from painters.levels import Levels, vp_linear
-from painters.models import loop, training
-from painters.models.evaluation import denoising_loss
-from painters.models.packing import pack
-from painters.models.recipes import RECIPES, Recipe
 from painters.theory import Gaussian
 
 NETWORK = {

@@ -11,20 +11,9 @@ import torch
 from torch.nn import functional as F
 
 import painters
-from painters.cli import main
-from painters.data import scenes
-from painters.data.scenes.factors import Factor
-from painters.models import bundled, reader_training, registry
-from painters.models.reader_training import (
-    KnownStates,
-    factor_law,
-    known_latents,
-    measure,
-    pack_reader,
-    reading_loss,
-    train,
-)
-from painters.models.readers import (
+from atelier.data import scenes
+from atelier.data.scenes.factors import Factor
+from atelier.networks.readers import (
     WEIGHTS,
     Reader,
     ReaderNetwork,
@@ -35,7 +24,19 @@ from painters.models.readers import (
     roughness,
     split,
 )
-from painters.models.recipes import READERS, ReaderRecipe
+from atelier.training import readers as reader_training
+from atelier.training.readers import (
+    KnownStates,
+    factor_law,
+    known_latents,
+    measure,
+    pack_reader,
+    reading_loss,
+    train,
+)
+from atelier.training.recipes import READERS, ReaderRecipe
+from painters.cli import main
+from painters.models import bundled, registry
 
 SIDE, SIZE = Factor("side", "a", ("left", "right")), Factor("size", "b")
 FACTORS = (SIDE, SIZE)

@@ -9,13 +9,13 @@ import pytest
 import torch
 from partners import dense, randn
 
+from atelier import variations
+from atelier.subject import Settings, Subject
+from atelier.variations import pareto, record
+from atelier.variations.holding import Prediction, held
+from atelier.variations.resampling import informative, resample, whiten, without
+from atelier.variations.ways import Ways, changed_at
 from painters import Gaussian, Levels, noise, solve
-from painters.experiments import variations
-from painters.experiments.subject import Settings, Subject
-from painters.experiments.variations import pareto, record
-from painters.experiments.variations.holding import Prediction, held
-from painters.experiments.variations.resampling import informative, resample, whiten, without
-from painters.experiments.variations.ways import Ways, changed_at
 from painters.levels import vp_linear
 from painters.theory.factors import FactorLaw
 

@@ -7,10 +7,10 @@ import pytest
 import torch
 from partners import dense, randn
 
+from atelier.subject import Settings, subject
+from atelier.variations import knobs
+from atelier.variations.resampling import whiten
 from painters import Gaussian
-from painters.experiments.subject import Settings, subject
-from painters.experiments.variations import knobs
-from painters.experiments.variations.resampling import whiten
 
 DIM = 12
 

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
+from atelier import variations
+from atelier.subject import Settings, subject
 from painters import Gaussian, Levels, load, noise, solve
-from painters.experiments import variations
-from painters.experiments.subject import Settings, subject
 from painters.levels import vp_linear
 from painters.theory.gaussian import ode_gain
 

@@ -11,9 +11,10 @@ import torch
 from PIL import Image
 
 import painters
-from painters import Gaussian, varying
+from atelier.variations import varying
+from painters import Gaussian
 from painters.cli import main
-from painters.models import moment_sources
+from painters.models import moments as moment_sources
 
 FAST = ["--steps", "6", "--solver", "ddim", "--device", "cpu"]
 
@@ -29,7 +30,7 @@ def latent(tmp_path_factory):
     pipelines.stable_diffusion(folder / "make").save_pretrained(str(folder / "sd"))
     U = torch.linalg.qr(random(256, 256)).Q[:, :60].contiguous()
     gaussian = Gaussian(torch.zeros(256, dtype=torch.float64), U, torch.logspace(1, -2, 60).double(), 0.005)
-    moment_sources.save(gaussian, folder / "m.safetensors", facts={"source": "made up"})
+    moment_sources.save_moments(gaussian, folder / "m.safetensors", facts={"source": "made up"})
     return folder
 
 
@@ -119,7 +120,7 @@ def test_transparency_is_white(tmp_path):
 
 def test_an_own_picture_is_inverted_and_varied(tmp_path, capsys):
     states = painters.load("scenes-ddpm", device="cpu")
-    from painters.data import scenes
+    from atelier.data import scenes
 
     drawn = scenes.render(scenes.sample(1, scenes.TEST_SEEDS.start), 64)[0].permute(1, 2, 0).numpy()
     Image.fromarray(drawn).save(tmp_path / "mine.png")

@@ -7,16 +7,16 @@ by one grey level where machines round differently. At another size its strokes 
 
 Scenes under a condition, a prompt for instance, have some factors set and the rest left to chance:
 ``render(sample(n).replace(parse("a moon in a pink sky")))``. How much of the pictures each factor decides is measured
-in :mod:`painters.data.scenes.shares`.
+in :mod:`atelier.data.scenes.shares`.
 """
 
 from collections.abc import Sequence
 
-from painters.data.images import ImageData
-from painters.data.scenes.captions import caption
-from painters.data.scenes.drawing import render
-from painters.data.scenes.factors import BANDS, FACTORS, NAMES, TEST_SEEDS, TRAIN_SEEDS, Factor, Factors, sample
-from painters.data.scenes.parsing import parse
+from atelier.data.images import ImageData
+from atelier.data.scenes.captions import caption
+from atelier.data.scenes.drawing import render
+from atelier.data.scenes.factors import BANDS, FACTORS, NAMES, TEST_SEEDS, TRAIN_SEEDS, Factor, Factors, sample
+from atelier.data.scenes.parsing import parse
 
 __all__ = [
     "BANDS", "FACTORS", "NAMES", "TEST_SEEDS", "TRAIN_SEEDS", "Factor", "Factors", "caption", "dataset", "parse",

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from painters.data.scenes.factors import NAMES, Factors, factor
+from atelier.data.scenes.factors import NAMES, Factors, factor
 
 SHARES = (0.3, 0.6, 0.95)
 OPENINGS = ("", "", "a painting of ", "a landscape with ", "a picture of ")
@@ -56,7 +56,7 @@ def kinds(factors: Factors, name: str) -> list[str]:
 def caption(factors: Factors, *, version: int = 0) -> list[str]:
     """Return one sentence a scene, naming a random part of its factors; each ``version`` words it differently.
 
-    Every sentence names only what is true of its scene, and :func:`~painters.data.scenes.parsing.parse` reads it back.
+    Every sentence names only what is true of its scene, and :func:`~atelier.data.scenes.parsing.parse` reads it back.
     The texture (brush, grain) has no words.
     """
     table = zip(*(kinds(factors, name) for name in NAMES))

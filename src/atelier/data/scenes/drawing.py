@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from painters.data.scenes.factors import BANDS, Factors, factor
+from atelier.data.scenes.factors import BANDS, Factors, factor
 
 # Colours: RGB in [0, 1], one row a kind, in the order of the factor's kinds. A sky has two: zenith and horizon.
 SKY = np.array(

@@ -13,7 +13,7 @@ strong a random texture is, like brush and grain, moves no mean but by clipping:
 band is that of its factors exchanged together. Estimators: Jansen (1999), with V from the same pairs, so that a small
 S_i has a small error.
 
-``python -m painters.data.scenes.shares`` measures ``shares.json`` anew.
+``python -m atelier.data.scenes.shares`` measures ``shares.json`` anew.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from painters.data.images import to_unit
-from painters.data.scenes.drawing import render
-from painters.data.scenes.factors import BANDS, FACTORS, NAMES, TEST_SEEDS, Factors, sample
+from atelier.data.images import to_unit
+from atelier.data.scenes.drawing import render
+from atelier.data.scenes.factors import BANDS, FACTORS, NAMES, TEST_SEEDS, Factors, sample
 from painters.files import replacing
 
 CAUSES = (*NAMES, "hand")
@@ -77,7 +77,7 @@ def shares(
     """Measure the share of each of ``CAUSES`` and of each of ``BANDS`` in the variance of the pictures.
 
     Takes the 2 n scenes from ``seed`` on, at ``size`` pixels and ``contrast`` (see
-    :func:`~painters.data.scenes.drawing.render`), and draws 27 n pictures. Raises ``ValueError`` for n below 2.
+    :func:`~atelier.data.scenes.drawing.render`), and draws 27 n pictures. Raises ``ValueError`` for n below 2.
     """
     if n < 2:
         raise ValueError(f"a variance needs at least 2 scenes, got n = {n}")
@@ -109,7 +109,7 @@ def _main() -> None:
     measured = shares(n, seed, size)
     record = {
         "what": "share of the pixel variance of painted scenes: first order, total effect, standard errors",
-        "command": "python -m painters.data.scenes.shares",
+        "command": "python -m atelier.data.scenes.shares",
         "n": n,
         "seeds": [seed, seed + 2 * n - 1],
         "size": size,

@@ -1,7 +1,7 @@
 """The claims: each row is a pure function of a model's records."""
 
-from painters.experiments.claims.claim import Claim
-from painters.experiments.claims.rows import carry, gans, kicks, manifold, modes, order, shape, trained, variations
+from atelier.ledger.claim import Claim
+from atelier.ledger.rows import carry, gans, kicks, manifold, modes, order, shape, trained, variations
 
 CLAIMS: tuple[Claim, ...] = (
     *trained.CLAIMS,

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from painters.experiments.claims.claim import Claim, Records, Reported, above, at_least, at_most, below, near, within
-from painters.experiments.claims.rows.reading import exact, interval, nearest, triple
-from painters.experiments.intervals import Interval, mean
+from atelier.ledger.claim import Claim, Records, Reported, above, at_least, at_most, below, near, within
+from atelier.ledger.rows.reading import exact, interval, nearest, triple
+from atelier.statistics import Interval, mean
 
 WHERE = "limits#sec-limits-gaussian"
 TEST = "tests/experiments/test_approximation.py"

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from painters.experiments.claims.claim import Claim, Records, Reported, above, at_least, near, positive
-from painters.experiments.claims.rows.reading import interval
-from painters.experiments.intervals import Interval
+from atelier.ledger.claim import Claim, Records, Reported, above, at_least, near, positive
+from atelier.ledger.rows.reading import interval
+from atelier.statistics import Interval
 
 WHERE = "gans#sec-gans-metric"
 TEST = "tests/experiments/test_kinship.py"

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from painters.experiments.claims.claim import Claim, Records, above, near, negative, positive, within
-from painters.experiments.claims.rows.reading import average, difference, interval
-from painters.experiments.intervals import Interval
+from atelier.ledger.claim import Claim, Records, above, near, negative, positive, within
+from atelier.ledger.rows.reading import average, difference, interval
+from atelier.statistics import Interval
 
 WHERE = "evidence#sec-evidence-kicks"
 TEST = "tests/experiments/test_perturbation.py"

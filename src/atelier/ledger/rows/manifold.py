@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from painters.experiments.claims.claim import Claim, Records, above, at_least, near
-from painters.experiments.claims.rows.reading import exact, interval
-from painters.experiments.intervals import Interval, mean
+from atelier.ledger.claim import Claim, Records, above, at_least, near
+from atelier.ledger.rows.reading import exact, interval
+from atelier.statistics import Interval, mean
 
 PAGE = "manifold#sec-manifold"
 TESTS = "tests/experiments"

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from painters.experiments.claims.claim import Claim, Records, at_least, at_most, below, near, within
-from painters.experiments.claims.rows.reading import exact, triple
-from painters.experiments.intervals import Interval, bootstrap, mean
+from atelier.ledger.claim import Claim, Records, at_least, at_most, below, near, within
+from atelier.ledger.rows.reading import exact, triple
+from atelier.statistics import Interval, bootstrap, mean
 
 WHERE = "landscape#sec-landscape-jacobian"
 TEST = "tests/experiments/test_landscape.py"

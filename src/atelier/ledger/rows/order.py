@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from scipy.stats import norm, rankdata
 
-from painters.experiments.claims.claim import Claim, Records, at_least, within
-from painters.experiments.claims.rows.reading import exact, interval
-from painters.experiments.intervals import Interval, proportion
+from atelier.ledger.claim import Claim, Records, at_least, within
+from atelier.ledger.rows.reading import exact, interval
+from atelier.statistics import Interval, proportion
 
 WHERE = "evidence#sec-evidence-emergence"
 TEST = "tests/experiments/test_emergence.py"

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from painters.experiments.intervals import Interval
+from atelier.statistics import Interval
 
 NORMAL = 1.96
 SPAN = 3.29

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from painters.experiments.claims.claim import (
+from atelier.ledger.claim import (
     Claim,
     Records,
     above,
@@ -13,8 +13,8 @@ from painters.experiments.claims.claim import (
     near,
     within,
 )
-from painters.experiments.claims.rows.reading import from_band, interval, nearest
-from painters.experiments.intervals import Interval
+from atelier.ledger.rows.reading import from_band, interval, nearest
+from atelier.statistics import Interval
 
 WHERE = "evidence#sec-evidence-geometry"
 TEST = "tests/experiments/test_geometry.py"

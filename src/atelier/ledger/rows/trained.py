@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from painters.experiments.claims.claim import Claim, Records, Reported, at_least, at_most
-from painters.experiments.claims.rows.reading import exact, normal
-from painters.experiments.claims.trained import POOR
-from painters.experiments.intervals import Interval
+from atelier.ledger.claim import Claim, Records, Reported, at_least, at_most
+from atelier.ledger.rows.reading import exact, normal
+from atelier.ledger.trained import POOR
+from atelier.statistics import Interval
 
 WHERE = "evidence#sec-evidence-rules"
 TEST = "tests/experiments/test_claims.py"

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from painters.experiments.claims.claim import Claim, Records, at_least, at_most, near, positive
-from painters.experiments.claims.rows.reading import interval, nearest
-from painters.experiments.intervals import Interval
+from atelier.ledger.claim import Claim, Records, at_least, at_most, near, positive
+from atelier.ledger.rows.reading import interval, nearest
+from atelier.statistics import Interval
 
 PAGE = "variations#sec-variations"
 TESTS = "tests/experiments/test_variations.py"
