@@ -21,7 +21,7 @@ from atelier.judging import provenance
 from atelier.landscape import landscape, retrieval
 from atelier.ledger import trained
 from atelier.ledger.schema import check_results
-from atelier.limits import approximation, learning, samplers
+from atelier.limits import approximation, samplers
 from atelier.subject import Settings, Subject
 from atelier.variations import knobs
 from painters.files import replacing
@@ -34,7 +34,6 @@ Measure = Callable[[Subject, Settings], dict[str, Any] | None]
 
 MEASURES: dict[str, Measure] = {
     "trained": trained.measure,
-    "learning": learning.measure,
     "geometry": geometry.measure,
     "emergence": emergence.measure,
     "commitment": commitment.measure,

@@ -115,22 +115,6 @@ GAUSSIAN = (
         agreement=True,
     ),
     Claim(
-        id="g-mixtures",
-        part="gaussian",
-        origin="2412.09726",
-        statement="A coarse mixture is closer to the network than one Gaussian is, if not by much.",
-        metric="denoiser residual of the best k-means mixture at sigma/alpha = 1, noised test images",
-        unit="%",
-        rule=below("one Gaussian"),
-        measure=lambda r: _best_mixture(r, 1.0)[1],
-        nulls=lambda r: {"one Gaussian": _value("size", "gaussian", 1.0)(r)},
-        reported=(
-            Reported("EDM on CIFAR-10, score residual at sigma 1: best mixture 1.48 %, Gaussian 1.57 %", TABLES),
-        ),
-        where=WHERE,
-        test=f"{TEST}::test_the_score_residual_is_that_of_the_scores",
-    ),
-    Claim(
         id="g-not-the-training-set",
         part="gaussian",
         origin="2412.09726",
@@ -146,25 +130,6 @@ GAUSSIAN = (
         reported=(Reported("EDM on CIFAR-10 at sigma 1: training set 16.2 %, Gaussian 7.7 %", TABLES),),
         where="landscape#sec-landscape-coarse",
         test=f"{TEST}::test_the_score_residual_is_that_of_the_scores",
-    ),
-    Claim(
-        id="g-pythagoras",
-        part="gaussian",
-        origin="ours",
-        statement="Errors add up as for a nearly optimal denoiser: the Gaussian's loss is the network's and their "
-        "distance.",
-        metric="(E|x_0 - D_gauss|^2 - E|x_0 - D|^2 - E|D - D_gauss|^2) / E|x_0 - D_gauss|^2 at sigma/alpha = 1, "
-        "noised "
-        "test images; 0 for D = E[x_0 | x]",
-        unit="%",
-        rule=within(0.05, 0.1),
-        measure=lambda r: triple(
-            r["approximation"]["test_pythagoras"][nearest(r["approximation"]["ratio"], 1.0)],
-            r["approximation"]["test_n"],
-        ),
-        predict=lambda r: 0.0,
-        where=WHERE,
-        test=f"{TEST}::test_pythagoras_holds_for_the_best_denoiser_and_for_no_other",
     ),
     Claim(
         id="g-samples",
@@ -213,24 +178,6 @@ RETRIEVAL = (
         test=f"{COPIES}::test_copies_are_caught_and_fresh_or_blurred_draws_are_not",
     ),
     Claim(
-        id="r-no-near-copies",
-        part="retrieval",
-        origin="ours",
-        statement="Hardly a painting lies nearer to the training set than held-out images do.",
-        metric="share of paintings nearer to a training image than all but 1 % of the held-out images are",
-        unit="%",
-        rule=at_most(0.05, 0.1),
-        measure=lambda r: interval(r["retrieval"]["paintings"]["close"]),
-        predict=lambda r: 0.01,
-        nulls=lambda r: {
-            "paintings of the training set's cloud": float(r["retrieval"]["control"]["close"]["value"]),
-            "exact Gaussian": float(r["retrieval"]["gaussian"]["close"]["value"]),
-        },
-        rivals=("paintings of the training set's cloud",),
-        where=CLOUD,
-        test=f"{COPIES}::test_copies_are_caught_and_fresh_or_blurred_draws_are_not",
-    ),
-    Claim(
         id="r-collapse",
         part="retrieval",
         origin="v2",
@@ -244,23 +191,6 @@ RETRIEVAL = (
         measure=lambda r: exact(r["retrieval"]["test_collapse"]),
         where=CLOUD,
         test=f"{COPIES}::test_weights_collapse_where_brute_force_says",
-    ),
-    Claim(
-        id="r-hull",
-        part="retrieval",
-        origin="ours",
-        statement="Endpoint estimates stay inside the range of the data, as E[x_0 | x] must, and the Gaussian's "
-        "need not.",
-        metric="share of coordinates along 20 PCs at which x_0_hat leaves the data's range, mean over levels, noised "
-        "test images",
-        unit="%",
-        rule=at_most(0.01, 0.03),
-        measure=lambda r: exact(_mean(r["retrieval"]["outside"]["subject"])),
-        predict=lambda r: 0.0,
-        nulls=lambda r: {"exact Gaussian": _mean(r["retrieval"]["outside"]["gaussian"])},
-        rivals=("exact Gaussian",),
-        where=CLOUD,
-        test=f"{COPIES}::test_a_convex_combination_stays_inside_and_an_extrapolation_does_not",
     ),
 )
 

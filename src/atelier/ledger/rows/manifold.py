@@ -67,25 +67,6 @@ MANIFOLD = (
         agreement=True,
     ),
     Claim(
-        id="m-global",
-        part="manifold",
-        origin="ours",
-        statement="Directions found at other images move this one as strongly as its own, as in the Gaussian.",
-        metric="strength |J Q|^2 of the leading directions of the other seeds, over that of this seed's own; whole "
-        "map, mean over seeds",
-        unit="%",
-        rule=near(0.1, 0.5),
-        measure=_seeds("whole", "reached", "others"),
-        predict=lambda r: 1.0,
-        nulls=lambda r: {
-            "data's PCs": _value("whole", "reached", "pcs")(r),
-            "random directions": _value("whole", "reached", "random")(r),
-        },
-        where=f"{PAGE}-global",
-        test=f"{TESTS}/test_alignment.py::test_on_a_gaussian_everything_agrees",
-        agreement=True,
-    ),
-    Claim(
         id="m-contrast",
         part="manifold",
         origin="ours",
@@ -101,20 +82,6 @@ MANIFOLD = (
         },
         where=f"{PAGE}-endpoint",
         test=f"{TESTS}/test_alignment.py::test_the_record_of_endpoint_paths_against_a_plain_svd",
-    ),
-    Claim(
-        id="m-beyond-copies",
-        part="manifold",
-        origin="ours",
-        statement="A network's endpoint trajectories leave the copies of their own image, by more than a Gaussian's.",
-        metric="share of the variance of endpoint trajectories outside x_0 - mu and its copies, filtered by bands of "
-        "frequency and of PCs; pooled over seeds, so no interval",
-        unit="%",
-        rule=above("exact Gaussian", factor=2),
-        measure=lambda r: exact(r["manifold"]["endpoint"]["pooled"]["left"]),
-        nulls=lambda r: {"exact Gaussian": float(r["manifold"]["endpoint"]["pooled"]["left_gaussian"])},
-        where=f"{PAGE}-endpoint",
-        test=f"{TESTS}/test_alignment.py::test_endpoint_paths_of_a_gaussian_are_copies_of_the_image_and_unrelated_ones_are_not",
     ),
     Claim(
         id="m-walks-pure",

@@ -88,37 +88,6 @@ LANDSCAPE = (
         test=f"{TEST}::test_asymmetry_is_that_of_the_matrix",
     ),
     Claim(
-        id="l-calibrated",
-        part="landscape",
-        origin="ours",
-        statement="The network's Jacobian says how wrong the endpoint estimate is along its directions.",
-        metric="mean squared error of x0_hat along the leading eigenvectors of the Jacobian, over sigma^2 j / "
-        "alpha^2, on "
-        "noised test images; interval by bootstrap over images",
-        unit="",
-        rule=near(0.2, 0.5),
-        measure=_calibrated,
-        predict=lambda r: 1.0,
-        where=WHERE,
-        test=f"{TEST}::test_errors_along_the_leading_directions_are_as_large_as_the_jacobian_says",
-    ),
-    Claim(
-        id="l-one-hill",
-        part="landscape",
-        origin="ours",
-        statement="From far away the landscape is one hill, as wide as the data.",
-        metric="largest local variance sigma^2 j/(1 - j), j the largest eigenvalue of dx_0_hat/dx in EDM "
-        "coordinates, at "
-        "the noisiest level; geometric mean over seeds; prediction: the data's largest variance",
-        unit="",
-        rule=near(0.25, 0.5),
-        measure=_hill,
-        predict=lambda r: float(r["landscape"]["data_lam"][0]),
-        where=WHERE,
-        test=f"{TEST}::test_local_variances_of_a_gaussian_are_its_own",
-        agreement=True,
-    ),
-    Claim(
         id="l-between-modes",
         part="landscape",
         origin="v1",
@@ -229,38 +198,6 @@ SAMPLERS = (
         agreement=True,
     ),
     Claim(
-        id="s-x0hat",
-        part="samplers",
-        origin="v1",
-        statement="The low dimension of the endpoint estimate is the same under every ODE solver.",
-        metric="share of the variance of the curve of x0_hat in two PCs, under the ODE solver and step count at "
-        "which it "
-        "is furthest below the theory's; interval over seeds",
-        unit="%",
-        rule=near(0.05, 0.15),
-        measure=lambda r: triple(_flattest(r)["x0_2"], _flattest(r)["seeds"]),
-        predict=lambda r: float(_flattest(r)["theory"]["x0_2"]),
-        where=RUNS,
-        test=f"{RUNS_TEST}::test_the_shape_is_that_of_the_geometry_module",
-        agreement=True,
-    ),
-    Claim(
-        id="s-sde-curls",
-        part="samplers",
-        origin="ours",
-        statement="An ancestral sampler's endpoint estimate moves in more dimensions.",
-        metric="share of the variance of the curve of x0_hat in two PCs, ancestral sampler, most steps; interval "
-        "over "
-        "seeds; prediction: the Gaussian under the same sampler",
-        unit="%",
-        rule=below("same network, Heun"),
-        measure=lambda r: triple(_runs(r, "ancestral")[0]["x0_2"], _runs(r, "ancestral")[0]["seeds"]),
-        predict=lambda r: float(_runs(r, "ancestral")[0]["theory"]["x0_2"]),
-        nulls=lambda r: {"same network, Heun": float(_runs(r, "heun")[0]["x0_2"][0])},
-        where=RUNS,
-        test=f"{RUNS_TEST}::test_the_shape_is_that_of_the_geometry_module",
-    ),
-    Claim(
         id="s-ddim-loses",
         part="samplers",
         origin="ours",
@@ -293,21 +230,6 @@ SAMPLERS = (
         rivals=("no effect",),
         where=RUNS,
         test=f"{RUNS_TEST}::test_guidance_narrows_by_the_law",
-    ),
-    Claim(
-        id="s-decoded",
-        part="samplers",
-        origin="ours",
-        statement="A latent model's order of emergence shows in its decoded pictures as far as the exact Gaussian's "
-        "does.",
-        metric="Spearman correlation of sigma* with the variance over PCs of decoded pictures averaged to 16 pixels, "
-        "without a prompt, the least over ODE solvers",
-        unit="",
-        rule=near(0.1, 0.3),
-        measure=lambda r: exact(min(p["rank"] for p in _pixels(r)), len(_pixels(r))),
-        predict=lambda r: min(float(p["theory_rank"]) for p in _pixels(r)),
-        where=RUNS,
-        test=f"{RUNS_TEST}::test_a_model_that_is_the_theory_measures_as_the_theory",
     ),
 )
 

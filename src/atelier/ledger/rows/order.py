@@ -103,24 +103,6 @@ CLAIMS = (
         test=f"{TEST}::test_the_bound_counts_pairs_beyond_the_errors_where_there_is_something_to_see",
     ),
     Claim(
-        id="ii-bands",
-        part="ii",
-        origin="ours",
-        statement="Bands of spatial frequency follow in the order of the theory's half-times.",
-        metric="Spearman correlation of the level at which half of a band stands with the level in the Gaussian "
-        "flow; "
-        "interval by bootstrap over seeds",
-        unit="",
-        rule=at_least(0.95, 0.8),
-        measure=_of("rank_bands"),
-        predict=lambda r: 1.0,
-        nulls=lambda r: {"no order": 0.0},
-        rivals=("no order",),
-        where=WHERE,
-        test=f"{TEST}::test_the_law_of_the_bands_is_the_gaussian_flow",
-        agreement=True,
-    ),
-    Claim(
         id="ii-bands-by-variance",
         part="ii",
         origin="ours",
@@ -152,23 +134,6 @@ CLAIMS = (
         measure=_order_of_factors,
         nulls=lambda r: {"no order": 0.0},
         rivals=("no order",),
-        where=WHERE,
-        test=f"{COMMITMENT}::test_orders_find_the_predicted_order_and_levels",
-    ),
-    Claim(
-        id="ii-factors-variance",
-        part="ii",
-        origin="ours",
-        statement="It is variance that orders them, not area or frequency.",
-        metric="partial Spearman correlation over factors of the half-level with log pixel variance, given log area "
-        "and log frequency; interval by bootstrap over factors",
-        unit="",
-        rule=at_least(0.3, 0.3),
-        measure=lambda r: interval(_decided(r)["partial_variance"], value="rho"),
-        nulls=lambda r: {
-            "area alone": float(r["commitment"]["rank_area"]["rho"]),
-            "frequency alone": float(r["commitment"]["rank_frequency"]["rho"]),
-        },
         where=WHERE,
         test=f"{COMMITMENT}::test_orders_find_the_predicted_order_and_levels",
     ),

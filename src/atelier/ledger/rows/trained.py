@@ -71,19 +71,6 @@ CLAIMS = (
         test=f"{TEST}::test_preconditions_read_the_card",
     ),
     Claim(
-        id="t-agreement-rest",
-        part="trained",
-        origin="2412.09726",
-        statement="A network passes through the Gaussian while it learns; the agreement we report is one that stayed.",
-        metric="share of four agreements (slope of emergence, PCs of the endpoint estimate, plane, early estimate) "
-        "whose intervals at the last two training snapshots overlap",
-        unit="%",
-        rule=at_least(1.0, 0.5),
-        measure=_settled,
-        where="limits#sec-limits-learning",
-        test="tests/experiments/test_learning.py::test_a_plateau_needs_five_snapshots_and_overlap",
-    ),
-    Claim(
         id="t-passes-through",
         part="trained",
         origin="2412.09726",

@@ -78,26 +78,6 @@ VARIATIONS = (
         test=f"{PARETO}::test_gains_are_paired_over_seeds",
     ),
     Claim(
-        id="v-aim",
-        part="variations",
-        origin="ours",
-        statement="Turning the coordinates that tell the details, and not the outline, keeps the promise.",
-        metric="the same share for states in which the directions of the best affine estimates of the factors of "
-        "objects and details, without those of areas and masses, are turned by a growing angle near sigma/alpha = "
-        "0.75; the way was found on scenes-sd; interval over seeds",
-        unit="%",
-        rule=at_least(0.5, 0.35),
-        measure=_most("turned"),
-        nulls=_others(
-            ("noise and back (img2img)", "renoise"),
-            ("mixed noises", "mix"),
-            ("the same turn of the finished picture, without a network", "edited"),
-        ),
-        rivals=("noise and back (img2img)", "mixed noises", "the same turn of the finished picture, without a network"),
-        where=f"{PAGE}-who",
-        test=f"{PARETO}::test_keeping_what_tells_the_outline_keeps_it_and_turning_the_details_leaves_it",
-    ),
-    Claim(
         id="v-law",
         part="variations",
         origin="ours",
@@ -112,20 +92,6 @@ VARIATIONS = (
         where=f"{PAGE}-back",
         test=f"{PARETO}::test_each_way_follows_its_law",
         agreement=True,
-    ),
-    Claim(
-        id="v-factors",
-        part="variations",
-        origin="ours",
-        statement="Which factors stay follows from what the kept components know of them.",
-        metric="Spearman correlation, over factors and levels, of the share of a factor that stays and the share of "
-        "its best affine estimate that the kept PCs carry",
-        unit="",
-        rule=at_least(0.6, 0.3),
-        measure=lambda r: interval(r["variations"]["law"]["state"]["rank"], value="rho"),
-        nulls=lambda r: {"no relation": 0.0},
-        where=f"{PAGE}-outline",
-        test=f"{PARETO}::test_each_factor_keeps_what_the_law_says",
     ),
     Claim(
         id="v-inversion",
