@@ -97,7 +97,7 @@ CLAIMS = (
             "random directions": float(r["kinship"]["overlap"]["random"]),
         },
         rivals=("untrained GAN",),
-        where="gans#sec-gans-directions",
+        where=WHERE,
         test=f"{TEST}::test_overlaps_between_models",
     ),
 )
