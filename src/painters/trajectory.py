@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from operator import index
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -15,6 +17,22 @@ from torch import Tensor
 
 from painters.files import replacing
 from painters.levels import Coordinates, Levels, rescale
+
+
+def numbered(seeds: Iterable[int]) -> tuple[int, ...]:
+    """Return seeds as a tuple of integers. Raises ``ValueError`` for one seed alone, floats, bools and words."""
+    if isinstance(seeds, (str, bytes)) or not isinstance(seeds, Iterable) or getattr(seeds, "ndim", 1) == 0:
+        raise ValueError(f"seeds are several whole numbers, got {seeds!r}: write [{seeds}], or range(n) for n images")
+    found = []
+    for seed in seeds:
+        # True and False count as 1 and 0 in Python, and a bool here is a mask that was meant for something else.
+        if isinstance(seed, bool) or getattr(seed, "dtype", None) in (torch.bool, np.dtype(bool)):
+            raise ValueError(f"a seed is a whole number, got {seed!r}")
+        try:
+            found.append(index(seed))
+        except TypeError as error:
+            raise ValueError(f"a seed is a whole number, got {seed!r}") from error
+    return tuple(found)
 
 
 @dataclass(frozen=True)

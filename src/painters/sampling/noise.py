@@ -1,4 +1,4 @@
-"""Starting noise that belongs to the image, not to the batch."""
+"""Starting noise that belongs to the image, not to the batch; and the streams for noise that must not meet it."""
 
 from __future__ import annotations
 
@@ -7,38 +7,55 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor
 
+from painters.trajectory import numbered
+
+# One list of all streams, so that no two uses that must be independent ever share one: stream + seed is what seeds a
+# generator, so a stream is disjoint from its neighbours as long as seeds stay below the distance between them.
+NOISED_AGAIN = 2**20
+"""Images noised again to see whether they keep their class."""
+HELD_OUT = 2**21
+"""Noise added to held-out images."""
+ASTRAY = 2**26
+"""Random directions in the latent space of a generator."""
+OTHER = 2**27
+"""A second noise of the same seed, to turn the first towards."""
+FRESH = 2**28
+"""New noise for a part of a state that is painted anew, and random probes of a map."""
+RANDOM = 2**29
+"""Random directions of kicks, and the noise that strains a finished picture."""
+OFF = 2**30
+"""Directions outside the span of the data."""
+STEPS = 2**31
+"""What a stochastic solver draws at every step; the one stream that no seed reaches, as seeds end below it."""
+
 
 def noise(
     seeds: Iterable[int],
     shape: Sequence[int],
     *,
+    stream: int = 0,
     dtype: torch.dtype = torch.float32,
     device: torch.device | str = "cpu",
 ) -> Tensor:
     """Return unit normal noise (B, *shape), one independent CPU generator per seed.
 
-    The noise of a seed is bit-identical whatever the batch around it or the device it is moved to. Raises
-    ``ValueError`` without seeds, or for one outside 0 ... 2^31 - 1.
+    The noise of a seed is bit-identical whatever the batch around it or the device it is moved to. ``stream``: one of
+    the constants of this module, for noise that must not meet that of the images. Raises ``ValueError`` without seeds,
+    or for one that is no whole number in 0 ... 2^31 - 1.
     """
-    generators = streams(seeds)
+    generators = streams(seeds, stream=stream)
     if not generators:
         raise ValueError("noise needs at least one seed")
     return draw(generators, shape, dtype=dtype, device=device)
 
 
-def streams(seeds: Iterable[int], *, fresh: bool = False) -> list[torch.Generator]:
-    """Return one CPU generator per seed; with ``fresh`` a second stream, disjoint from all those without it.
-
-    Raises ``ValueError`` for a seed outside 0 ... 2^31 - 1: a CPU generator reads 32 bits of it, and one tells the
-    two kinds of stream apart.
-    """
-    seeds = [int(seed) for seed in seeds]
-    if any(not 0 <= seed < _FRESH for seed in seeds):
-        raise ValueError(f"a seed lies between 0 and {_FRESH - 1}, got {seeds}")
-    return [torch.Generator().manual_seed(seed + (_FRESH if fresh else 0)) for seed in seeds]
-
-
-_FRESH = 2**31
+def streams(seeds: Iterable[int], *, stream: int = 0) -> list[torch.Generator]:
+    """Return one CPU generator per seed, seeded with seed + stream. Raises ``ValueError`` as :func:`noise` does."""
+    numbers = numbered(seeds)
+    # A CPU generator reads 32 bits of its seed, and the highest tells the solver's stream from all others.
+    if any(not 0 <= seed < STEPS or seed + stream >= 2 * STEPS for seed in numbers):
+        raise ValueError(f"a seed lies between 0 and {STEPS - 1}, got {list(numbers)}")
+    return [torch.Generator().manual_seed(seed + stream) for seed in numbers]
 
 
 def draw(

@@ -13,7 +13,7 @@ from tqdm.auto import tqdm
 from painters.denoiser import Denoiser, Scalar
 from painters.levels import Levels
 from painters.sampling.solvers import SOLVERS, Solver
-from painters.trajectory import Frames, Trajectory
+from painters.trajectory import Frames, Trajectory, numbered
 
 CHECK_EVERY = 16
 """On an accelerator, non-finite values are looked for once in so many steps, to keep its queue full."""
@@ -61,7 +61,7 @@ def solve(
     stop = levels.steps if stop is None else stop
     if not 0 <= start < stop <= levels.steps:
         raise ValueError(f"need 0 <= start < stop <= {levels.steps}, got start = {start} and stop = {stop}")
-    names = None if seeds is None else tuple(int(seed) for seed in seeds)
+    names = None if seeds is None else numbered(seeds)
     if names is not None and len(names) != len(x):
         raise ValueError(f"{len(names)} seeds for a batch of {len(x)}")
     part = levels[start : stop + 1]
@@ -85,6 +85,22 @@ def solve(
     meta: dict[str, Any] = {"solver": _name(solver), "steps": levels.steps, "start": start, "stop": stop, "kept": kept}
     nfe = counted.calls * getattr(denoise, "calls", 1)
     return Trajectory(visited, torch.stack(states), torch.stack(estimates), nfe=nfe, seeds=names, meta=meta)
+
+
+def paint_on(
+    denoise: Denoiser,
+    x: Tensor,
+    levels: Levels,
+    *,
+    start: int = 0,
+    solver: str | Solver = "heun",
+    seeds: Iterable[int] | None = None,
+) -> Tensor:
+    """Return the clean end (B, ...) of a run continued from ``x`` (B, ...) at level ``start``; no frame is kept.
+
+    ``seeds`` drive a stochastic solver. Raises as :func:`solve` does.
+    """
+    return solve(denoise, x, levels, solver=solver, start=start, save=Frames(None), seeds=seeds, progress=False).final
 
 
 def _solver(solver: str | Solver) -> Solver:

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from painters.denoiser import Denoiser
 from painters.levels import Level, Levels
-from painters.sampling.noise import draw, streams
+from painters.sampling.noise import STEPS, draw, streams
 
 Steps = Iterator[tuple[Tensor, Tensor]]
 Solver = Callable[[Denoiser, Tensor, Levels, Sequence[int] | None], Steps]
@@ -89,7 +89,7 @@ def ancestral(
     if not 0 <= eta <= 1:
         raise ValueError(f"eta lies between 0 (DDIM) and 1 (DDPM), got {eta}")
     seeds = range(len(x)) if seeds is None else seeds
-    generators = streams(seeds, fresh=True)
+    generators = streams(seeds, stream=STEPS)
     for here, there in pairs(levels):
         q = here[0] * there[1] / (there[0] * here[1]) if here[1] > 0 and there[0] > 0 else math.inf
         if q > 1:

@@ -22,6 +22,9 @@ from painters.levels import CLEAN, Level, Levels
 from painters.theory.moments import Moments
 from painters.trajectory import Trajectory
 
+ROUNDING = 1e-5
+"""A covariance made in float32 is symmetric, and free of negative variances, up to this share of its largest entry."""
+
 
 def variance(lam: Tensor, level: Level) -> Tensor:
     """Return v = alpha^2 lam + sigma^2, the variance of the noisy state along a direction of data variance ``lam``."""
@@ -95,12 +98,28 @@ class Gaussian:
             )
 
     @classmethod
+    def of(cls, mean: Tensor, covariance: Tensor, *, rank: int | None = None) -> Gaussian:
+        """Return the Gaussian with this mean, D numbers of any shape, and covariance (D, D); float64 on the CPU.
+
+        Beyond ``rank`` PCs the variance is spread evenly over the rest. Raises ``ValueError`` for a matrix that is not
+        finite and symmetric, or has a negative variance.
+        """
+        mu, S = (value.detach().to("cpu", torch.float64) for value in (mean.flatten(), covariance))
+        d = len(mu)
+        if S.shape != (d, d):
+            raise ValueError(f"a mean of {d} numbers needs a covariance ({d}, {d}), got {tuple(S.shape)}")
+        size = float(S.abs().max())
+        if not (math.isfinite(size) and torch.allclose(S, S.T, rtol=0, atol=ROUNDING * size)):
+            raise ValueError("a covariance is finite and symmetric, and this matrix is not")
+        lam, U = torch.linalg.eigh(S)
+        if float(lam[0]) < -ROUNDING * size:
+            raise ValueError(f"a covariance has no negative variance, and this matrix has {float(lam[0]):.3g}")
+        return _leading(mu, U.flip(1), lam.flip(0).clamp(min=0), rank)
+
+    @classmethod
     def from_moments(cls, moments: Moments, *, rank: int | None = None) -> Gaussian:
         """Return the Gaussian with these moments; beyond ``rank`` PCs the variance is spread evenly over the rest."""
-        U, lam = moments.eigh()
-        r = len(lam) if rank is None else min(rank, len(lam))
-        rest = float(lam[r:].mean()) if r < len(lam) else 0.0
-        return cls(moments.mean, U[:, :r].contiguous(), lam[:r], rest)
+        return _leading(moments.mean, *moments.eigh(), rank)
 
     @property
     def dim(self) -> int:
@@ -206,6 +225,12 @@ class Gaussian:
         v = variance(self.spectrum, level)
         return float(torch.where(v > 0, self.spectrum * level[1] ** 2 / v.clamp(min=1e-300), 0.0).sum())
 
+    def along(self, directions: Tensor) -> Tensor:
+        """Return u . Sigma u, the data's variance along unit ``directions`` (D,) or (..., D): () or (...)."""
+        u = directions.to(self.mu)
+        inside = (u @ self.U).square()
+        return inside @ self.lam + self.rest * (u.square().sum(-1) - inside.sum(-1)).clamp(min=0)
+
     def project(self, x: Tensor, *, alpha: float = 1.0) -> Tensor:
         """Return the coordinates U^T (x - alpha mu) of ``x`` (B, ...) along the eigenvectors, (B, r)."""
         return (self._flat(x) - alpha * self.mu) @ self.U
@@ -234,3 +259,12 @@ class Gaussian:
     @staticmethod
     def _restore(flat: Tensor, like: Tensor) -> Tensor:
         return flat.reshape(like.shape).to(like)
+
+
+def _leading(mean: Tensor, U: Tensor, lam: Tensor, rank: int | None) -> Gaussian:
+    """The Gaussian of all eigenvectors (D, D), largest first, of which ``rank`` are kept."""
+    if rank is not None and rank < 0:
+        raise ValueError(f"the rank counts the PCs that are kept, 0 or more, got {rank}")
+    r = len(lam) if rank is None else min(rank, len(lam))
+    rest = float(lam[r:].mean()) if r < len(lam) else 0.0
+    return Gaussian(mean, U[:, :r].contiguous(), lam[:r], rest)

@@ -199,3 +199,40 @@ def test_refusals() -> None:
         g(torch.zeros(3, 2), torch.ones(2), 1.0)
     with pytest.raises(ValueError, match="finite and not negative"):
         g(torch.zeros(3, 2), 1.0, float("nan"))
+
+
+def test_along_is_the_quadratic_form_of_the_covariance():
+    g = gaussian([3.0, 1.0, 0.2], dim=6, rest=0.05)
+    u = torch.nn.functional.normalize(randn(2, 4, 6, seed=3), dim=-1)
+    assert rel(g.along(u), torch.einsum("abi,ij,abj->ab", u, dense(g), u)) < 1e-12
+    assert g.along(g.U[:, 1]).shape == ()
+    assert rel(g.along(g.U.T), g.lam) < 1e-12
+
+
+@pytest.mark.parametrize("rank", [None, 2, 0])
+def test_a_gaussian_is_made_of_mean_and_covariance(rank):
+    a = randn(6, 6, seed=1)
+    S, mu = a @ a.T, randn(2, 3, seed=2)
+    g = Gaussian.of(mu, S, rank=rank)
+    assert torch.equal(g.mu, mu.flatten())
+    assert rel(g.spectrum.sum(), S.trace()) < 1e-12
+    assert rel(dense(g), S) < 1e-12 or rank is not None
+
+
+@pytest.mark.parametrize(
+    ("covariance", "reason"),
+    [
+        (torch.tensor([[1.0, 0.5], [0.0, 1.0]]), "symmetric"),
+        (torch.tensor([[1.0, math.nan], [math.nan, 1.0]]), "finite"),
+        (torch.tensor([[1.0, 2.0], [2.0, 1.0]]), "negative variance"),
+        (torch.eye(3), "needs a covariance"),
+    ],
+)
+def test_a_matrix_that_is_no_covariance_is_refused(covariance, reason):
+    with pytest.raises(ValueError, match=reason):
+        Gaussian.of(torch.zeros(2), covariance)
+
+
+def test_a_rank_counts_components():
+    with pytest.raises(ValueError, match="the rank counts the PCs"):
+        Gaussian.of(torch.zeros(2), torch.eye(2), rank=-1)
