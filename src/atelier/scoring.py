@@ -15,7 +15,7 @@ from torch import Tensor
 
 from atelier.data.scenes.factors import Factor
 from atelier.evidence.answers import per_factor
-from atelier.evidence.commitment import LEGIBLE, known
+from atelier.evidence.factors import LEGIBLE, known
 from atelier.networks.readers import columns, indicators
 from atelier.subject import Subject
 from painters.levels import CLEAN

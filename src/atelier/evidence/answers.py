@@ -12,7 +12,7 @@ import torch
 from scipy import stats
 from torch import Tensor
 
-from atelier.evidence.emergence import crossing, short
+from atelier.evidence.order import crossing, short
 from atelier.statistics import bootstrap, rank_correlation
 
 READABLE = 0.05
@@ -58,7 +58,7 @@ def orders(
     table: Tensor | None = None,
     draws: int = 1000,
 ) -> dict[str, Any]:
-    """Return the half-levels and their rank correlations, as :func:`atelier.evidence.commitment.measure` says.
+    """Return the half-levels and their rank correlations, as :func:`atelier.evidence.factors.measure` says.
 
     ``said``: answers under ``"ode"`` and ``"sde"``. ``linear`` and ``top`` (N + 1, F): law and ceiling at the N levels
     of ``logsnr`` and in clean states. Only factors in ``use`` (F,) are measured. ``table`` (F, 4): variance, area,

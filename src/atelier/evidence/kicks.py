@@ -209,7 +209,7 @@ class Contrast:
         z ~ (1 - share) N(-alpha m, v) + share N(alpha m, v), v = alpha^2 lam + sigma^2, has the distribution function
         F. A flow on a line keeps the order, so the border b between the groups lies where F(b) = 1 - share, and a kick
         flips what it carries over b: P = (F(b + size) - F(b - size)) / 2. For equal groups b = 0, and P is
-        :func:`~atelier.landscape.landscape.flip_probability`.
+        :func:`~atelier.landscape.jacobian.flip_probability`.
         """
         centre, width = level[0] * self.m, sqrt(level[0] ** 2 * self.lam + level[1] ** 2)
 

@@ -22,7 +22,7 @@ from tqdm.auto import tqdm
 from atelier import statistics as intervals
 from atelier.data.images import to_unit
 from atelier.limits.analytic import crossing
-from atelier.limits.approximation import affordable, training
+from atelier.limits.carries import affordable, training
 from atelier.subject import Settings, Subject
 from painters.levels import Levels
 from painters.sampling import noise, solve

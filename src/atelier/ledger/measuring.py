@@ -15,13 +15,13 @@ import torch
 from tqdm.auto import tqdm
 
 from atelier import manifold, variations
-from atelier.evidence import commitment, emergence, geometry, perturbation
+from atelier.evidence import factors, often, order, shape
 from atelier.gans import kinship
-from atelier.judging import provenance
-from atelier.landscape import landscape, retrieval
+from atelier.landscape import jacobian, retrieval
 from atelier.ledger import trained
 from atelier.ledger.schema import check_results
-from atelier.limits import approximation, samplers
+from atelier.limits import carries, samplers
+from atelier.provenance import provenance
 from atelier.subject import Settings, Subject
 from atelier.variations import knobs
 from painters.files import replacing
@@ -34,12 +34,12 @@ Measure = Callable[[Subject, Settings], dict[str, Any] | None]
 
 MEASURES: dict[str, Measure] = {
     "trained": trained.measure,
-    "geometry": geometry.measure,
-    "emergence": emergence.measure,
-    "commitment": commitment.measure,
-    "perturbation": perturbation.measure,
-    "approximation": approximation.measure,
-    "landscape": landscape.measure,
+    "geometry": shape.measure,
+    "emergence": order.measure,
+    "commitment": factors.measure,
+    "perturbation": often.measure,
+    "approximation": carries.measure,
+    "landscape": jacobian.measure,
     "retrieval": retrieval.measure,
     "samplers": samplers.measure,
     "manifold": manifold.measure,
@@ -47,7 +47,7 @@ MEASURES: dict[str, Measure] = {
     "knobs": knobs.measure,
     "kinship": kinship.measure,
 }
-"""Every experiment of the ledger, by the name of its module."""
+"""Every experiment of the ledger, by the name of its record."""
 
 
 def measure(

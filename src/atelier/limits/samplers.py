@@ -1,6 +1,6 @@
 """Other samplers, step counts and guidance: which findings belong to the model, and which to how it is sampled.
 
-The statistics of :mod:`~atelier.evidence.geometry` and :mod:`~atelier.evidence.emergence` are taken again under
+The statistics of :mod:`~atelier.evidence.shape` and :mod:`~atelier.evidence.order` are taken again under
 every setting, and each beside the theory under the same one: the Gaussian of the data, or for a prompt the Gaussian of
 the data under the prompt, sampled by the same solver in the same number of steps from the same noise. Guidance is then
 the affine denoiser D_u + w (D_c - D_u) of two Gaussians, and its law of spread that of
@@ -22,8 +22,8 @@ from tqdm.auto import tqdm
 from atelier import statistics as intervals
 from atelier.data import scenes
 from atelier.data.images import to_unit
-from atelier.evidence.emergence import counted, emerge, order
-from atelier.evidence.geometry import angle, dimension, plane_residual, rotation_error
+from atelier.evidence.order import counted, emerge, order
+from atelier.evidence.shape import angle, dimension, plane_residual, rotation_error
 from atelier.subject import Settings, Subject
 from painters.denoiser import Denoiser, Scalar
 from painters.sampling import noise, solve

@@ -18,7 +18,7 @@ from scipy.linalg import subspace_angles
 from torch import Tensor
 
 from atelier.evidence.bands import radial_bands
-from atelier.evidence.emergence import short
+from atelier.evidence.order import short
 from atelier.statistics import mean
 from painters.linalg import gram_pca, outside
 from painters.theory.gaussian import Gaussian

@@ -21,8 +21,8 @@ from torch import Tensor
 
 from atelier.data.scenes.factors import Factor
 from atelier.evidence.answers import per_factor
-from atelier.evidence.commitment import Known
-from atelier.evidence.emergence import short
+from atelier.evidence.factors import Known
+from atelier.evidence.order import short
 from atelier.networks.readers import columns
 from atelier.scoring import Ruler, linearity
 from painters.theory.gaussian import Gaussian

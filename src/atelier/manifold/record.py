@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from atelier.evidence.emergence import counted, even, short
-from atelier.landscape.landscape import with_graph
+from atelier.evidence.order import counted, even, short
+from atelier.landscape.jacobian import with_graph
 from atelier.manifold.alignment import compare, endpoints
 from atelier.manifold.search import Directions, SamplerMap, StepMap, searched
 from atelier.manifold.steering import Found, steer

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from atelier.evidence.commitment import known
-from atelier.evidence.emergence import short
+from atelier.evidence.factors import known
+from atelier.evidence.order import short
 from atelier.evidence.kicks import random_directions
 from atelier.manifold.alignment import components
 from atelier.manifold.knobs import Knob, coordinates_record, covariances, judge, knobs

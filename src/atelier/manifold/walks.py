@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from atelier.evidence.emergence import short
+from atelier.evidence.order import short
 from atelier.scoring import Ruler, distance, linearity, purity
 from painters.denoiser import Denoiser
 from painters.levels import Level, Levels

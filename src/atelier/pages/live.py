@@ -21,7 +21,7 @@ from PIL import Image
 from torch import Tensor
 
 from atelier.data.scenes.factors import Factor
-from atelier.evidence.commitment import known
+from atelier.evidence.factors import known
 from atelier.networks.readers import columns
 from atelier.pages.figures import as_image
 from atelier.scoring import Ruler, distance

@@ -60,7 +60,7 @@ class Prediction:
 
     @classmethod
     def of(cls, law: FactorLaw, other: Tensor, sizes: Sequence[int]) -> Prediction:
-        """Make it from a law and a second covariance, see :func:`atelier.evidence.commitment.law`."""
+        """Make it from a law and a second covariance, see :func:`atelier.evidence.factors.law`."""
         g = law.gaussian
         scale = torch.where(g.lam > 1e-9 * g.lam.max(), g.lam, torch.inf).rsqrt()[:, None]
         return cls(scale * (g.U.T @ law.covariance), scale * (g.U.T @ other), sizes, law.variance)

@@ -14,8 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from atelier.evidence import commitment
-from atelier.evidence.emergence import even, short
+from atelier.evidence import factors as readings
+from atelier.evidence.order import even, short
 from atelier.networks.readers import columns
 from atelier.scoring import Ruler, distance
 from atelier.statistics import mean
@@ -58,13 +58,13 @@ def facts(subject: Subject, ruler: Ruler, n: int) -> tuple[Prediction, Tensor]:
 
     Raises ``ValueError`` if there are no data.
     """
-    data = commitment.known(subject, n, test=False)
+    data = readings.known(subject, n, test=False)
     if data is None:
         raise ValueError(f"the data of {subject.name} are not at hand")
     used = torch.tensor([f in ruler.factors for f in data.factors]).repeat_interleave(
         torch.tensor(columns(data.factors))
     )
-    law, other = commitment.law(subject.gaussian, commitment.Known(data.states, data.facts[:, used], ruler.factors))
+    law, other = readings.law(subject.gaussian, readings.Known(data.states, data.facts[:, used], ruler.factors))
     return Prediction.of(law, other, columns(ruler.factors)), (law.covariance + other) / 2
 
 

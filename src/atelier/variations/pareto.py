@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from atelier.evidence.emergence import short
+from atelier.evidence.order import short
 from atelier.networks.readers import columns
 from atelier.scoring import DETAIL, OUTLINE, Ruler, distance
 from atelier.statistics import bootstrap, rank_correlation

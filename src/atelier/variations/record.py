@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from atelier.evidence.emergence import even
+from atelier.evidence.order import even
 from atelier.networks.readers import columns
 from atelier.scoring import DETAIL, OUTLINE, Ruler
 from atelier.statistics import mean

@@ -12,7 +12,7 @@ import pytest
 import torch
 from partners import rel
 
-from atelier.evidence.geometry import rotation_error
+from atelier.evidence.shape import rotation_error
 from painters import Gaussian, Levels, Trajectory, noise, solve
 from painters.levels import vp_linear
 from painters.theory import ode_gain

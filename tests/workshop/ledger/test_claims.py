@@ -13,7 +13,7 @@ import pytest
 import torch
 from scipy import stats
 
-from atelier.evidence import geometry
+from atelier.evidence import shape
 from atelier.ledger import claim as rules
 from atelier.ledger import measuring as results
 from atelier.ledger import trained
@@ -137,7 +137,7 @@ GEOMETRY = {
     "seeds": 9,
     "sigma_over_alpha": [50.0, 5.0, 1.1, 0.09, 0.0],
     "columns": {
-        name: {key: tagged(i + j / 100) for j, key in enumerate(NAMES)} for i, name in enumerate(geometry.COLUMNS)
+        name: {key: tagged(i + j / 100) for j, key in enumerate(NAMES)} for i, name in enumerate(shape.COLUMNS)
     },
     "curves": {
         name: {"unforeseen": [i, 1 + i, 2 + i, 3 + i, 4 + i], "along_noise": [10 + i, 11 + i, 12 + i, 13 + i]}
@@ -148,7 +148,7 @@ GEOMETRY = {
 
 
 def place(column, key):
-    return geometry.COLUMNS.index(column) + NAMES.index(key) / 100
+    return shape.COLUMNS.index(column) + NAMES.index(key) / 100
 
 
 @pytest.mark.parametrize(
@@ -556,7 +556,7 @@ def test_a_sample_of_rows_recomputed_in_small_agrees_with_the_committed():
     path = results.results_file("fashion-ddpm", gaussian=True)
     committed = Records(results.read(path)["measurements"], "gaussian")
     who = subject("fashion-ddpm", device="cpu").theory()
-    again = Records({"geometry": geometry.measure(who, Settings((500, 501, 502, 503), 50, "ci"))}, "gaussian")
+    again = Records({"geometry": shape.measure(who, Settings((500, 501, 502, 503), 50, "ci"))}, "gaussian")
     compared = 0
     for claim in CLAIMS:
         old, new = evaluate(claim, committed).measured, evaluate(claim, again).measured

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from atelier.data import scenes
 from atelier.data.images import to_unit
-from atelier.evidence.geometry import angle, dimension
+from atelier.evidence.shape import angle, dimension
 from atelier.limits import samplers
 from atelier.limits.samplers import Guided, Setting, along, emergence_order, measure, prompted, shape_of, spreads
 from atelier.subject import Settings, Subject

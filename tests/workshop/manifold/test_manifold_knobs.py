@@ -6,7 +6,7 @@ import torch
 from partners import randn as random
 
 from atelier.data.scenes.factors import Factor
-from atelier.evidence.commitment import Known
+from atelier.evidence.factors import Known
 from atelier.manifold import knobs, walks
 from painters import Gaussian
 from painters.theory.factors import FactorLaw

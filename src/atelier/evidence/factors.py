@@ -26,7 +26,7 @@ from atelier.data import scenes
 from atelier.data.controls import INVERTED_CONTRAST, checkerboard, varied
 from atelier.data.scenes.factors import Factor
 from atelier.evidence.answers import Answers, orders, per_factor
-from atelier.evidence.emergence import counted, even, short
+from atelier.evidence.order import counted, even, short
 from atelier.evidence.traits import traits
 from atelier.networks.readers import columns, indicators
 from atelier.subject import Settings, Subject

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from atelier.evidence.geometry import (
+from atelier.evidence.shape import (
     COLUMNS,
     angle,
     convergence,

@@ -12,7 +12,7 @@ from atelier.data.controls import INVERTED_CONTRAST, checkerboard
 from atelier.data.scenes import Factor
 from atelier.data.scenes.shares import variance_shares
 from atelier.evidence.answers import Answers, orders, per_factor
-from atelier.evidence.commitment import Known, ceiling, explained, instrument, known, law, measure
+from atelier.evidence.factors import Known, ceiling, explained, instrument, known, law, measure
 from atelier.evidence.traits import traits
 from atelier.subject import Settings, Subject, subject
 from painters import Gaussian, Levels, Mixture, noise, solve

@@ -13,8 +13,9 @@ import torch
 from partners import TwoModes, dense, gaussian, randn
 from torch import Tensor
 
-from atelier.landscape import classes, landscape
-from atelier.landscape.landscape import flip_probability, local, local_variance, sde_flip_probability
+from atelier.landscape import classes
+from atelier.landscape import jacobian as room
+from atelier.landscape.jacobian import flip_probability, local, local_variance, sde_flip_probability
 from atelier.landscape.modes import critical_points, mean_shift, mode_tree
 from atelier.subject import Settings, subject
 from painters import Gaussian, Levels, Mixture, PointCloud, noise
@@ -188,7 +189,7 @@ def test_errors_along_the_leading_directions_are_as_large_as_the_jacobian_says()
         (gaussian([0.4, 0.1], dim=3, rest=0.05, seed=1), gaussian([0.3, 0.2], dim=3, rest=0.05, seed=2)),
     )
     x0, level, start = mixture.sample(200, seed=3), (0.5, 0.25), torch.eye(3)[:1]
-    j, error = landscape.calibration(mixture, x0, level, start, seeds=range(1000, 1200), k=2, blocks=3)
+    j, error = room.calibration(mixture, x0, level, start, seeds=range(1000, 1200), k=2, blocks=3)
     assert bool((j[:, 0] > 1).any())
     spread = error.std(0) / math.sqrt(200)
     assert bool(((error.mean(0) - j.mean(0)).abs() < 4 * spread).all()) and bool((spread < 0.2 * j.mean(0)).all())
@@ -249,7 +250,7 @@ def test_speciation_in_many_dimensions_against_a_dense_matrix():
 
 
 def test_the_record_of_an_exact_gaussian_is_flat(latent):
-    found = json.loads(json.dumps(landscape.measure(latent.theory(), CI)))
+    found = json.loads(json.dumps(room.measure(latent.theory(), CI)))
     assert found["mixture"] is None and found["classes"] is None
     torch.testing.assert_close(torch.tensor(found["j"])[:, 0], torch.tensor(found["gaussian_j"]), rtol=1e-3, atol=1e-5)
     lam = torch.tensor(found["lambda_loc"], dtype=torch.float64)[:, 0]
@@ -258,12 +259,12 @@ def test_the_record_of_an_exact_gaussian_is_flat(latent):
 
 
 def test_the_record_of_a_network_agrees_with_its_dense_jacobian(latent):
-    found = json.loads(json.dumps(landscape.measure(latent, CI)))
+    found = json.loads(json.dumps(room.measure(latent, CI)))
     assert found["mixture"] is None and found["classes"] is None  # it knows no classes
     run = latent.run([0], steps=CI.steps)
     i = int((run.levels.ratio[:-1] - found["ratio"][-1]).abs().argmin())
     (alpha, sigma), start = run.levels[i], latent.gaussian.U[:, :4].T
-    J = jacobian(lambda x: alpha * landscape.with_graph(latent.denoise)(x, alpha, sigma), run.x[i, 0]).double()
+    J = jacobian(lambda x: alpha * room.with_graph(latent.denoise)(x, alpha, sigma), run.x[i, 0]).double()
     S = torch.linalg.eigvalsh((J + J.T) / 2).flip(0)
     got, off = (torch.tensor(found[key][-1][0], dtype=torch.float64) for key in ("j", "residual"))
     assert bool(((got[:, None] - S).abs().min(1).values <= off + 1e-4).all()) and bool((got <= S[:4] + 1e-4).all())

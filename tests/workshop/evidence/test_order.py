@@ -10,7 +10,7 @@ from sklearn.datasets import load_digits
 
 from atelier.data.controls import checkerboard
 from atelier.evidence.bands import band_energy, band_law, radial_bands
-from atelier.evidence.emergence import Paths, bound, counted, crossing, emerge, measure, order
+from atelier.evidence.order import Paths, bound, counted, crossing, emerge, measure, order
 from atelier.subject import Settings, Subject
 from painters import Gaussian, Levels, Moments, PointCloud, noise, solve
 from painters.levels import cosine, edm, flow, vp_linear

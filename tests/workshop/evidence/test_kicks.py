@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from atelier.data.scenes.factors import Factor
-from atelier.evidence import perturbation
+from atelier.evidence import often
 from atelier.evidence.kicks import (
     Change,
     Contrast,
@@ -29,7 +29,7 @@ from atelier.evidence.kicks import (
     spread,
     unit,
 )
-from atelier.evidence.perturbation import (
+from atelier.evidence.often import (
     KICKED,
     PCS,
     STEPS,
@@ -43,7 +43,7 @@ from atelier.evidence.perturbation import (
     sizes,
     whole_run,
 )
-from atelier.landscape.landscape import flip_probability
+from atelier.landscape.jacobian import flip_probability
 from atelier.statistics import proportion
 from atelier.subject import Settings, Subject
 from painters import Gaussian, Levels, noise, solve
@@ -376,8 +376,8 @@ def two_modes(share=0.5, m=5.0):
 
 def test_measured_flips_of_two_modes_follow_the_law_and_units_decide(monkeypatch):
     toy, split = two_modes()
-    monkeypatch.setattr(perturbation, "find_contrast", lambda *_: split)
-    monkeypatch.setattr(perturbation, "sizes", lambda *_, **__: {"ode": [], "sde": []})
+    monkeypatch.setattr(often, "find_contrast", lambda *_: split)
+    monkeypatch.setattr(often, "sizes", lambda *_, **__: {"ode": [], "sde": []})
     settings = Settings(seeds=tuple(range(400)), steps=10, profile="full", batch=200)
     record = measure(toy, settings)
     assert json.loads(json.dumps(record)) and record["steps"] == STEPS and record["kicked"] == list(KICKED)
@@ -424,7 +424,7 @@ def test_without_a_reader_sizes_are_still_measured():
 
 
 def test_no_batch_is_left_with_a_single_image(monkeypatch):
-    monkeypatch.setattr(perturbation, "sizes", lambda *_, **__: {"ode": [], "sde": []})
+    monkeypatch.setattr(often, "sizes", lambda *_, **__: {"ode": [], "sde": []})
     toy = subject(rotated(dim=16))
     record = measure(toy, Settings(seeds=(0, 1, 2, 3, 4), profile="book", batch=4))
     assert [one["n"] for one in record["series"]] == [5] * 4

@@ -13,7 +13,7 @@ from partners import gaussian, randn, rel
 from torch import Tensor
 
 from atelier.limits.analytic import Inside, analytic, crossing, early, flattery
-from atelier.limits.approximation import compare, grid, measure
+from atelier.limits.carries import compare, grid, measure
 from atelier.subject import Settings, Subject
 from painters import Gaussian, Levels, noise
 from painters.levels import edm, scaled_linear, vp_linear
