@@ -1,16 +1,178 @@
-"""Pictures on disk: read in one way, written as single images and contact sheets."""
+"""Pictures on disk: read in one way, whoever made them; written as single images and contact sheets."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from painters.files import replacing
+
+KINDS = (".png", ".jpg", ".jpeg", ".jfif", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".avif", ".ppm", ".pgm")
+"""The kinds of pictures that are read; of several frames or pages the first is taken."""
+NAMED = 3
+"""So many of the files skipped for one reason are named, the others counted."""
+
+
+@dataclass(frozen=True, eq=False)
+class Pictures:
+    """The pictures of a folder: ``images`` uint8 (n, C, size, size), ``names`` below it, ``captions``, all n.
+
+    A caption is empty without a ``NAME.txt`` beside the picture. ``skipped``: name of a file -> why it was not read.
+    """
+
+    images: Tensor
+    names: tuple[str, ...]
+    captions: tuple[str, ...]
+    skipped: dict[str, str]
+
+
+def read_folder(path: str | Path, *, size: int, channels: int = 3) -> Pictures:
+    """Return the pictures below a folder in the order of their names, see :func:`read`, with their captions.
+
+    What cannot be read is left out and listed, see :func:`told`. Raises ``FileNotFoundError`` if there is no such
+    folder or no picture in it, and ``ValueError`` naming a caption that is not text in UTF-8.
+    """
+    files, skipped = listed(path)
+    said = {file: caption(file) for file in files}  # first, as a caption that cannot be read stops everything
+    arrays = dict(each(files, Path(path), skipped, size=size, channels=channels))
+    if not arrays:
+        raise FileNotFoundError(f"{path} holds no picture that can be read{told(skipped, '; ')}")
+    images = torch.from_numpy(np.stack(list(arrays.values())))
+    names = tuple(file.relative_to(path).as_posix() for file in arrays)
+    return Pictures(images, names, tuple(said[file] for file in arrays), skipped)
+
+
+def listed(path: str | Path) -> tuple[list[Path], dict[str, str]]:
+    """Return the pictures below a folder in the order of their names, and what else is there: name -> why it is not.
+
+    Copies in hidden folders (``.ipynb_checkpoints``) are none, nor is the contact sheet in a folder that ``painters
+    sample`` or ``vary`` wrote. Raises ``FileNotFoundError`` if there is no such folder.
+    """
+    path = Path(path)
+    if not path.is_dir():
+        raise FileNotFoundError(f"there is no folder {path}")
+    files: list[Path] = []
+    skipped: dict[str, str] = {}
+    every = sorted(file for file in path.rglob("*") if file.is_file())
+    runs = {file.parent for file in every if file.name == "run.json"}
+    captions = {file.with_suffix(".txt") for file in every if file.suffix.lower() in KINDS}
+    for file in every:
+        name, picture = file.relative_to(path), file.suffix.lower() in KINDS
+        if any(part.startswith(".") for part in name.parts):
+            if picture:  # others, such as .DS_Store, nobody put there
+                skipped[name.as_posix()] = "hidden"
+        elif file.parent in runs and file.name == "sheet.png":
+            skipped[name.as_posix()] = "the contact sheet of a run"
+        elif picture:
+            files.append(file)
+        elif file not in captions and not runs & {file.parent, file.parent.parent}:
+            skipped[name.as_posix()] = "no kind of picture that is read"
+    return files, skipped
+
+
+def each(
+    files: Sequence[Path], folder: Path, skipped: dict[str, str], *, size: int, channels: int = 3
+) -> Iterator[tuple[Path, np.ndarray]]:
+    """Yield (file, pixels) of the ``files`` that can be read, one at a time; the others go to ``skipped``."""
+    for file in files:
+        try:
+            yield file, square(_opened(file), size=size, channels=channels)
+        except _Unreadable as error:
+            skipped[file.relative_to(folder).as_posix()] = str(error)
+
+
+def told(skipped: Mapping[str, str], before: str = "") -> str:
+    """Return in one line how many files were skipped, why, and the names of some; nothing if none was."""
+    reasons: dict[str, list[str]] = {}
+    for name, reason in skipped.items():
+        reasons.setdefault(reason, []).append(name)
+    parts = []
+    for reason, names in reasons.items():
+        more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+        parts.append(f"{', '.join(names[:NAMED])}{more} ({reason})")
+    if not parts:
+        return ""
+    return f"{before}{len(skipped)} file{'s' if len(skipped) > 1 else ''} skipped: {'; '.join(parts)}"
+
+
+def read(path: str | Path, *, size: int, channels: int = 3) -> np.ndarray:
+    """Return one picture cropped to its central square and resized, uint8 (channels, size, size).
+
+    Any kind and mode: transparency is laid on white, the camera's rotation applied, 16 bits become 8. Raises
+    ``FileNotFoundError`` if there is none, and ``ValueError`` if it cannot be read.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no picture {path}")
+    try:
+        return square(_opened(path), size=size, channels=channels)
+    except _Unreadable as error:
+        raise ValueError(f"{path} cannot be read ({error}); give a PNG, JPEG or WebP file") from error
+
+
+def caption(picture: Path) -> str:
+    """Return the text in ``NAME.txt`` beside a picture, empty without one. ``ValueError`` if it is not in UTF-8."""
+    path = picture.with_suffix(".txt")
+    try:
+        return path.read_text(encoding="utf-8-sig").strip() if path.is_file() else ""
+    except UnicodeDecodeError as error:
+        raise ValueError(f"the caption {path} is not text in UTF-8: save it as UTF-8, or delete it") from error
+
+
+def square(image: Image.Image, *, size: int, channels: int = 3) -> np.ndarray:
+    """Return a picture of any mode cropped to its central square and resized, uint8 (channels, size, size)."""
+    plain = _plain(image)
+    side = min(plain.size)
+    left, top = (plain.width - side) // 2, (plain.height - side) // 2
+    cropped = plain.convert("L" if channels == 1 else "RGB").crop((left, top, left + side, top + side))
+    pixels = np.asarray(cropped.resize((size, size), Image.Resampling.LANCZOS))
+    return pixels.reshape(size, size, channels).transpose(2, 0, 1).copy()
+
+
+class _Unreadable(ValueError):
+    """Why a file is skipped, in a few words."""
+
+
+def _opened(path: Path) -> Image.Image:
+    """The first frame of a picture in a mode without transparency, its file closed."""
+    try:
+        # Pillow warns of large pictures from half its limit on; what it opens at all is meant here.
+        quiet = warnings.catch_warnings(action="ignore", category=Image.DecompressionBombWarning)
+        with quiet, Image.open(path) as image:
+            image.load()
+            return _plain(image)
+    except _Unreadable:
+        raise
+    except Image.DecompressionBombError as error:
+        limit = 2 * (Image.MAX_IMAGE_PIXELS or 0) // 10**6
+        raise _Unreadable(f"more than {limit} million pixels: make it smaller") from error
+    except UnidentifiedImageError as error:
+        raise _Unreadable("no picture, or damaged") from error
+    except Exception as error:  # whatever the damage made one of Pillow's fifty readers stumble over
+        raise _Unreadable("damaged or cut short") from error
+
+
+def _plain(image: Image.Image) -> Image.Image:
+    """The picture as L or RGB, eight bits a channel, upright, transparency laid on white."""
+    image = ImageOps.exif_transpose(image)
+    if image.mode.startswith(("I", "F")):
+        values = np.asarray(image, dtype=np.float64)
+        # 16-bit grey opens as "I" or as "I;16" by format and version; floats are shares of white.
+        white = 1.0 if image.mode == "F" else 65535.0
+        if values.min() < 0 or not values.max() <= white:
+            raise _Unreadable(f"numbers beyond 0 to {white:g}, so that its white is not known")
+        return Image.fromarray((values / white * 255).round().astype(np.uint8))
+    if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
+        image = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
+    return image if image.mode == "L" else image.convert("RGB")
 
 
 def to_pil(image: Tensor) -> Image.Image:
@@ -31,28 +193,22 @@ def save(image: Image.Image, path: str | Path) -> Path:
     return path
 
 
-def sheet(pictures: Sequence[Image.Image], *, columns: int | None = None, gap: int = 2) -> Image.Image:
-    """Return a contact sheet of equally large pictures on white, ``columns`` wide (default: about square)."""
+def sheet(pictures: Sequence[Image.Image | Path], *, columns: int | None = None, gap: int = 2) -> Image.Image:
+    """Return a contact sheet of equally large pictures on white, ``columns`` wide (default: about square).
+
+    Pictures or their files; one file is open at a time.
+    """
     if not pictures:
         raise ValueError("a contact sheet needs at least one picture")
     columns = columns or int(np.ceil(len(pictures) ** 0.5))
     rows = -(-len(pictures) // columns)
-    width, height = pictures[0].size
-    canvas = Image.new(pictures[0].mode, (columns * (width + gap) - gap, rows * (height + gap) - gap), "white")
+    first = _at_hand(pictures[0])
+    width, height = first.size
+    canvas = Image.new(first.mode, (columns * (width + gap) - gap, rows * (height + gap) - gap), "white")
     for i, picture in enumerate(pictures):
-        canvas.paste(picture, ((i % columns) * (width + gap), (i // columns) * (height + gap)))
+        canvas.paste(_at_hand(picture), ((i % columns) * (width + gap), (i // columns) * (height + gap)))
     return canvas
 
 
-def picture_files(folder: str | Path) -> list[Path]:
-    """Return the pictures below a folder, in the order of their names."""
-    return sorted(p for p in Path(folder).rglob("*") if p.suffix.lower() in {".png", ".jpg", ".jpeg", ".webp", ".bmp"})
-
-
-def square(image: Image.Image, *, size: int, channels: int = 3) -> np.ndarray:
-    """Return a picture cropped to its central square and resized, uint8 (channels, size, size)."""
-    side = min(image.size)
-    left, top = (image.width - side) // 2, (image.height - side) // 2
-    cropped = image.convert("L" if channels == 1 else "RGB").crop((left, top, left + side, top + side))
-    pixels = np.asarray(cropped.resize((size, size), Image.Resampling.LANCZOS))
-    return pixels.reshape(size, size, channels).transpose(2, 0, 1).copy()
+def _at_hand(picture: Image.Image | Path) -> Image.Image:
+    return _opened(picture) if isinstance(picture, Path) else picture

@@ -9,10 +9,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
-from painters.pictures import picture_files, square
+from painters.pictures import read_folder, told
 
 FASHION_CLASSES = (
     "T-shirt/top",
@@ -96,24 +95,18 @@ def fashion(folder: str | Path | None = None) -> ImageData:
 def folder(path: str | Path, *, size: int, channels: int = 3, test_share: float = 0.1) -> ImageData:
     """Return the pictures below ``path``, centre-cropped and resized to ``size`` pixels, every tenth held out for test.
 
-    A text file beside a picture, ``NAME.txt`` for ``NAME.png``, is its caption; without one its caption is empty.
-    Raises ``FileNotFoundError`` if there is no such folder or fewer than 20 readable pictures in it.
+    A text file beside a picture, ``NAME.txt`` for ``NAME.png``, is its caption; without one its caption is empty. What
+    is not read is said in one line. Raises ``FileNotFoundError`` if there is no such folder or fewer than 20 readable
+    pictures in it, and ``ValueError`` for a caption that is not in UTF-8.
     """
-    path = Path(path)
-    if not path.is_dir():
-        raise FileNotFoundError(f"there is no folder {path}")
-    arrays, captions = [], []
-    for file in picture_files(path):
-        try:
-            with Image.open(file) as image:
-                arrays.append(square(image, size=size, channels=channels))
-        except OSError:
-            continue
-        text = file.with_suffix(".txt")
-        captions.append(text.read_text().strip() if text.is_file() else "")
-    if len(arrays) < 20:
-        raise FileNotFoundError(f"{path} holds {len(arrays)} readable pictures; training needs at least 20")
-    images = torch.from_numpy(np.stack(arrays))
+    found = read_folder(path, size=size, channels=channels)
+    images, captions = found.images, found.captions
+    if len(images) < 20:
+        raise FileNotFoundError(
+            f"{path} holds {len(images)} readable pictures{told(found.skipped, '; ')}; training needs at least 20"
+        )
+    if found.skipped:
+        print(told(found.skipped))
     held_out = torch.arange(len(images)) % max(round(1 / test_share), 2) == 0
     said: tuple[list[str], list[str]] = ([], [])
     for held, text in zip(held_out.tolist(), captions):

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
 from torch import Tensor
 
 from atelier.scoring import distance
@@ -23,7 +22,7 @@ from painters.levels import Levels
 from painters.models import Model, load
 from painters.models.moments import load_moments
 from painters.painting import claim
-from painters.pictures import save, sheet, square, to_pil
+from painters.pictures import read, save, sheet, to_pil
 from painters.sampling import noise, solve
 from painters.theory.gaussian import Gaussian
 from painters.trajectory import Frames
@@ -98,7 +97,7 @@ def vary(
         for j, image in enumerate(model.decode(painted), first):
             save(to_pil(image), out / f"variation-{j:02d}.png")
     names = ["original.png", *(f"variation-{j:02d}.png" for j in range(settings.n))]
-    save(sheet([Image.open(out / name) for name in names]), out / "sheet.png")
+    save(sheet([out / name for name in names]), out / "sheet.png")
     inside = float(g.lam[:pcs].sum() / g.spectrum.sum())
     found = asdict(settings) | {
         "level_asked": settings.level,
@@ -143,35 +142,10 @@ def nearest(levels: Levels, level: float) -> int:
 
 
 def picture(path: str | Path, model: Model) -> Tensor:
-    """Return a picture as a clean state (1, *shape): centre-cropped, resized, and encoded.
-
-    Any size and mode: transparency is laid on white, and the camera's rotation is applied. Raises ``FileNotFoundError``
-    if there is none and ``ValueError`` if it cannot be read.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"there is no picture {path}")
-    try:
-        with Image.open(path) as image:
-            image.load()
-            plain = _opaque(ImageOps.exif_transpose(image))
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise ValueError(f"{path} is no picture that can be read; give a PNG, JPEG or WebP file") from error
+    """Return a picture as a clean state (1, *shape), read as :func:`painters.pictures.read` does, and encoded."""
     channels, _, size = model.image_shape
-    pixels = torch.from_numpy(square(plain, size=size, channels=channels)).float() / 255
+    pixels = torch.from_numpy(read(path, size=size, channels=channels)).float() / 255
     return model.encode(pixels[None]).float()
-
-
-def _opaque(image: Image.Image) -> Image.Image:
-    """The picture in eight bits a channel, without transparency."""
-    if image.mode.startswith(("I", "F")):
-        values = np.asarray(image, dtype=np.float64)
-        top = 65535 if values.max(initial=0) > 255 else 255
-        return Image.fromarray((values / top * 255).clip(0, 255).round().astype(np.uint8))
-    if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
-        image = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
-    return image.convert("RGB")
 
 
 def _levels(model: Model, steps: int) -> Levels:

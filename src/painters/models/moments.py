@@ -18,7 +18,7 @@ from tqdm.auto import tqdm
 
 from painters.files import replacing
 from painters.models.model import Model
-from painters.pictures import picture_files, square
+from painters.pictures import each, listed, square
 from painters.sampling import noise, solve
 from painters.theory.gaussian import Gaussian
 from painters.theory.moments import MAX_DIMENSION, Moments
@@ -28,27 +28,34 @@ MAX_NUMBERS = 2**30
 """At most so many numbers are held at once: 4.3 GB in float32."""
 
 
-def pictures(source: str, *, size: int, channels: int = 3, n: int | None = None, batch: int = 250) -> Iterator[Tensor]:
+def pictures(
+    source: str | Path,
+    *,
+    size: int,
+    channels: int = 3,
+    n: int | None = None,
+    batch: int = 250,
+    skipped: dict[str, str] | None = None,
+) -> Iterator[Tensor]:
     """Yield batches of pictures (b, C, size, size) in [-1, 1], centre-cropped, from a folder or a hub data set.
 
     ``source``: a folder of pictures, or the id of a data set on the hub, whose training part is streamed (needs
-    ``pip install "painters[data]"``). ``n``: stop after so many. Raises ``FileNotFoundError`` in one sentence if there
-    are none.
+    ``pip install "painters[data]"``). ``n``: stop after so many. Files that are not read go to ``skipped``, name ->
+    why. Raises ``FileNotFoundError`` in one sentence if there is neither.
     """
-    images = islice(_images(source), n)
-    while part := [square(image, size=size, channels=channels) for image in islice(images, batch)]:
+    if Path(source).is_dir():
+        files, besides = listed(source)
+        skipped = {} if skipped is None else skipped
+        skipped |= besides
+        read = (pixels for _, pixels in each(files, Path(source), skipped, size=size, channels=channels))
+    else:
+        read = (square(image, size=size, channels=channels) for image in _hub(str(source)))
+    images = islice(read, n)
+    while part := list(islice(images, batch)):
         yield torch.from_numpy(np.stack(part)).float() / 127.5 - 1
 
 
-def _images(source: str) -> Iterator[Image.Image]:
-    if Path(source).is_dir():
-        for file in picture_files(source):
-            try:
-                with Image.open(file) as image:
-                    yield image.copy()
-            except OSError:
-                continue
-        return
+def _hub(source: str) -> Iterator[Image.Image]:
     try:
         from datasets import load_dataset  # type: ignore[import-not-found]
 
