@@ -1,11 +1,14 @@
 """Build the book into `_build/html`: every warning is an error, every cell runs or comes from the cache.
 
-A page's outputs are cached under `.cache/book/KEY`, where KEY is a hash of the package, the pinned
-requirements, the profile and the committed results, so that no page shows the output of older code.
+Outputs of cells are kept in `.cache/book/PROFILE`, a cache that compares the text of a page's cells and knows nothing
+of `src/`. Beside it stands a key for each page: a hash of the modules that its cells reach by imports, of the data of
+their packages, and of the pinned requirements. A page whose key has changed loses its outputs before the build, so that
+no page shows those of older code, and a change to code that a page does not reach leaves them.
 """
 
 import argparse
 import hashlib
+import json
 import os
 import re
 import shutil
@@ -15,9 +18,11 @@ import time
 from pathlib import Path
 
 import yaml
+from imports import graph, imported, modules, reached
+from jupyter_cache import get_cache
+from myst import MystError, read_page
 
 ROOT = Path(__file__).resolve().parent.parent
-KEPT_CACHES = 3
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
 # Progress of Sphinx that says nothing about the book.
 NOISE = re.compile(
@@ -31,27 +36,63 @@ PROBLEM = re.compile(r"(?<!IPKernelApp\] )(WARNING|ERROR)")
 EXECUTED = re.compile(r"book/(\w+)\.md: Executed notebook in ([\d.]+) seconds")
 
 
-def cache_key(root: Path, profile: str) -> str:
-    """Hash everything besides the page itself that its outputs depend on."""
-    digest = hashlib.sha256(f"{profile} {sys.version_info[:2]}".encode())
-    files = [root / "requirements.txt"]
-    files += sorted(p for p in (root / "src").rglob("*") if p.is_file() and "__pycache__" not in p.parts)
-    for path in files:
-        if ".egg-info" not in str(path):
-            digest.update(f"{path.relative_to(root)} {hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
-    return digest.hexdigest()[:16]
+def code_of(page: Path) -> str:
+    """Return the code of a page's cells, without the lines that only a notebook understands."""
+    cells = (block.lines for block in read_page(page).blocks if block.name == "code-cell")
+    lines = (line for cell in cells for line in cell)
+    return "\n".join(line for line in lines if not line.lstrip().startswith(("%", "!")))
+
+
+def page_keys(root: Path, profile: str) -> dict[str, str]:
+    """Return for each page of the book a hash of everything besides the page itself that its outputs depend on."""
+    source = root / "src"
+    paths, edges = modules(source), graph(source)
+    packages = {path.parent: name for name, path in paths.items() if path.stem == "__init__"}
+    # Results, weights and tables belong to the package whose folder they are in; what is in none, to every page.
+    data: dict[str | None, list[Path]] = {}
+    for path in sorted(source.rglob("*")):
+        if path.is_file() and path.suffix != ".py" and "__pycache__" not in path.parts and ".egg-info" not in str(path):
+            owner = next((packages[folder] for folder in path.parents if folder in packages), None)
+            data.setdefault(owner, []).append(path)
+    hashes = {
+        path: f"{path.relative_to(root)} {hashlib.sha256(path.read_bytes()).hexdigest()}\n"
+        for path in (*paths.values(), *(path for files in data.values() for path in files), root / "requirements.txt")
+    }
+    keys = {}
+    for page in sorted((root / "book").glob("*.md")):
+        try:
+            found = reached(imported(code_of(page), paths), edges)
+        except (MystError, SyntaxError):  # the build will say what is wrong; until then it may depend on anything
+            found = set(paths)
+        files = [paths[name] for name in sorted(found)]
+        files += [path for owner in (None, *sorted(found)) for path in data.get(owner, [])]
+        text = f"{profile} {sys.version_info[:2]}\n" + "".join(hashes[f] for f in (root / "requirements.txt", *files))
+        keys[page.stem] = hashlib.sha256(text.encode()).hexdigest()[:16]
+    return keys
 
 
 def prepare_cache(root: Path, profile: str) -> Path:
-    """Return the cache folder for this state of the project; drop all but the last few others."""
-    caches = root / ".cache" / "book"
-    cache = caches / cache_key(root, profile)
-    print(f"Outputs are cached in {cache.relative_to(root)} ({'found' if cache.exists() else 'new'}).", flush=True)
-    cache.mkdir(parents=True, exist_ok=True)
-    cache.touch()
-    for old in sorted(caches.iterdir(), key=lambda path: path.stat().st_mtime, reverse=True)[KEPT_CACHES:]:
-        shutil.rmtree(old)
-    return cache
+    """Return the cache folder of a profile, after dropping from it the outputs of pages whose key has changed."""
+    folder = root / ".cache" / "book" / profile
+    folder.mkdir(parents=True, exist_ok=True)
+    kept, keys = folder / "keys.json", page_keys(root, profile)
+    try:
+        old = json.loads(kept.read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        old = {}
+    stale = {page for page, key in keys.items() if old.get(page) != key}
+    cache = get_cache(folder)
+    records = cache.list_cache_records()
+    for record in records:
+        # Pages that have gone are dropped as well: were they to come back, nothing would say what made them.
+        if Path(record.uri).stem in stale or Path(record.uri).stem not in keys:
+            cache.remove_cache(record.pk)
+    # Only now: interrupted before, the next build drops them again.
+    kept.write_text(json.dumps(keys, indent=1), encoding="utf-8")
+    again = sorted({Path(record.uri).stem for record in records} & stale)
+    print(f"Outputs of {len(keys) - len(stale)} pages are kept in {folder.relative_to(root)}", end="")
+    print(f"; what these import has changed: {', '.join(again)}." if again else ".", flush=True)
+    return folder
 
 
 def run_sphinx(root: Path, output: Path, config: Path, profile: str) -> tuple[int, dict[str, float]]:

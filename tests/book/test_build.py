@@ -4,7 +4,10 @@ import shutil
 from pathlib import Path
 
 import build
+import nbformat
 import pytest
+from jupyter_cache import get_cache
+from jupyter_cache.base import CacheBundleIn
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = """---
@@ -40,37 +43,88 @@ def project(tmp_path):
     return tmp_path
 
 
-def write(project: Path, code: str, text: str = "") -> None:
-    (project / "book" / "intro.md").write_text(PAGE.format(code=code, text=text))
+def write(project: Path, code: str, text: str = "", *, name: str = "intro") -> None:
+    (project / "book" / f"{name}.md").write_text(PAGE.format(code=code, text=text))
 
 
-def test_the_key_covers_what_outputs_depend_on(project):
-    (project / "src" / "a.py").write_text("a = 1\n")
-    keys = {build.cache_key(project, "book"), build.cache_key(project, "ci")}
-    (project / "src" / "a.py").write_text("a = 2\n")
-    keys.add(build.cache_key(project, "book"))
-    (project / "src" / "a.py").rename(project / "src" / "b.py")
-    keys.add(build.cache_key(project, "book"))
-    (project / "requirements.txt").write_text("torch\n")
-    keys.add(build.cache_key(project, "book"))
-    assert len(keys) == 5
+@pytest.fixture
+def packages(project):
+    """Two packages in which a page's `import core` reaches theory, and only a function of theory reaches tables."""
+    files = {
+        "core/__init__.py": "from core.theory import law",
+        "core/theory.py": "law = 1\n\ndef table():\n    from .tables import rows\n    return rows",
+        "core/tables.py": "rows = 1",
+        "core/rows.json": "[1]",
+        "shop/__init__.py": "",
+        "shop/pages.py": "import core",
+        "shop/training/__init__.py": "",
+        "shop/training/loop.py": "from core import law",
+        "shop/training/recipe.json": "{}",
+    }
+    for name, text in files.items():
+        path = project / "src" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text + "\n")
+    write(project, "%pip install core\nfrom shop.pages import core")
+    return project
 
 
-def test_the_key_leaves_the_rest_alone(project):
-    before = build.cache_key(project, "book")
-    write(project, "1")
-    (project / "README.md").write_text("text")
-    (project / "src" / "__pycache__").mkdir()
-    (project / "src" / "__pycache__" / "a.pyc").write_bytes(b"0")
-    assert build.cache_key(project, "book") == before
+@pytest.mark.parametrize(
+    "name",
+    ["src/core/theory.py", "src/core/tables.py", "src/core/rows.json", "src/shop/__init__.py", "requirements.txt"],
+)
+def test_what_a_page_reaches_changes_its_key(packages, name):
+    before = build.page_keys(packages, "book")["intro"]
+    (packages / name).write_text("changed = 2\n")
+    assert build.page_keys(packages, "book")["intro"] != before
 
 
-def test_old_caches_go(project):
-    for i in range(5):
-        (project / "src" / "a.py").write_text(f"a = {i}\n")
-        newest = build.prepare_cache(project, "book")
-    caches = list((project / ".cache" / "book").iterdir())
-    assert len(caches) == build.KEPT_CACHES and newest in caches
+@pytest.mark.parametrize(
+    "name", ["src/shop/training/loop.py", "src/shop/training/recipe.json", "README.md", "src/core/__pycache__/a.pyc"]
+)
+def test_what_a_page_does_not_reach_leaves_its_key(packages, name):
+    before = build.page_keys(packages, "book")
+    (packages / name).parent.mkdir(exist_ok=True)
+    (packages / name).write_text("changed = 2\n")
+    assert build.page_keys(packages, "book") == before
+
+
+def test_a_key_tells_profiles_and_pages_apart(packages):
+    write(packages, "import shop.training.loop", name="train")
+    keys, ci = (build.page_keys(packages, profile) for profile in ("book", "ci"))
+    assert set(keys) == {"intro", "train"} and len({*keys.values(), *ci.values()}) == 4
+    (packages / "src/shop/training/loop.py").write_text("changed = 2\n")
+    after = build.page_keys(packages, "book")
+    assert after["intro"] == keys["intro"] and after["train"] != keys["train"]
+
+
+def test_a_page_that_cannot_be_read_depends_on_everything(packages):
+    write(packages, "law = (")
+    before = build.page_keys(packages, "book")["intro"]
+    (packages / "src/shop/training/loop.py").write_text("changed = 2\n")
+    assert build.page_keys(packages, "book")["intro"] != before
+
+
+def test_only_pages_whose_imports_changed_run_again(packages, capfd):
+    """Two pages and a cache as Jupyter Book leaves it: theory is touched, then training."""
+    write(packages, "import shop.training", name="train")
+    write(packages, "1", name="gone")
+
+    def pages():
+        cache = get_cache(build.prepare_cache(packages, "book"))
+        return sorted(Path(record.uri).stem for record in cache.list_cache_records())
+
+    cache = get_cache(build.prepare_cache(packages, "book"))
+    for name in ("intro", "train", "gone"):
+        notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(name)])
+        bundle = CacheBundleIn(notebook, str(packages / "book" / f"{name}.md"), data={})
+        cache.cache_notebook_bundle(bundle, check_validity=False)
+    (packages / "book" / "gone.md").unlink()
+    assert pages() == ["intro", "train"]
+    (packages / "src/core/theory.py").write_text("changed = 2\n")
+    assert pages() == ["train"] and "has changed: intro." in capfd.readouterr().out
+    (packages / "src/shop/training/recipe.json").write_text("[]")
+    assert pages() == []
 
 
 def test_a_failed_check_stops_the_build_and_is_shown(project, capfd):
