@@ -14,8 +14,7 @@ import torch
 from torch import Tensor
 
 from atelier.data.scenes.factors import Factor
-from atelier.evidence.answers import per_factor
-from atelier.evidence.factors import LEGIBLE, known
+from atelier.evidence.factors import LEGIBLE, known, per_factor
 from atelier.networks.readers import columns, indicators
 from atelier.subject import Subject
 from painters.levels import CLEAN

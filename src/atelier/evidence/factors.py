@@ -16,19 +16,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from atelier.data import images as image_data
 from atelier.data import scenes
-from atelier.data.controls import INVERTED_CONTRAST, checkerboard, varied
+from atelier.data.controls import checkerboard
 from atelier.data.scenes.factors import Factor
-from atelier.evidence.answers import Answers, orders, per_factor
-from atelier.evidence.order import counted, even, short
-from atelier.evidence.traits import traits
+from atelier.evidence.order import crossing, even
 from atelier.networks.readers import columns, indicators
+from atelier.statistics import bootstrap, rank_correlation, short
 from atelier.subject import Settings, Subject
 from painters.levels import CLEAN, Level, Levels
 from painters.sampling import noise, solve
@@ -39,6 +40,8 @@ from painters.trajectory import Frames
 SOLVERS = {"sde": "ancestral", "ode": "dpmpp2m"}
 LEGIBLE = 0.5
 """A factor of whose variance the instrument explains less than this on clean test states is not measured."""
+READABLE = 0.05
+"""A factor of which the affine estimate knows less than this share in clean states has no linear prediction."""
 
 Instrument = Callable[[Tensor, Tensor, float, float], Tensor]
 """(states x (B, ...), endpoint estimates x0_hat, alpha, sigma) -> answers (B, m)."""
@@ -53,6 +56,35 @@ class Known:
     factors: tuple[Factor, ...]
 
 
+@dataclass(frozen=True, eq=False)
+class Answers:
+    """What an instrument said of n seeds: ``given`` (n, N, m) at N levels, ``final`` (n, m) of the picture.
+
+    ``sizes`` are the numbers of columns of each factor, F of them, with sum m.
+    """
+
+    given: Tensor
+    final: Tensor
+    sizes: Sequence[int]
+
+    def scores(self, weights: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Return r2 and spread, (N, F) each, every seed ``weights`` (n,) times. NaN where no picture differs."""
+        w = torch.ones(len(self.final)) if weights is None else weights
+        w = w.to(self.final) / float(w.sum())
+        n, N, m = self.given.shape
+        missed = (w @ (self.given - self.final[:, None]).square().reshape(n, N * m)).reshape(N, m)
+        whole = per_factor(w @ self.final.square() - (w @ self.final).square(), self.sizes)
+        flat = self.given.reshape(n, N * m)
+        spread = (w @ flat.square() - (w @ flat).square()).reshape(N, m)
+        whole = torch.where(whole > 1e-12, whole, torch.nan)
+        return 1 - per_factor(missed, self.sizes) / whole, per_factor(spread, self.sizes) / whole
+
+
+def per_factor(values: Tensor, sizes: Sequence[int]) -> Tensor:
+    """Sum numbers (..., m) over the columns of each factor: (..., F)."""
+    return torch.stack([part.sum(-1) for part in values.split(list(sizes), -1)], -1)
+
+
 def known(subject: Subject, n: int, *, test: bool) -> Known | None:
     """Return the first ``n`` test or training states of the subject's own data with their factors.
 
@@ -60,13 +92,11 @@ def known(subject: Subject, n: int, *, test: bool) -> Known | None:
     """
     if subject.reader is None or subject.model is None or (states := subject.data(n, test=test)) is None:
         return None
-    facts = subject.model.card["training"]
-    if facts["data"] == "scenes":
+    if subject.model.card["training"]["data"] == "scenes":
         first = (scenes.TEST_SEEDS if test else scenes.TRAIN_SEEDS).start
         values = {name: torch.from_numpy(v) for name, v in scenes.sample(n, first).values.items()}
     else:
         found = image_data.fashion()
-        found = found if facts.get("variant") is None else varied(found, facts["variant"])
         labels = found.test_labels if test else found.train_labels
         assert labels is not None
         values = {"class": labels[: len(states)]}
@@ -160,23 +190,49 @@ def nested(subject: Subject, steps: int) -> tuple[Levels, Levels]:
     return Levels(fine.alpha[kept], fine.sigma[kept], fine.origin), fine
 
 
+def half_levels(
+    said: dict[str, Answers], logsnr: Tensor, linear: Tensor, top: Tensor, *, use: Tensor | None = None, draws: int
+) -> dict[str, Any]:
+    """Return the half-levels and their rank correlations, as :func:`measure` says.
+
+    ``said``: answers under ``"ode"`` and ``"sde"``. ``linear`` and ``top`` (N + 1, F): law and ceiling at the N levels
+    of ``logsnr`` and in clean states. Only factors in ``use`` (F,) are measured.
+    """
+    clean = torch.where(linear[-1] > READABLE, linear[-1], torch.nan)
+    predicted = {
+        "half_law": linear[:-1] / clean,
+        "half_bound": linear[:-1] / top[-1],
+        "half_ceiling": top[:-1] / top[-1],
+    }
+    predicted = {key: torch.exp(-crossing(logsnr, curves) / 2) for key, curves in predicted.items()}
+
+    def halves(answers: Answers, which: int, rows: np.ndarray) -> np.ndarray:
+        weights = torch.from_numpy(np.bincount(rows.astype(int), minlength=len(rows)))
+        found = torch.exp(-crossing(logsnr, answers.scores(weights)[which]) / 2)
+        return (found if use is None else torch.where(use, found, torch.nan)).numpy()
+
+    record: dict[str, Any] = {key: short(value) for key, value in predicted.items()}
+    by_law = predicted["half_law"].numpy()
+    # Along the ODE the spread, along the SDE r2: r2 along the ODE counts what the noise has decided long before.
+    for key, which, half, rank in (("ode", 1, "half", "rank"), ("sde", 0, "half_sde", "rank_sde")):
+        found = bootstrap(np.arange(len(said[key].final)), partial(halves, said[key], which), draws=draws)
+        record[half] = [one.record() for one in found]
+        measured = np.array([one.value for one in found])
+        if np.isfinite(measured * by_law).sum() > 2:
+            record[rank] = rank_correlation(measured, by_law, draws=draws).record()
+    return record
+
+
 def measure(subject: Subject, settings: Settings) -> dict[str, Any] | None:
     """Measure when every named factor is readable and decided, beside the affine bound and the data's own ceiling.
 
-    Returns ``factors``: names; ``logsnr`` (N,), ``counted`` (N,) 0 or 1; ``read``: the instrument; [factor][level]
-    lists ``law`` = R_f^2, ``ceiling`` (the larger of the instrument's on noised test data and the law), ``ode_spread``,
-    ``ode_r2``, ``sde_spread``, ``sde_r2``; for each factor, ``legible``: what the instrument explains of it on clean
-    test states (below ``LEGIBLE`` its measured half-levels are NaN), ``finish``: Var r(final) along the ODE over the
-    factor's variance in the data, and as noise levels sigma/alpha or NaN, ``half_law``: where the law reaches half of
-    its clean value, ``half_bound``: where it reaches half of the clean ceiling, ``half_ceiling``: where the ceiling
-    does, and ``half`` and ``half_sde`` (intervals over seeds): where the spread (ODE) and r2 (SDE) reach 1/2;
-    ``fidelity`` = r2 (SDE) times the clean ceiling over the ceiling, 1 for an exact model, at the level where the
-    ceiling is half of its clean value; rank correlations over factors with permutation p: of ``half`` with
-    ``half_law``, ``half_ceiling`` and ``half_sde`` as ``rank``, ``rank_ceiling`` and ``rank_solvers``, of ``half_sde``
-    with ``half_law`` as ``rank_sde``, and ``rank_seeds``, the interval of ``rank`` over seeds; for scenes ``traits``
-    [factor][variance, area, frequency, layer], the correlation of ``half`` with each as ``rank_variance``,
-    ``rank_area``, ``rank_frequency``, ``rank_layer``, and the partial ones given area and frequency,
-    ``partial_variance`` and ``partial_law``; ``seeds`` and ``steps`` of ODE and SDE. ``None`` without reader or data.
+    Returns ``factors``: names; ``read``: the instrument; for each factor, ``legible``: what the instrument explains of
+    it on clean test states (below ``LEGIBLE`` its measured half-levels are NaN), and as noise levels sigma/alpha or
+    NaN, ``half_law``: where the law R_f^2 reaches half of its clean value, ``half_bound``: where it reaches half of the
+    clean ceiling, ``half_ceiling``: where the ceiling (what the instrument knows of noised test data, or the law if
+    that is more) does, ``half`` and ``half_sde`` (intervals over seeds): where the spread (ODE) and r2 (SDE) reach 1/2;
+    ``rank`` and ``rank_sde``, rank correlations over factors of these two with ``half_law``, with permutation p;
+    ``seeds`` and ``steps`` of ODE and SDE. ``None`` without reader or data.
 
     An endpoint estimate is no picture: of a blurred one the reader is sure too soon, and its answers spread too early.
     For a subject whose ``read`` is ``"endpoints"`` only the numbers of the SDE's r2 (``half_sde``, ``rank_sde``) count.
@@ -198,36 +254,18 @@ def measure(subject: Subject, settings: Settings) -> dict[str, Any] | None:
     legible = torch.ones(len(sizes), dtype=torch.float64)
     if how != "affine":
         own = ceiling(subject, read, test, levels, endpoints=how == "endpoints")
+        # No instrument should know less than the affine estimate: where ours does, the fault is its own.
         top, legible = torch.maximum(linear, own), own[-1]
     runs = {"ode": (seeds, levels, 1), "sde": (seeds[: max(len(seeds) // 2, 2)], fine, 2)}
     said = {
         key: Answers(*answer(subject, read, *run, solver=SOLVERS[key], batch=settings.batch), sizes)
         for key, run in runs.items()
     }
-    record = {
+    draws = settings.pick(ci=50, book=1000, full=2000)
+    return {
         "factors": [f.name for f in train.factors],
         "read": how,
-        "logsnr": short(levels.logsnr[:-1]),
-        "counted": counted(subject, levels[:-1]).int().tolist(),
-        "law": short(linear.T),
-        "ceiling": short(top.T),
         "legible": short(legible),
-        "finish": short(per_factor(said["ode"].final.var(0), sizes) / whole),
         "seeds": {key: len(run[0]) for key, run in runs.items()},
         "steps": {key: run[1].steps for key, run in runs.items()},
-    }
-    for key, answers in said.items():
-        r2, spread = answers.scores()
-        record |= {f"{key}_r2": short(r2.T), f"{key}_spread": short(spread.T)}
-    table = _table(subject, settings.pick(ci=40, book=500, full=2000))
-    draws = settings.pick(ci=50, book=1000, full=2000)
-    use = legible >= LEGIBLE
-    return record | orders(said, levels.logsnr[:-1], linear, top, use=use, table=table, draws=draws)
-
-
-def _table(subject: Subject, n: int) -> Tensor | None:
-    """The traits of the factors of the subject's scenes, from n pairs, or ``None`` if its data are no scenes."""
-    facts = {} if subject.model is None else subject.model.card.get("training", {})
-    if facts.get("data") != "scenes":
-        return None
-    return traits(INVERTED_CONTRAST if facts.get("variant") == "inverted" else (1.0,) * 4, n=n)
+    } | half_levels(said, levels.logsnr[:-1], linear, top, use=legible >= LEGIBLE, draws=draws)

@@ -23,6 +23,8 @@ from painters.trajectory import Trajectory
 
 COLUMNS = ("mean", "walk", "gaussian", "sampler", "network", "ancestral")
 """A denoiser that knows the mean; a random walk; the exact Gaussian flow; N steps on it; the network; its SDE."""
+EVERY = 5
+"""The reader looks at every so many endpoint estimates: decoding each would cost as much as the run."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -160,15 +162,14 @@ def random_walk(seeds: Iterable[int], shape: Sequence[int], *, steps: int) -> Te
 
 def scalars(trajectory: Trajectory) -> dict[str, Tensor]:
     """Return every statistic of a trajectory that is one number a sample, (B,): see :func:`measure` for the names."""
-    found = _shares("states", trajectory.x) | _shares("differences", trajectory.x.diff(dim=0))
-    found |= _shares("noise", trajectory.eps) | _shares("estimates", trajectory.x0)
-    for name, values in (
-        ("plane", plane_residual(trajectory)),
-        ("rotation", rotation_error(trajectory)),
-        ("evolving", rotation_error(trajectory, evolving=True)),
-    ):
-        found |= {f"{name}_mean": values.mean(0).cpu(), f"{name}_max": values.amax(0).cpu()}
     start, image = (trajectory.x[i].flatten(1).double().square().sum(1) for i in (0, -1))
+    means = {
+        "plane_mean": plane_residual(trajectory),
+        "rotation_mean": rotation_error(trajectory),
+        "evolving_mean": rotation_error(trajectory, evolving=True),
+    }
+    found = _shares("states", trajectory.x) | _shares("estimates", trajectory.x0)
+    found |= {name: values.mean(0).cpu() for name, values in means.items()}
     return found | {"angle": angle(trajectory).cpu(), "energy": (image / start).cpu()}
 
 
@@ -176,18 +177,14 @@ def curves(trajectory: Trajectory) -> dict[str, Tensor]:
     """Return every statistic of a trajectory that is one number a level and sample, (N + 1 or N, B)."""
     noise_like, image_like = cosines(trajectory)
     return {
-        "plane": plane_residual(trajectory),
-        "rotation": rotation_error(trajectory).cpu(),
-        "evolving": rotation_error(trajectory, evolving=True).cpu(),
         "unforeseen": unforeseen(trajectory),
         "unforeseen_by_all": unforeseen_by_all(trajectory),
         "along_noise": noise_like,
         "along_image": image_like,
-        "norm": trajectory.x.flatten(2).double().norm(dim=2).cpu(),
     }
 
 
-def convergence(subject: Subject, trajectory: Trajectory, *, every: int = 5) -> Tensor | None:
+def convergence(subject: Subject, trajectory: Trajectory) -> Tensor | None:
     """Return how far the endpoint estimate is from the image in the reader's features, (n, B), every few levels.
 
     |f(x0_hat_i) - f(x_0)| over the mean distance |f(x_0) - f(x_0')| of the images of two samples: 1 is as far as
@@ -197,7 +194,7 @@ def convergence(subject: Subject, trajectory: Trajectory, *, every: int = 5) -> 
         return None
     image = subject.reader.features(subject.look(trajectory.final.float()))
     apart = torch.pdist(image.double()).mean()
-    steps = [subject.reader.features(subject.look(x0.float())) for x0 in trajectory.x0[::every]]
+    steps = [subject.reader.features(subject.look(x0.float())) for x0 in trajectory.x0[::EVERY]]
     return (torch.stack(steps) - image).double().norm(dim=2) / apart
 
 
@@ -205,41 +202,43 @@ def measure(subject: Subject, settings: Settings) -> dict[str, Any]:
     """Measure the shape of a subject's trajectories beside the nulls, on up to 4, 64 or 200 seeds.
 
     Returns ``seeds`` (how many), ``steps``, ``dim``, ``sigma_over_alpha`` (N + 1 levels); ``columns``: for each of
-    :data:`COLUMNS` a dict of intervals (value, low, high, n) over seeds: ``WHAT_1``, ``_2``, ``_3`` (share of the
-    variance in so many PCs) and ``_999`` (PCs for 99.9 %) for WHAT ``states``, ``differences``, ``noise`` (predictions)
-    and ``estimates``; ``plane_mean``, ``plane_max`` (share of |x_i|^2 outside span{x_T, x_0}, over levels),
-    ``rotation_mean``, ``_max`` (final target), ``evolving_mean``, ``_max`` (evolving target), ``angle`` (degrees),
-    ``energy`` (|x_0|^2/|x_T|^2). ``walk`` and ``mean``, which stands still, have no estimates and noise.
-    ``curves``: for each column but ``walk``, means over seeds by level of the names in :func:`curves`, and ``present``
-    (share of the image's variance in x0_hat). ``bands``: 5 and 95 % over the network's seeds of the same curves.
+    :data:`COLUMNS` a dict of intervals over seeds: ``WHAT_1``, ``_2`` (share of the variance in so many PCs) and
+    ``_999`` (PCs for 99.9 %) for WHAT ``states`` and ``estimates``, means over levels ``plane_mean`` (share of |x_i|^2
+    outside span{x_T, x_0}), ``rotation_mean`` and ``evolving_mean`` (final and evolving target), ``angle`` (degrees),
+    ``energy`` (|x_0|^2/|x_T|^2). ``walk`` and ``mean``, which stands still, have no estimates. ``curves``: for each
+    column but ``walk``, means over seeds by level of the names in :func:`curves`, and ``present`` (share of the image's
+    variance in x0_hat). ``bands``: 5 and 95 % over the network's seeds of the same curves, without ``present``.
     ``convergence``: means by level of :func:`convergence`, for ``gaussian`` and ``network``, with ``every`` and seeds
     ``n``, or ``None``.
     """
     seeds = settings.seeds[: settings.pick(ci=4, book=64, full=200)]
-    levels = subject.levels(settings.steps)
     tables: dict[str, list[dict[str, Tensor]]] = {name: [] for name in COLUMNS}
     lines: dict[str, list[dict[str, Tensor]]] = {name: [] for name in COLUMNS if name != "walk"}
+    held: dict[str, list[tuple[Tensor, Tensor]]] = {name: [] for name in lines}
     converged: dict[str, Any] | None = None
-    for batch in tqdm(
-        list(subject.batches(seeds, settings.batch)), desc="geometry", leave=False, disable=not settings.progress
-    ):
-        walk = random_walk(batch, subject.shape, steps=settings.steps)
-        tables["walk"].append(_shares("states", walk) | _shares("differences", walk.diff(dim=0)))
+    batches = list(subject.batches(seeds, settings.batch))
+    for batch in tqdm(batches, desc="geometry", leave=False, disable=not settings.progress):
+        tables["walk"].append(_shares("states", random_walk(batch, subject.shape, steps=settings.steps)))
         runs = _runs(subject, batch, settings.steps)
         for name, run in runs.items():
             tables[name].append(scalars(run))
-            energy, image = present(run, subject.gaussian.mu)
-            lines[name].append(curves(run) | {"held": energy, "image": image[None]})
-        if converged is None:
-            converged = _converged(subject, {name: runs[name] for name in ("gaussian", "network")})
+            lines[name].append(curves(run))
+            held[name].append(present(run, subject.gaussian.mu))
+        converged = converged or _converged(subject, {name: runs[name] for name in ("gaussian", "network")})
+    whole = {name: _join(parts) for name, parts in lines.items()}
+    ends = torch.tensor([0.05, 0.95], dtype=torch.float64)
+    means = {name: {key: value.mean(1).tolist() for key, value in found.items()} for name, found in whole.items()}
+    for name, parts in held.items():
+        estimates, images = zip(*parts)
+        means[name]["present"] = (torch.cat(estimates, 1).sum(1) / torch.cat(images).sum()).tolist()
     return {
         "seeds": len(seeds),
         "steps": settings.steps,
         "dim": subject.dim,
-        "sigma_over_alpha": levels.ratio.tolist(),
+        "sigma_over_alpha": subject.levels(settings.steps).ratio.tolist(),
         "columns": {name: _intervals(parts) for name, parts in tables.items()},
-        "curves": {name: _means(parts) for name, parts in lines.items()},
-        "bands": _bands(lines["network"]),
+        "curves": means,
+        "bands": {key: value.double().quantile(ends, dim=1).tolist() for key, value in whole["network"].items()},
         "convergence": converged,
     }
 
@@ -258,11 +257,12 @@ def _runs(subject: Subject, seeds: Sequence[int], steps: int) -> dict[str, Traje
 
 
 def _shares(name: str, frames: Tensor) -> dict[str, Tensor]:
-    """Shares of the variance in 1, 2 and 3 PCs and the PCs for 99.9 %; nothing for curves that stand still."""
+    """Shares of the variance in 1 and 2 PCs and the PCs for 99.9 %; nothing for curves that stand still."""
     found = dimension(frames)
     if not bool((found.variances.sum(1) > 0).all()):
         return {}
-    shares = {f"{name}_{k}": found.cumulative[:, min(k, found.variances.shape[1]) - 1] for k in (1, 2, 3)}
+    # A run of one step has fewer PCs than two: they hold everything.
+    shares = {f"{name}_{k}": found.cumulative[:, min(k, found.variances.shape[1]) - 1] for k in (1, 2)}
     return shares | {f"{name}_999": found.components().double()}
 
 
@@ -275,26 +275,12 @@ def _intervals(parts: list[dict[str, Tensor]]) -> dict[str, dict[str, float | in
     return {key: one.record() for key, one in zip(found, bootstrap(torch.stack(list(found.values()), dim=1)))}
 
 
-def _means(parts: list[dict[str, Tensor]]) -> dict[str, list[float]]:
-    found = _join(parts)
-    share = found.pop("held").sum(1) / found.pop("image").sum()
-    return {key: value.mean(1).tolist() for key, value in found.items()} | {"present": share.tolist()}
-
-
-def _bands(parts: list[dict[str, Tensor]]) -> dict[str, list[list[float]]]:
-    found = _join(parts)
-    found["present"] = found.pop("held") / found.pop("image")
-    ends = torch.tensor([0.05, 0.95], dtype=torch.float64)
-    return {key: value.double().quantile(ends, dim=1).tolist() for key, value in found.items()}
-
-
-def _converged(subject: Subject, runs: dict[str, Trajectory], *, every: int = 5, n: int = 16) -> dict[str, Any] | None:
+def _converged(subject: Subject, runs: dict[str, Trajectory], *, n: int = 16) -> dict[str, Any] | None:
     """Convergence of the first ``n`` samples of each run, or ``None`` where nothing can be read."""
-    found: dict[str, Any] = {"every": every, "n": min(n, runs["network"].x.shape[1])}
+    shares = {}
     for name, run in runs.items():
-        first = Trajectory(run.levels, run.x[:, :n], run.x0[:, :n], run.nfe)
-        share = convergence(subject, first, every=every)
-        if share is None:
-            return None
-        found[name] = share.mean(1).tolist()
-    return found
+        shares[name] = convergence(subject, Trajectory(run.levels, run.x[:, :n], run.x0[:, :n], run.nfe))
+    if any(share is None for share in shares.values()):
+        return None
+    means = {name: share.mean(1).tolist() for name, share in shares.items() if share is not None}
+    return {"every": EVERY, "n": min(n, runs["network"].x.shape[1])} | means

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from atelier.evidence.answers import READABLE, per_factor
+from atelier.evidence.factors import READABLE, per_factor
 from painters.levels import Level
 from painters.theory.factors import FactorLaw
 from painters.theory.gaussian import variance

@@ -15,10 +15,10 @@ import torch
 from torch import Tensor
 
 from atelier.evidence import factors as readings
-from atelier.evidence.order import even, short
+from atelier.evidence.order import even
 from atelier.networks.readers import columns
 from atelier.scoring import Ruler, distance
-from atelier.statistics import mean
+from atelier.statistics import mean, short
 from atelier.subject import Settings, Subject
 from atelier.variations.holding import Prediction
 from atelier.variations.resampling import informative, whiten

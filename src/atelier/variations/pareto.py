@@ -15,10 +15,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from atelier.evidence.order import short
 from atelier.networks.readers import columns
 from atelier.scoring import DETAIL, OUTLINE, Ruler, distance
-from atelier.statistics import bootstrap, rank_correlation
+from atelier.statistics import bootstrap, rank_correlation, short
 from atelier.variations.holding import Prediction
 from painters.theory.gaussian import Gaussian
 

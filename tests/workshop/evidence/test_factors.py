@@ -8,12 +8,20 @@ import pytest
 import torch
 
 from atelier.data import scenes
-from atelier.data.controls import INVERTED_CONTRAST, checkerboard
+from atelier.data.controls import checkerboard
 from atelier.data.scenes import Factor
-from atelier.data.scenes.shares import variance_shares
-from atelier.evidence.answers import Answers, orders, per_factor
-from atelier.evidence.factors import Known, ceiling, explained, instrument, known, law, measure
-from atelier.evidence.traits import traits
+from atelier.evidence.factors import (
+    Answers,
+    Known,
+    ceiling,
+    explained,
+    half_levels,
+    instrument,
+    known,
+    law,
+    measure,
+    per_factor,
+)
 from atelier.subject import Settings, Subject, subject
 from painters import Gaussian, Levels, Mixture, noise, solve
 from painters.levels import vp_linear
@@ -121,7 +129,7 @@ def test_an_exact_posterior_never_knows_less_than_the_law():
     torch.testing.assert_close(on_states[:, 0], linear, rtol=0, atol=0.02)
 
 
-def test_orders_find_the_predicted_order_and_levels():
+def test_half_levels_are_found_and_keep_the_predicted_order():
     logsnr = torch.linspace(-8, 8, 60, dtype=torch.float64)
     shift = torch.tensor([4.0, 1.0, 0.0, -3.0], dtype=torch.float64)
     curves = torch.cat([torch.sigmoid(logsnr[:, None] + shift), torch.ones(1, 4)])
@@ -131,39 +139,35 @@ def test_orders_find_the_predicted_order_and_levels():
     ode = Answers(given, z[:, None].expand(n, 4), (1,) * 4)
     sde = Answers(curves[:-1].flip(1) * z[:, None, None], z[:, None].expand(n, 4), (1,) * 4)
     linear = 0.8 * curves
-    table = torch.stack([shift.exp(), -shift, torch.tensor([0.1, 0.2, 0.15, 0.3]), torch.arange(4.0)], 1)
-    found = orders({"ode": ode, "sde": sde}, logsnr, linear, curves, table=table, draws=20)
+    found = half_levels({"ode": ode, "sde": sde}, logsnr, linear, curves, draws=20)
     expected = torch.exp(shift / 2).tolist()
     assert [row["value"] for row in found["half"]] == pytest.approx(expected, rel=0.01)
     assert found["half_law"] == pytest.approx(expected, rel=0.01) == found["half_ceiling"]
     late = [float(np.exp((s - np.log(0.625 / 0.375)) / 2)) for s in shift.tolist()]
     assert found["half_bound"] == pytest.approx(late, rel=0.01)
     assert found["rank"]["rho"] == pytest.approx(1) and found["rank"]["p"] == pytest.approx(1 / 24)
-    assert found["rank_sde"]["rho"] == pytest.approx(-1) == found["rank_solvers"]["rho"]
-    assert found["rank_variance"]["rho"] == pytest.approx(1) and found["rank_area"]["rho"] == pytest.approx(-1)
-    assert found["rank_layer"]["rho"] == pytest.approx(1) and found["rank_seeds"]["value"] == pytest.approx(1)
+    assert found["rank_sde"]["rho"] == pytest.approx(-1)
     use = torch.tensor([True, True, True, False])
-    some = orders({"ode": ode, "sde": sde}, logsnr, linear, curves, use=use, draws=5)
+    some = half_levels({"ode": ode, "sde": sde}, logsnr, linear, curves, use=use, draws=5)
     assert some["rank"]["n"] == 3 and np.isnan([row["value"] for row in some["half"]]).tolist() == [0, 0, 0, 1]
-    nothing = orders({"ode": ode, "sde": sde}, logsnr, 0.04 * curves, curves, draws=5)
-    assert np.isnan(nothing["half_law"]).all() and "rank" not in nothing and "rank_ceiling" in nothing
+    nothing = half_levels({"ode": ode, "sde": sde}, logsnr, 0.04 * curves, curves, draws=5)
+    assert np.isnan(nothing["half_law"]).all() and "rank" not in nothing
 
 
-def test_traits_are_the_shares_and_the_places_of_the_factors():
-    found = dict(zip(scenes.NAMES, traits(n=150).tolist()))
-    shares = variance_shares()
-    for name in ("sky", "ground", "horizon"):
-        assert found[name][0] == pytest.approx(shares[name].total, rel=0.3)
-    assert found["door"][1] < found["walls"][1] < found["clouds"][1] < found["sky"][1] <= 32 * 32
-    assert found["sky"][2] < found["walls"][2] < found["grain"][2] < 0.5**0.5
-    assert found["sky"][3] < found["relief"][3] < found["tree"][3] < found["door"][3]
-    inverted = dict(zip(scenes.NAMES, traits(INVERTED_CONTRAST, n=150).tolist()))
-    assert inverted["sky"][0] < found["sky"][0] / 3 and inverted["walls"][0] > 2 * found["walls"][0]
+def test_two_factors_have_no_rank_correlation():
+    logsnr = torch.linspace(-8, 8, 60, dtype=torch.float64)
+    curves = torch.cat([torch.sigmoid(logsnr[:, None] + torch.tensor([2.0, 0.0, -2.0])), torch.ones(1, 3)])
+    z = torch.linspace(-1, 1, 9, dtype=torch.float64)
+    said = Answers(curves[:-1].sqrt() * z[:, None, None], z[:, None].expand(9, 3), (1,) * 3)
+    both = {"ode": said, "sde": said}
+    assert half_levels(both, logsnr, curves, curves, draws=5)["rank"]["rho"] == pytest.approx(1)
+    two = half_levels(both, logsnr, curves, curves, use=torch.tensor([True, True, False]), draws=5)
+    assert not any(key.startswith("rank") for key in two)
 
 
 def test_known_factors_belong_to_their_states():
-    data = known(subject("scenes-ddpm"), 3, test=True)
-    assert data is not None and data.states.shape == (3, 3, 32, 32) and data.facts.shape[0] == 3
+    data = known(subject("scenes-sd"), 3, test=True)
+    assert data is not None and data.states.shape == (3, 4, 8, 8) and data.facts.shape[0] == 3
     values = scenes.sample(3, scenes.TEST_SEEDS.start).values
     assert data.facts[:, :4].argmax(1).tolist() == values["sky"].tolist()
     assert data.facts[:, 8].tolist() == pytest.approx(values["horizon"].tolist())
@@ -185,14 +189,12 @@ def test_a_checkerboard_is_turned_back_before_reading():
 
 
 def test_measuring_the_theory_and_a_network():
-    network = subject("scenes-ddpm")
+    network = subject("scenes-sd")
     settings = Settings(seeds=(0, 1, 2, 3), steps=8, profile="ci", batch=4)
     theory = json.loads(json.dumps(measure(network.theory(), settings)))
     assert theory["read"] == "affine" and theory["steps"] == {"ode": 4, "sde": 7}
-    assert theory["factors"] == list(scenes.NAMES) and len(theory["law"]) == 20
+    assert theory["factors"] == list(scenes.NAMES) and len(theory["half_law"]) == 20
     found = json.loads(json.dumps(measure(network, settings)))
-    assert found["read"] == "states" and len(found["ode_spread"][0]) == len(found["logsnr"]) == 4
-    for high, low in zip(found["ceiling"], found["law"]):
-        assert all(a >= b for a, b in zip(high, low))
-    assert len(found["traits"]) == 20 and -1 <= found["partial_variance"]["rho"] <= 1
+    assert found["read"] == "endpoints" and len(found["half_sde"]) == len(found["legible"]) == 20
+    assert found["seeds"] == {"ode": 2, "sde": 2}
     assert measure(network.mean_only(), settings) is None

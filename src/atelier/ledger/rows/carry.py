@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from atelier.ledger.claim import Claim, Records, Reported, above, at_least, at_most, below, near, within
+from atelier.ledger.claim import Claim, Records, Reported, above, at_least, at_most, below, near
 from atelier.ledger.rows.reading import exact, interval, nearest, triple
 from atelier.statistics import Interval, mean
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from atelier.ledger.claim import Claim, Records, at_least, at_most, below, near, within
-from atelier.ledger.rows.reading import exact, triple
+from atelier.ledger.claim import Claim, Records, at_least, at_most, near, within
+from atelier.ledger.rows.reading import exact
 from atelier.statistics import Interval, bootstrap, mean
 
 WHERE = "landscape#sec-landscape-jacobian"
