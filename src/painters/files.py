@@ -1,12 +1,20 @@
-"""Writing files so that an interruption leaves either the old file or the new one, never half of one."""
+"""Writing files so that an interruption leaves no half of one, and two processes lose nothing of each other."""
 
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
+
+import torch
+from filelock import FileLock, Timeout
+from safetensors import SafetensorError
+from safetensors.torch import save_file
+from torch import Tensor
 
 
 @contextlib.contextmanager
@@ -27,7 +35,45 @@ def replacing(path: str | Path) -> Iterator[Path]:
         yield temporary
         os.chmod(temporary, 0o644)
         os.replace(temporary, path)
-    except OSError as error:
-        raise OSError(f"could not write {path}: {error.strerror or error}; nothing was changed there") from error
+    except (OSError, SafetensorError, RuntimeError) as error:
+        # A full disk reaches Python as an OSError from files, but safetensors and torch.save raise what they call it.
+        why = getattr(error, "strerror", None) or str(error).split("\n")[0]
+        raise OSError(f"could not write {path}: {why}; nothing was changed there") from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def save_tensors(path: str | Path, tensors: Mapping[str, Tensor], *, about: Mapping[str, Any] | None = None) -> Path:
+    """Write tensors as safetensors, whole or not at all, with each value of ``about`` as JSON in the header.
+
+    Raises ``ValueError`` if a number is not finite, as nothing that is read from such a file could be trusted, and
+    ``OSError`` as :func:`replacing` does.
+    """
+    stored = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+    wrong = [name for name, value in stored.items() if not bool(torch.isfinite(value).all())]
+    if wrong:
+        raise ValueError(f"{path} was not saved: {', '.join(wrong)} would hold NaN or infinite values")
+    header = {name: json.dumps(value) for name, value in (about or {}).items()}
+    with replacing(path) as temporary:
+        save_file(stored, temporary, metadata=header or None)
+    return Path(path)
+
+
+@contextlib.contextmanager
+def locked(path: str | Path, *, wait: bool = True) -> Iterator[None]:
+    """Hold a file or folder while it is read, changed and written; another process waits until it is free.
+
+    Raises ``ValueError`` instead of waiting if ``wait`` is false, ``OSError`` if the lock cannot be made.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # A hidden file beside it, which stays: were it removed, a process that waits for it would hold one of no name.
+    lock = FileLock(path.with_name(f".{path.name}.lock"))
+    try:
+        lock.acquire(timeout=-1 if wait else 0)
+    except Timeout as error:
+        raise ValueError(f"another process works on {path}: wait for it, or name another place") from error
+    try:
+        yield
+    finally:
+        lock.release()

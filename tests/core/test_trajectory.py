@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 import torch
 from partners import gaussian, randn, rel
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 
-import painters.trajectory
+import painters.files
 from painters import Frames, Levels, Trajectory, solve
 from painters.files import replacing
 from painters.levels import flow, vp_linear
@@ -62,6 +63,43 @@ def test_fenceposts_are_enforced() -> None:
         Trajectory(levels, torch.zeros(4, 1, 2), torch.zeros(4, 1, 2), nfe=3)
 
 
+@pytest.mark.parametrize("wrong", [torch.zeros(3, 2, 2), torch.zeros(3, 1, 3), torch.zeros(3, 1)])
+def test_estimates_of_another_batch_are_refused(wrong: torch.Tensor) -> None:
+    with pytest.raises(ValueError, match="are of one batch"):
+        Trajectory(Levels.of(flow(), 3), torch.zeros(4, 1, 2), wrong, nfe=3)
+
+
+def test_seeds_are_whole_numbers_one_for_each_sample() -> None:
+    levels, x, x0 = Levels.of(flow(), 3), torch.zeros(4, 2, 2), torch.zeros(3, 2, 2)
+    with pytest.raises(ValueError, match="3 seeds for a batch of 2"):
+        Trajectory(levels, x, x0, nfe=3, seeds=(1, 2, 3))
+    with pytest.raises(ValueError, match="a seed is a whole number"):
+        Trajectory(levels, x, x0, nfe=3, seeds=(1, 0.5))  # type: ignore[arg-type]
+
+
+def test_projected_frames_have_no_noise_and_no_other_coordinates() -> None:
+    t = run(save=Frames(fn=lambda frame: frame[:, :1]))
+    assert t.x.shape == (7, 2, 1)
+    with pytest.raises(ValueError, match="leave out Frames"):
+        _ = t.eps
+    with pytest.raises(ValueError, match="leave out Frames"):
+        t.to("ve")
+
+
+def test_a_trajectory_shows_itself_in_one_line() -> None:
+    assert repr(run()) == ("Trajectory(heun: x (7, 2, 3), x0 (6, 2, 3), sigma/alpha 157.4 -> 0, nfe 11, seeds 3, 4)")
+    many = repr(Trajectory(Levels.of(flow(), 1), torch.zeros(2, 99, 1), torch.zeros(1, 99, 1), 0, tuple(range(99))))
+    assert "\n" not in many and len(many) < 140
+
+
+def test_numbers_that_are_not_finite_are_not_saved(tmp_path: Path) -> None:
+    t = run()
+    t.x0[2, 1, 0] = float("nan")
+    with pytest.raises(ValueError, match="x0 would hold NaN"):
+        t.save(tmp_path / "t.safetensors")
+    assert not list(tmp_path.iterdir())
+
+
 def test_joined_runs() -> None:
     g, levels, x = gaussian([4.0, 1.0], seed=7), Levels.of(vp_linear(), 5), randn(5, 2, seed=8)
     whole = solve(g, x, levels, seeds=range(5), progress=False)
@@ -70,6 +108,10 @@ def test_joined_runs() -> None:
     assert rel(joined.x, whole.x) < 1e-12 and rel(joined.x0, whole.x0) < 1e-12
     assert joined.seeds == whole.seeds == (0, 1, 2, 3, 4) and joined.nfe == whole.nfe
     assert Trajectory.join([parts[0], solve(g, x[:1], levels, progress=False)]).seeds is None
+    with pytest.raises(ValueError, match="these differ: solver heun and ddim, nfe 9 and 5"):
+        Trajectory.join([whole, solve(g, x, levels, solver="ddim", progress=False)])
+    with pytest.raises(ValueError, match="at least one Trajectory"):
+        Trajectory.join([])
     with pytest.raises(ValueError, match="same levels"):
         Trajectory.join([whole, solve(g, x, Levels.of(vp_linear(), 4), progress=False)])
 
@@ -162,7 +204,15 @@ def test_a_full_disk_keeps_the_old_file(tmp_path: Path, tiny_disk: None) -> None
     assert path.read_bytes() == before and os.listdir(tmp_path) == ["run.safetensors"]
 
 
-@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left on device"), KeyboardInterrupt()])
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.ENOSPC, "No space left on device"),
+        SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)"),
+        RuntimeError("No space left on device: unexpected pos 64 vs 0\nFrame #0: ..."),
+        KeyboardInterrupt(),
+    ],
+)
 def test_an_interrupted_write_leaves_no_trace(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException
 ) -> None:
@@ -172,13 +222,15 @@ def test_an_interrupted_write_leaves_no_trace(
 
     path = run().save(tmp_path / "run.safetensors")
     before = path.read_bytes()
-    monkeypatch.setattr(painters.trajectory, "save_file", half)
-    with pytest.raises(type(error)) as caught:
+    monkeypatch.setattr(painters.files, "save_file", half)
+    said = OSError if isinstance(error, Exception) else KeyboardInterrupt
+    with pytest.raises(said) as caught:
         run(n=9).save(path)
-    if isinstance(error, OSError):
+    if said is OSError:
         assert "could not write" in str(caught.value) and "No space left on device" in str(caught.value)
+        assert "\n" not in str(caught.value)
     assert path.read_bytes() == before and os.listdir(tmp_path) == ["run.safetensors"]
-    with pytest.raises(type(error)):
+    with pytest.raises(said):
         run().save(tmp_path / "fresh" / "run.safetensors")
     assert os.listdir(tmp_path / "fresh") == []
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import torch
 from torch import Tensor
 
+from painters.levels import Level
 from painters.trajectory import numbered
 
 # One list of all streams, so that no two uses that must be independent ever share one: stream + seed is what seeds a
@@ -47,6 +48,23 @@ def noise(
     if not generators:
         raise ValueError("noise needs at least one seed")
     return draw(generators, shape, dtype=dtype, device=device)
+
+
+def renoise(x0: Tensor, level: Level, seeds: Iterable[int], *, stream: int = FRESH) -> Tensor:
+    """Return alpha x0 + sigma noise: clean states (B, ...) as they would have been seen at a noise level.
+
+    One seed per state; the noise is not that of the images' own start but of another ``stream``.
+    """
+    alpha, sigma = level
+    return alpha * x0 + sigma * noise(seeds, x0.shape[1:], stream=stream, dtype=x0.dtype, device=x0.device)
+
+
+def batches(seeds: Iterable[int], size: int) -> Iterator[tuple[int, ...]]:
+    """Yield seeds in tuples of ``size``, the last perhaps shorter. Raises ``ValueError`` for a size below 1."""
+    if size < 1:
+        raise ValueError(f"a batch holds at least 1 image, got {size}")
+    every = numbered(seeds)
+    yield from (every[i : i + size] for i in range(0, len(every), size))
 
 
 def streams(seeds: Iterable[int], *, stream: int = 0) -> list[torch.Generator]:

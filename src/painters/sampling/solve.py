@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import math
+from collections.abc import Callable, Iterable
 from functools import partial
-from typing import Any
 
 import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
 from painters.denoiser import Denoiser, Scalar
-from painters.levels import Levels
-from painters.sampling.solvers import SOLVERS, Solver
+from painters.levels import Level, Levels
+from painters.sampling.solvers import SOLVERS, Solver, ancestral
 from painters.trajectory import Frames, Trajectory, numbered
 
 CHECK_EVERY = 16
@@ -35,29 +35,38 @@ class _Counted:
         return x0
 
 
+OnStep = Callable[[int, Level, Tensor, Tensor], object]
+"""``on_step(i, level, x, x0)``: the state at level i of the levels given to ``solve``, and the estimate made there."""
+
+
 def solve(
     denoise: Denoiser,
     x: Tensor,
     levels: Levels,
     *,
     solver: str | Solver = "heun",
+    eta: float | None = None,
     start: int = 0,
     stop: int | None = None,
     save: Frames = Frames(),  # noqa: B008 (frozen)
     seeds: Iterable[int] | None = None,
+    on_step: OnStep | None = None,
     progress: bool = True,
 ) -> Trajectory:
     """Follow the reverse dynamics of ``denoise`` from ``x`` through ``levels`` and return what happened.
 
     ``x``: (B, ...), the state at level ``start`` (``levels.start(noise)`` makes it from unit noise); the run ends at
-    level ``stop``, by default the last. ``solver``: ``"ddim"``, ``"heun"``, ``"dpmpp2m"``, ``"ancestral"``, or a
-    function with their signature. ``save`` says which frames are kept. ``seeds`` are recorded, and drive a stochastic
-    solver. Runs where the denoiser lives. NFE counts network calls per sample (two per call under guidance).
+    level ``stop``, by default the last. ``solver``: ``"ddim"``, ``"heun"``, ``"dpmpp2m"``, ``"ancestral"`` with its
+    ``eta``, or a function with their signature. ``save`` says which frames are kept. ``seeds`` are recorded, and drive
+    a stochastic solver. ``on_step(i, level, x, x0)`` is called after each step; if it returns something true the run
+    stops there, and the trajectory ends at the level that was reached. Runs where the denoiser lives. NFE counts
+    network calls per sample (two per call under guidance).
 
-    Raises ``ValueError`` for an unknown solver or bad range, and ``FloatingPointError`` naming the step and level at
-    which a value stopped being finite.
+    Raises ``ValueError`` for what is none of these, or unit noise at a level of other size, and ``FloatingPointError``
+    naming the step and level at which a value stopped being finite.
     """
-    run = _solver(solver)
+    _check_arguments(denoise, x, levels, save)
+    run = _solver(solver, eta)
     stop = levels.steps if stop is None else stop
     if not 0 <= start < stop <= levels.steps:
         raise ValueError(f"need 0 <= start < stop <= {levels.steps}, got start = {start} and stop = {stop}")
@@ -70,19 +79,28 @@ def solve(
     x = x.to(getattr(denoise, "device", x.device))
     states, estimates = [save.store(x)], []
     finite = [torch.isfinite(x).all()]
-    _check(finite, part)
-    bar = tqdm(run(counted, x, part, names), total=part.steps, disable=not progress, leave=False, desc="painting")
-    for i, (x0, state) in enumerate(bar):
-        x = state
+    _check_finite(finite, part)
+    _check_size(x, part[0])
+    steps = run(counted, x, part, names)
+    reached, stopped = 0, False
+    for i, (x0, state) in enumerate(tqdm(steps, total=part.steps, disable=not progress, leave=False, desc="painting")):
+        before, x, reached = x, state, i + 1
         finite.append(torch.isfinite(x).all() & torch.isfinite(x0).all())
-        if x.device.type == "cpu" or (i + 1) % CHECK_EVERY == 0 or i + 1 == part.steps:
-            _check(finite, part)
+        if x.device.type == "cpu" or reached % CHECK_EVERY == 0:
+            _check_finite(finite, part)
+        stopped = on_step is not None and bool(on_step(start + i, part[i], before, x0))
         if i in kept:
             estimates.append(save.store(x0))
-        if i + 1 in kept:
+        if stopped or reached in kept:
             states.append(save.store(x))
+        if stopped:
+            break
+    _check_finite(finite, part)
+    kept = [*(k for k in kept if k < reached), reached]
     visited = Levels(part.alpha[kept], part.sigma[kept], part.origin)
-    meta: dict[str, Any] = {"solver": _name(solver), "steps": levels.steps, "start": start, "stop": stop, "kept": kept}
+    meta = {"solver": _name(run), "steps": levels.steps, "start": start, "stop": start + reached, "kept": kept}
+    meta |= {"stopped": True} if stopped else {}
+    meta |= {"projected": True} if save.fn is not None else {}
     nfe = counted.calls * getattr(denoise, "calls", 1)
     return Trajectory(visited, torch.stack(states), torch.stack(estimates), nfe=nfe, seeds=names, meta=meta)
 
@@ -103,24 +121,54 @@ def paint_on(
     return solve(denoise, x, levels, solver=solver, start=start, save=Frames(None), seeds=seeds, progress=False).final
 
 
-def _solver(solver: str | Solver) -> Solver:
-    if callable(solver):
-        return solver
-    if solver not in SOLVERS:
-        raise ValueError(f"there is no solver {solver!r}: choose one of {', '.join(SOLVERS)}, or pass a function")
-    return SOLVERS[solver]
+def _check_arguments(denoise: object, x: object, levels: object, save: object) -> None:
+    """Raise one sentence for what is easily passed in the place of each argument."""
+    if not callable(denoise):
+        what = "pass model.denoiser()" if hasattr(denoise, "denoiser") else "pass a function"
+        raise ValueError(f"solve follows a denoiser D(x, alpha, sigma), and a {type(denoise).__name__} is none: {what}")
+    if not (isinstance(x, Tensor) and x.is_floating_point() and x.ndim > 0):
+        raise ValueError(f"x is a batch of states (B, ...) in floating point, got {getattr(x, 'dtype', type(x))}")
+    if not isinstance(levels, Levels):
+        raise ValueError(f"levels are noise levels, got {levels!r}: pass model.levels(n) or Levels.of(schedule, n)")
+    if not isinstance(save, Frames):
+        raise ValueError(f"save says which frames are kept, got {save!r}: pass Frames(every=n), or Frames(None)")
 
 
-def _name(solver: str | Solver) -> str:
-    if isinstance(solver, str):
+def _solver(solver: str | Solver, eta: float | None) -> Solver:
+    if not callable(solver):
+        if solver not in SOLVERS:
+            raise ValueError(f"there is no solver {solver!r}: choose one of {', '.join(SOLVERS)}, or pass a function")
+        solver = SOLVERS[solver]
+    if eta is None:
         return solver
+    if solver is not ancestral:
+        raise ValueError(f"eta = {eta} is an option of the ancestral solver, and {_name(solver)} has none")
+    return partial(ancestral, eta=eta)
+
+
+def _name(solver: Solver) -> str:
     if isinstance(solver, partial):
         options = ", ".join(f"{key}={value}" for key, value in solver.keywords.items())
         return f"{solver.func.__name__}({options})"
     return getattr(solver, "__name__", type(solver).__name__)
 
 
-def _check(finite: list[Tensor], levels: Levels) -> None:
+def _check_size(x: Tensor, level: Level) -> None:
+    """Raise if ``x`` is unit noise and the level is not, the one wrong size that no state can have.
+
+    A state's rms is at least about sigma, whatever the data and however it was kicked. Noise that was not scaled has
+    rms 1 up to 1/sqrt(2 n) for n numbers; at three times that size, and from 64 numbers on, the two cannot be confused.
+    Other sizes are left alone: somebody may well start from the mean.
+    """
+    size, n = math.hypot(*level), x.numel()
+    if size > 3 and n >= 64 and abs(float(x.double().square().mean().sqrt()) - 1) < 4 / math.sqrt(2 * n):
+        raise ValueError(
+            f"x has the size of unit noise, and the level alpha = {level[0]:.4g}, sigma = {level[1]:.4g} has size "
+            f"{size:.4g}: pass levels.start(noise)"
+        )
+
+
+def _check_finite(finite: list[Tensor], levels: Levels) -> None:
     """Raise at the first step whose flag is false. Reading the flags waits for the device."""
     flags = torch.stack(finite).tolist()
     if all(flags):

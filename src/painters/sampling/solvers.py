@@ -5,8 +5,8 @@ endpoint estimate made at level i and the state at the next level. All are writt
 
     eps_hat = (x - alpha x0_hat) / sigma,
 
-so that pure noise, alpha = 0, is a legal place to start. Options beyond these four arguments are bound with
-``functools.partial(ancestral, eta=0.5)``.
+so that pure noise, alpha = 0, is a legal place to start. A solver of your own may have further options, bound with
+``functools.partial``.
 """
 
 from __future__ import annotations

@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 import torch
+from partners import gaussian
 
 from painters import Levels, noise, solve
 from painters.levels import cosine
-from painters.sampling import paint_on
+from painters.sampling import batches, paint_on, renoise
 from painters.sampling.noise import FRESH, STEPS, streams
-from partners import gaussian
 
 
 def test_a_stream_is_other_noise_and_reproducible():
@@ -48,3 +48,16 @@ def test_painting_on_gives_the_end_of_the_run(solver):
     assert torch.equal(paint_on(g, x, levels, solver=solver, seeds=[1, 2]), run.final)
     if solver == "heun":
         assert torch.equal(paint_on(g, run.x[5], levels, start=5), run.final)
+
+
+def test_renoised_states_have_noise_of_their_own():
+    x0, level = torch.ones(2, 3, dtype=torch.float64), (0.6, 0.8)
+    eps = (renoise(x0, level, [4, 5]) - 0.6 * x0) / 0.8
+    torch.testing.assert_close(eps, noise([4, 5], (3,), stream=FRESH).double())
+    assert torch.equal(renoise(x0, level, [4, 5])[1:], renoise(x0[1:], level, [5]))
+
+
+def test_batches_of_seeds():
+    assert list(batches(range(5), 2)) == [(0, 1), (2, 3), (4,)]
+    with pytest.raises(ValueError, match="at least 1 image, got 0"):
+        list(batches([1], 0))

@@ -11,7 +11,7 @@ from partners import gaussian, randn, rel
 from painters import Frames, Gaussian, Levels, noise, solve
 from painters.levels import edm, flow, vp_linear
 from painters.models.adapters import NetworkDenoiser
-from painters.sampling import SOLVERS, ddim
+from painters.sampling import SOLVERS, ancestral, ddim
 from painters.sampling.noise import draw, streams
 
 
@@ -119,6 +119,72 @@ def test_unknown_solver_and_bad_ranges() -> None:
             solve(g, x, levels, start=start, stop=stop, progress=False)
     with pytest.raises(ValueError, match="3 seeds for a batch of 2"):
         solve(g, x, levels, seeds=[1, 2, 3], progress=False)
+
+
+def test_arguments_that_are_easily_confused() -> None:
+    class Model:
+        def denoiser(self) -> Gaussian:
+            return small()
+
+    g, x, levels = small(), randn(2, 3), Levels.of(vp_linear(), 5)
+    for arguments, options, says in (
+        ((Model(), x, levels), {}, r"a Model is none: pass model\.denoiser\(\)"),
+        ((g.mu, x, levels), {}, "a Tensor is none: pass a function"),
+        ((g, x, 8), {}, r"got 8: pass model\.levels\(n\)"),
+        ((g, x, levels), {"save": 5}, r"got 5: pass Frames\(every=n\)"),
+        ((g, x.long(), levels), {}, r"in floating point, got torch\.int64"),
+        ((g, [1.0], levels), {}, "in floating point, got <class 'list'>"),
+        ((g, x, levels), {"seeds": [0.5, 1]}, "a seed is a whole number"),
+        ((g, x, levels), {"seeds": 3}, "seeds are several whole numbers"),
+        ((g, x, levels), {"eta": 0.5}, "eta = 0.5 is an option of the ancestral solver, and heun has none"),
+    ):
+        with pytest.raises(ValueError, match=says) as caught:
+            solve(*arguments, progress=False, **options)
+        assert "\n" not in str(caught.value)
+
+
+def test_unit_noise_at_a_level_of_another_size_is_refused() -> None:
+    g, levels = gaussian([4.0, 1.0], dim=100, rest=0.01), Levels.of(edm(), 4)
+    eps = noise(range(3), (100,), dtype=torch.float64)
+    with pytest.raises(ValueError, match=r"size of unit noise.*sigma = 80 .*pass levels.start\(noise\)"):
+        solve(g, eps, levels, progress=False)
+    x = levels.start(eps)
+    solve(g, x, levels, progress=False)
+    solve(g, x + 300 * g.U[:, 0], levels, progress=False)  # kicked
+    solve(g, g.flow(x, frm=levels[0], to=levels[1]), levels, start=1, progress=False)  # teleported
+    solve(g, 0 * x, levels, progress=False)  # the mean
+    solve(g, eps, Levels.of(vp_linear(), 4), progress=False)
+
+
+# options and the callback
+
+
+def test_eta_is_an_option_of_the_ancestral_solver() -> None:
+    g, x, levels = small(), randn(2, 3), Levels.of(vp_linear(), 5)
+    run = solve(g, x, levels, solver="ancestral", eta=0.5, progress=False)
+    assert torch.equal(run.final, solve(g, x, levels, solver=partial(ancestral, eta=0.5), progress=False).final)
+    assert run.meta["solver"] == "ancestral(eta=0.5)"
+
+
+def test_a_callback_sees_every_step_and_may_stop_the_run() -> None:
+    g, x, levels = small(), randn(2, 3), Levels.of(vp_linear(), 8)
+    whole, seen = solve(g, x, levels, start=2, progress=False), []
+    solve(g, x, levels, start=2, on_step=lambda *step: seen.append(step), progress=False)
+    assert [step[0] for step in seen] == [2, 3, 4, 5, 6, 7] and [step[1] for step in seen] == list(levels)[2:-1]
+    assert torch.equal(torch.stack([step[2] for step in seen]), whole.x[:-1])
+    assert torch.equal(torch.stack([step[3] for step in seen]), whole.x0)
+
+
+@pytest.mark.parametrize(("every", "kept"), [(1, [0, 1, 2, 3, 4]), (2, [0, 2, 4]), (3, [0, 3, 4]), (None, [0, 4])])
+def test_a_run_that_is_stopped_keeps_what_was_done(every: int | None, kept: list[int]) -> None:
+    g, x, levels = small(), randn(2, 3), Levels.of(vp_linear(), 8)
+    whole = solve(g, x, levels, solver="ddim", progress=False)
+    run = solve(g, x, levels, solver="ddim", save=Frames(every), on_step=lambda i, level, x, x0: i == 3, progress=False)
+    assert run.meta["kept"] == kept and run.meta["stop"] == 4 and run.meta["stopped"] and run.nfe == 4
+    assert torch.equal(run.x, whole.x[kept]) and torch.equal(run.x0, whole.x0[kept[:-1]])
+    assert torch.equal(run.levels.alpha, levels.alpha[kept])
+    again = solve(g, run.final, levels, solver="ddim", start=run.meta["stop"], progress=False)
+    assert torch.equal(again.final, whole.final) and "stopped" not in again.meta
 
 
 def test_wrong_shapes() -> None:
