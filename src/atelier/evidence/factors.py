@@ -162,25 +162,12 @@ def answer(
     return torch.cat(given), torch.cat(final)
 
 
-def ceiling(
-    subject: Subject, read: Instrument, data: Known, levels: Levels, *, endpoints: bool = False, batch: int = 250
-) -> Tensor:
-    """Return the share of each factor that the instrument knows of noised data, 1 - E|f - r(x)|^2 / Var f, (N, F).
-
-    ``endpoints``: the instrument reads endpoint estimates, so that the subject's denoiser has to make them.
-    """
-    sizes, generator = columns(data.factors), torch.Generator().manual_seed(0)
-    eps = torch.randn(data.states.shape, generator=generator)
-    whole = per_factor(data.facts.var(0, correction=0), sizes)
-    shares = []
-    for level in levels:
-        missed = torch.zeros(data.facts.shape[1], dtype=torch.float64)
-        for x0, e, f in zip(data.states.split(batch), eps.split(batch), data.facts.split(batch)):
-            x = level[0] * x0 + level[1] * e
-            estimate = subject.denoise(x, *level) if endpoints and level[1] > 0 else x
-            missed += (read(x, estimate, *level) - f).square().sum(0)
-        shares.append(1 - per_factor(missed / len(data.facts), sizes) / whole)
-    return torch.stack(shares)
+def legibility(read: Instrument, data: Known, *, batch: int = 250) -> Tensor:
+    """Return the share of each factor that the instrument knows of clean data, 1 - E|f - r(x)|^2 / Var f, (F,)."""
+    sizes, missed = columns(data.factors), torch.zeros(data.facts.shape[1], dtype=torch.float64)
+    for x, f in zip(data.states.split(batch), data.facts.split(batch)):
+        missed += (read(x, x, *CLEAN) - f).square().sum(0)
+    return 1 - per_factor(missed / len(data.facts), sizes) / per_factor(data.facts.var(0, correction=0), sizes)
 
 
 def nested(subject: Subject, steps: int) -> tuple[Levels, Levels]:
@@ -191,35 +178,29 @@ def nested(subject: Subject, steps: int) -> tuple[Levels, Levels]:
 
 
 def half_levels(
-    said: dict[str, Answers], logsnr: Tensor, linear: Tensor, top: Tensor, *, use: Tensor | None = None, draws: int
+    said: dict[str, Answers], logsnr: Tensor, linear: Tensor, ceiling: Tensor, *, use: Tensor | None = None, draws: int
 ) -> dict[str, Any]:
     """Return the half-levels and their rank correlations, as :func:`measure` says.
 
-    ``said``: answers under ``"ode"`` and ``"sde"``. ``linear`` and ``top`` (N + 1, F): law and ceiling at the N levels
-    of ``logsnr`` and in clean states. Only factors in ``use`` (F,) are measured.
+    ``said``: answers under ``"ode"`` and ``"sde"``. ``linear`` (N + 1, F): the law at the N levels of ``logsnr`` and in
+    clean states; ``ceiling`` (F,): what can be known of clean states. Only factors in ``use`` (F,) are measured.
     """
     clean = torch.where(linear[-1] > READABLE, linear[-1], torch.nan)
-    predicted = {
-        "half_law": linear[:-1] / clean,
-        "half_bound": linear[:-1] / top[-1],
-        "half_ceiling": top[:-1] / top[-1],
-    }
-    predicted = {key: torch.exp(-crossing(logsnr, curves) / 2) for key, curves in predicted.items()}
+    law, bound = (torch.exp(-crossing(logsnr, linear[:-1] / whole) / 2) for whole in (clean, ceiling))
 
     def halves(answers: Answers, which: int, rows: np.ndarray) -> np.ndarray:
         weights = torch.from_numpy(np.bincount(rows.astype(int), minlength=len(rows)))
         found = torch.exp(-crossing(logsnr, answers.scores(weights)[which]) / 2)
         return (found if use is None else torch.where(use, found, torch.nan)).numpy()
 
-    record: dict[str, Any] = {key: short(value) for key, value in predicted.items()}
-    by_law = predicted["half_law"].numpy()
+    record: dict[str, Any] = {"half_law": short(law), "half_bound": short(bound)}
     # Along the ODE the spread, along the SDE r2: r2 along the ODE counts what the noise has decided long before.
     for key, which, half, rank in (("ode", 1, "half", "rank"), ("sde", 0, "half_sde", "rank_sde")):
         found = bootstrap(np.arange(len(said[key].final)), partial(halves, said[key], which), draws=draws)
         record[half] = [one.record() for one in found]
         measured = np.array([one.value for one in found])
-        if np.isfinite(measured * by_law).sum() > 2:
-            record[rank] = rank_correlation(measured, by_law, draws=draws).record()
+        if np.isfinite(measured * law.numpy()).sum() > 2:
+            record[rank] = rank_correlation(measured, law, draws=draws).record()
     return record
 
 
@@ -228,11 +209,10 @@ def measure(subject: Subject, settings: Settings) -> dict[str, Any] | None:
 
     Returns ``factors``: names; ``read``: the instrument; for each factor, ``legible``: what the instrument explains of
     it on clean test states (below ``LEGIBLE`` its measured half-levels are NaN), and as noise levels sigma/alpha or
-    NaN, ``half_law``: where the law R_f^2 reaches half of its clean value, ``half_bound``: where it reaches half of the
-    clean ceiling, ``half_ceiling``: where the ceiling (what the instrument knows of noised test data, or the law if
-    that is more) does, ``half`` and ``half_sde`` (intervals over seeds): where the spread (ODE) and r2 (SDE) reach 1/2;
-    ``rank`` and ``rank_sde``, rank correlations over factors of these two with ``half_law``, with permutation p;
-    ``seeds`` and ``steps`` of ODE and SDE. ``None`` without reader or data.
+    NaN, ``half_law``: where the law R_f^2 reaches half of its clean value, ``half_bound``: where it reaches half of
+    ``legible`` (or of its own clean value, if that is more), ``half`` and ``half_sde`` (intervals over seeds): where
+    the spread (ODE) and r2 (SDE) reach 1/2; ``rank`` and ``rank_sde``, rank correlations over factors of these two
+    with ``half_law``, with permutation p; ``seeds`` and ``steps`` of ODE and SDE. ``None`` without reader or data.
 
     An endpoint estimate is no picture: of a blurred one the reader is sure too soon, and its answers spread too early.
     For a subject whose ``read`` is ``"endpoints"`` only the numbers of the SDE's r2 (``half_sde``, ``rank_sde``) count.
@@ -250,12 +230,10 @@ def measure(subject: Subject, settings: Settings) -> dict[str, Any] | None:
     how, read = instrument(subject, affine)
     sizes, (levels, fine) = columns(train.factors), nested(subject, settings.steps)
     whole = per_factor(train.facts.var(0), sizes)
-    linear = top = torch.stack([per_factor(explained(affine, other, level), sizes) / whole for level in levels])
-    legible = torch.ones(len(sizes), dtype=torch.float64)
-    if how != "affine":
-        own = ceiling(subject, read, test, levels, endpoints=how == "endpoints")
-        # No instrument should know less than the affine estimate: where ours does, the fault is its own.
-        top, legible = torch.maximum(linear, own), own[-1]
+    linear = torch.stack([per_factor(explained(affine, other, level), sizes) / whole for level in levels])
+    legible = torch.ones(len(sizes), dtype=torch.float64) if how == "affine" else legibility(read, test)
+    # In a Gaussian world the affine estimate is the ceiling; elsewhere no instrument should know less than it does.
+    ceiling = linear[-1] if how == "affine" else torch.maximum(linear[-1], legible)
     runs = {"ode": (seeds, levels, 1), "sde": (seeds[: max(len(seeds) // 2, 2)], fine, 2)}
     said = {
         key: Answers(*answer(subject, read, *run, solver=SOLVERS[key], batch=settings.batch), sizes)
@@ -268,4 +246,4 @@ def measure(subject: Subject, settings: Settings) -> dict[str, Any] | None:
         "legible": short(legible),
         "seeds": {key: len(run[0]) for key, run in runs.items()},
         "steps": {key: run[1].steps for key, run in runs.items()},
-    } | half_levels(said, levels.logsnr[:-1], linear, top, use=legible >= LEGIBLE, draws=draws)
+    } | half_levels(said, levels.logsnr[:-1], linear, ceiling, use=legible >= LEGIBLE, draws=draws)

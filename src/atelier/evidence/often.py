@@ -1,7 +1,7 @@
 """Early kicks and late kicks: how often they change what a picture shows, and by how much, against the exact theory.
 
 The primary measure is the share of kicks that change the class or at least one categorical factor. Sizes come after:
-displacement, gain along the kick, distance in features, change of the continuous factors.
+displacement, and gain along the kick.
 """
 
 from __future__ import annotations
@@ -14,22 +14,11 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from atelier.evidence.kicks import (
-    Change,
-    Contrast,
-    Seen,
-    changed,
-    component,
-    curve_component,
-    exact_change,
-    find_contrast,
-    kick,
-    off_manifold,
-    random_directions,
-    see,
-    spread,
-)
-from atelier.statistics import bootstrap, mean, proportion, rank_correlation
+from atelier.evidence.contrast import Contrast, find_contrast
+from atelier.evidence.kicks import component, exact_change, kick, off_manifold, random_directions, spread
+from atelier.evidence.order import even
+from atelier.networks.readers import Read
+from atelier.statistics import bootstrap, mean, proportion
 from atelier.subject import Settings, Subject
 from painters.levels import Levels
 from painters.sampling import noise, solve
@@ -57,7 +46,7 @@ class Series:
     size: float = 2.0
 
 
-def often(split: Contrast | None) -> list[Series]:
+def along_contrast(split: Contrast | None) -> list[Series]:
     """Return the series of the primary measure, along the axis of the contrast (along PC 1 if there is none)."""
     name = "PC 1" if split is None else "axis"
     return [Series(name), Series(name, "std")]
@@ -65,63 +54,37 @@ def often(split: Contrast | None) -> list[Series]:
 
 def sizes(known: int, *, first: int | None = None) -> dict[str, list[Series]]:
     """Return the series that measure sizes, for each sampler, or the ``first`` few; ``known``: number of PCs."""
-    pcs = [f"PC {k}" for k in PCS if k <= known]
-    other = ["noise PC 1", "estimate PC 1", "random", "off-manifold"]
-    ode = [Series(name) for name in [*pcs, *other]]
-    ode += [Series("PC 1", "length", 0.5), Series("PC 1", "std", 1.0)]
-    return {"ode": ode[:first], "sde": [Series(name) for name in [*pcs[::2], "random"]][:first]}
+    pcs = [Series(f"PC {k}") for k in PCS if k <= known]
+    ode = [*pcs, Series("random"), Series("off-manifold")]
+    return {"ode": ode[:first], "sde": pcs[::2][:first]}
 
 
 def grid(subject: Subject, steps: int = STEPS) -> Levels:
     """Return the levels of the runs, even in log-SNR; as the model spaces them if its schedule has no such ends."""
-    try:
-        return subject.levels(steps, spacing="logsnr")
-    except ValueError:
-        return subject.levels(steps)
+    return even(subject, steps)
 
 
-def directions(name: str, subject: Subject, run: Trajectory, split: Contrast | None) -> Tensor:
-    """Return the unit directions (B, ...) of a kick called ``name`` for the samples of ``run``, float64."""
-    seeds = run.seeds or ()
-    if name.startswith("PC "):
-        return component(subject.gaussian, int(name[3:]), subject.shape).expand(len(seeds), *subject.shape)
+def directions(name: str, subject: Subject, seeds: Sequence[int], split: Contrast | None) -> Tensor:
+    """Return the unit directions (B, ...) of a kick called ``name`` for the images of ``seeds``, float64."""
+    shape = subject.shape
     if name == "axis" and split is not None:
-        return split.axis.expand(len(seeds), *subject.shape)
-    if name == "noise PC 1":
-        return curve_component(run.eps)
-    if name == "estimate PC 1":
-        return curve_component(run.x0)
+        return split.axis.expand(len(seeds), *shape)
     if name == "random":
-        return random_directions(seeds, subject.shape)
+        return random_directions(seeds, shape)
     if name == "off-manifold":
-        return off_manifold(subject.gaussian, seeds, subject.shape)
+        return off_manifold(subject.gaussian, seeds, shape)
+    if name.startswith("PC "):
+        return component(subject.gaussian, int(name[3:]), shape).expand(len(seeds), *shape)
     raise ValueError(f"there is no kick {name!r}")
 
 
 def lengths(series: Series, subject: Subject, units: Tensor, levels: Levels, i: int) -> Tensor:
     """Return the signed L2 length (B,) of a series' kicks along ``units`` at level i, in the level's coordinates."""
-    level = levels[i]
     sign = torch.ones(len(units), dtype=torch.float64)
     sign[1::2] = -1
     if series.unit == "std":
-        return series.size * sign * spread(subject.gaussian, units, level)
+        return series.size * sign * spread(subject.gaussian, units, levels[i])
     return series.size * sign * float(torch.hypot(levels.alpha[i], levels.sigma[i]))
-
-
-@dataclass(frozen=True, eq=False)
-class Kicked:
-    """The effect of one series at one level: ``change`` as measured, ``exact`` on the Gaussian for the same kicks.
-
-    ``length`` (B,) signed. Along a contrast's axis: ``group``, ``exact_group`` (B,), whether its group changed, and the
-    share that its ``law`` predicts.
-    """
-
-    change: Change
-    length: Tensor
-    exact: Change
-    group: Tensor | None = None
-    exact_group: Tensor | None = None
-    law: float | None = None
 
 
 def kicks_at(
@@ -132,33 +95,35 @@ def kicks_at(
     split: Contrast | None,
     *,
     sampler: str,
-    ideal: tuple[Tensor, Seen | None] | None = None,
-) -> list[Kicked]:
+    still: Tensor | None = None,
+) -> list[dict[str, Tensor]]:
     """Kick every sample of a whole ``run`` at its level i, once for each series, and compare with the exact Gaussian.
 
-    ``sampler``: ``"ode"`` or ``"sde"``. ``ideal``: images of the exact Gaussian (B, ...) and what the reader sees in
-    them; with it the Gaussian's kicked images are read too.
+    ``sampler``: ``"ode"`` or ``"sde"``. Returns for each series (B,) numbers: ``length``, signed; ``along`` and
+    ``pixels``, the part of the change along the kick, and |dx_0|; ``exact_along``, ``exact_pixels``: of the same kicks
+    on the Gaussian. With ``still``, the images of the exact Gaussian (B, ...), pictures are read as well: ``flips``,
+    whether a categorical factor changed its kind, and for kicks along a contrast ``group``, whether its group did, each
+    also as ``exact_...``, and ``law``, the share of group changes that the contrast's two modes predict.
     """
-    units = [directions(one.kick, subject, run, split) for one in series]
+    seeds, level = run.seeds or (), run.levels[i]
+    units = [directions(one.kick, subject, seeds, split) for one in series]
     size = [lengths(one, subject, u, run.levels, i) for one, u in zip(series, units)]
     kicks = torch.stack([u * d.reshape(-1, *(1,) * len(subject.shape)) for u, d in zip(units, size)])
-    base, finals = kick(subject.denoise, run.x[i], kicks, run.levels, i, solver=SOLVERS[sampler], seeds=run.seeds or ())
-    seen, B = see(subject, torch.cat([base, *finals])), len(base)
+    base, finals = kick(subject.denoise, run.x[i], kicks, run.levels, i, solver=SOLVERS[sampler], seeds=seeds)
+    shown = None if still is None else (subject.read(base.float()), subject.read(still.float()))
     found = []
-    for j, one in enumerate(series):
-        pair = None if seen is None else (seen.rows(slice(B)), seen.rows(slice((j + 1) * B, (j + 2) * B)))
-        change = changed(subject, base, finals[j], units[j], pair)
-        moved = exact_change(subject.gaussian, kicks[j], run.levels[i], stochastic=sampler == "sde")
-        still, view = (torch.zeros_like(moved), None) if ideal is None else ideal
-        after = None if view is None else see(subject, still + moved)
-        both = None if view is None or after is None else (view, after)
-        exact = changed(subject, still, still + moved, units[j], both)
-        group = exact_group = law = None
-        if split is not None and one.kick == "axis" and pair is not None:
-            group = split.flips(pair[0].values, pair[1].values)
-            exact_group = None if both is None else split.flips(both[0].values, both[1].values)
-            law = split.law(float(size[j].abs().mean()), run.levels[i])
-        found.append(Kicked(change, size[j], exact, group, exact_group, law))
+    for u, length, push, final in zip(units, size, kicks, finals):
+        exact = exact_change(subject.gaussian, push, level, stochastic=sampler == "sde")
+        row = {"length": length} | _moved("", final - base, u) | _moved("exact_", exact, u)
+        if still is not None and shown is not None:
+            kicked = subject.read(final.float()), subject.read((still + exact).float())
+            for prefix, before, after in zip(("", "exact_"), shown, kicked):
+                row[f"{prefix}flips"] = _flips(subject, before, after)
+                if split is not None:
+                    row[f"{prefix}group"] = split.flips(before, after)
+            if split is not None:
+                row["law"] = torch.full_like(length, split.law(float(length.abs().mean()), level))
+        found.append(row)
     return found
 
 
@@ -176,41 +141,38 @@ def measure(subject: Subject, settings: Settings) -> dict[str, Any]:
     ``groups``, ``m``, ``lam``, ``share``, or ``None``), ``accuracy`` (see :func:`accuracy`) and ``series``, a list of
     dicts: ``sampler`` (ode, sde), ``kick``, ``unit``, ``size``, ``often`` (whether it belongs to the primary measure),
     ``n`` seeds, and lists by level: ``gain``, ``pixels`` (intervals: change along the kick, |dx_0|, over the kick's
-    length), ``exact_gain``, ``exact_pixels`` (the Gaussian's means). With a reader also ``flips`` (Wilson intervals: at
-    least one categorical factor changed), ``early_minus_late`` (interval over seeds: flips in the first third of the
-    levels less those in the last), ``features``, ``values`` (intervals; ``None`` without continuous factors),
-    ``by_factor`` (share of flips of each). The primary series also: ``exact_flips`` (the same kicks on the exact
-    Gaussian), ``group``, ``exact_group`` (Wilson, the contrast's group changed), ``law`` (its two-mode law), ``trend``
-    (rank correlation of sigma/alpha and the share of flips, exact p; ``None`` for a share that does not vary).
+    length), ``exact_gain``, ``exact_pixels`` (the Gaussian's means). The primary series of a subject with a reader
+    also: ``flips`` (Wilson intervals: at least one categorical factor changed), ``exact_flips`` (the same kicks on the
+    exact Gaussian), ``early_minus_late`` (interval over seeds: flips in the first third of the levels less those in the
+    last), and along a contrast ``group``, ``exact_group`` (Wilson, its group changed), ``law`` (its two-mode law).
     """
     split = find_contrast(subject, settings.pick(ci=200, book=500, full=1000))
-    primary, rest = often(split), sizes(len(subject.gaussian.lam), first=settings.pick(ci=1, book=None, full=None))
+    primary, rest = (
+        along_contrast(split),
+        sizes(len(subject.gaussian.lam), first=settings.pick(ci=1, book=None, full=None)),
+    )
     many = settings.seeds[: settings.pick(ci=2, book=32, full=200)]
     few = settings.seeds[: settings.pick(ci=2, book=8, full=50)]
     at = KICKED[:: settings.pick(ci=6, book=1, full=1)]
     jobs = [("ode", primary, many), ("sde", primary, many), ("ode", rest["ode"], few), ("sde", rest["sde"], few)]
-    size = {len(job[2]): settings.batch + (len(job[2]) % settings.batch == 1) for job in jobs}  # no batch of one
-    parts = [(job, batch) for job in jobs if job[1] for batch in subject.batches(job[2], size[len(job[2])])]
-    found: dict[tuple[str, Series, bool], list[list[Kicked]]] = {}
+    parts = [(job, batch) for job in jobs if job[1] for batch in subject.batches(job[2], settings.batch)]
+    found: dict[tuple[str, Series, bool], list[list[dict[str, Tensor]]]] = {}
     for (sampler, series, _), batch in tqdm(parts, desc="perturbation", leave=False, disable=not settings.progress):
         run = whole_run(subject, batch, sampler)
-        ideal = None
-        if series is primary:
-            still = subject.gaussian.flow(run.x[0].double(), frm=run.levels[0])
-            ideal = still, see(subject, still)
-        by_level = [kicks_at(subject, run, i, series, split, sampler=sampler, ideal=ideal) for i in at]
+        read = series is primary and subject.reader is not None
+        still = subject.gaussian.flow(run.x[0].double(), frm=run.levels[0]) if read else None
+        by_level = [kicks_at(subject, run, i, series, split, sampler=sampler, still=still) for i in at]
         for j, one in enumerate(series):
             found.setdefault((sampler, one, series is primary), []).append([level[j] for level in by_level])
-    ratio = grid(subject).ratio[list(at)]
     return {
         "steps": STEPS,
         "kicked": list(at),
-        "sigma_over_alpha": ratio.tolist(),
+        "sigma_over_alpha": grid(subject).ratio[list(at)].tolist(),
         "contrast": None if split is None else split.record(),
         "accuracy": accuracy(subject, few[:8], finer=settings.pick(ci=2, book=4, full=4)),
         "series": [
             {"sampler": sampler, "kick": one.kick, "unit": one.unit, "size": one.size, "often": first}
-            | _summary([list(level) for level in zip(*batches)], ratio, first)
+            | _summary([list(level) for level in zip(*batches)])
             for (sampler, one, first), batches in found.items()
         ],
     }
@@ -246,45 +208,35 @@ def accuracy(subject: Subject, seeds: Sequence[int], *, finer: int = 4) -> dict[
     return {"gaussian_gain": worst, "network_change": float((d - d_fine).norm() / d_fine.norm())}
 
 
-def _summary(levels: list[list[Kicked]], ratio: Tensor, first: bool) -> dict[str, Any]:
+def _summary(levels: list[list[dict[str, Tensor]]]) -> dict[str, Any]:
     """What the batches of each level say together."""
-    length = [torch.cat([part.length for part in parts]) for parts in levels]
+    rows = {key: [torch.cat([part[key] for part in parts]) for parts in levels] for key in levels[0][0]}
+    length = rows["length"]
     record: dict[str, Any] = {"n": len(length[0])}
-
-    def rows(pick: str, of: str = "change") -> list[Tensor]:
-        return [torch.cat([getattr(getattr(part, of), pick) for part in parts]) for parts in levels]
-
-    record["gain"] = _means([v / d for v, d in zip(rows("along"), length)])
-    record["pixels"] = _means([v / d.abs() for v, d in zip(rows("pixels"), length)])
-    record["exact_gain"] = [float((v / d).mean()) for v, d in zip(rows("along", "exact"), length)]
-    record["exact_pixels"] = [float((v / d.abs()).mean()) for v, d in zip(rows("pixels", "exact"), length)]
-    if levels[0][0].change.features is None:
-        return record
-    flips = rows("any_flip")
-    by_seed, third = torch.stack(flips).double(), -(-len(flips) // 3)
-    record["flips"] = [_share(v) for v in flips]
-    record["early_minus_late"] = mean(by_seed[:third].mean(0) - by_seed[-third:].mean(0)).record()
-    record["features"] = _means(rows("features"))
-    record["values"] = None if levels[0][0].change.values is None else _means(rows("values"))
-    names = levels[0][0].change.flips
-    record["by_factor"] = {
-        name: [float(torch.cat([p.change.flips[name] for p in parts]).double().mean()) for parts in levels]
-        for name in names
-    }
-    if first:
-        record["exact_flips"] = [_share(v) for v in rows("any_flip", "exact")]
-        shares = [one["value"] for one in record["flips"]]
-        varies = len(shares) > 2 and max(shares) > min(shares)
-        record["trend"] = rank_correlation(ratio, torch.tensor(shares)).record() if varies else None
-    if levels[0][0].group is not None:
-        for key in ("group", "exact_group"):
-            record[key] = [_share(torch.cat([getattr(part, key) for part in parts])) for parts in levels]
-        record["law"] = [sum((p.law or 0) * len(p.length) for p in parts) / record["n"] for parts in levels]
+    for prefix, middle in (("", _means), ("exact_", lambda values: [float(v.mean()) for v in values])):
+        record[f"{prefix}gain"] = middle([v / d for v, d in zip(rows[f"{prefix}along"], length)])
+        record[f"{prefix}pixels"] = middle([v / d.abs() for v, d in zip(rows[f"{prefix}pixels"], length)])
+    for key in ("flips", "exact_flips", "group", "exact_group"):
+        if key in rows:
+            record[key] = [proportion(int(hits.sum()), len(hits)).record() for hits in rows[key]]
+    if "law" in rows:
+        record["law"] = [float(v.mean()) for v in rows["law"]]
+    if "flips" in rows:
+        by_seed, third = torch.stack(rows["flips"]).double(), -(-len(levels) // 3)
+        record["early_minus_late"] = mean(by_seed[:third].mean(0) - by_seed[-third:].mean(0)).record()
     return record
 
 
-def _share(hits: Tensor) -> dict[str, float | int]:
-    return proportion(int(hits.sum()), len(hits)).record()
+def _moved(prefix: str, change: Tensor, units: Tensor) -> dict[str, Tensor]:
+    """The length of a change (B, ...) of images, and its part along unit directions, signed."""
+    moved = change.flatten(1).double().cpu()
+    return {f"{prefix}along": (moved * units.flatten(1).to(moved)).sum(1), f"{prefix}pixels": moved.norm(dim=1)}
+
+
+def _flips(subject: Subject, before: Read, after: Read) -> Tensor:
+    """Whether at least one categorical factor changed its kind, (B,)."""
+    assert subject.reader is not None
+    return torch.stack([before[f.name] != after[f.name] for f in subject.reader.factors if f.kinds]).any(0)
 
 
 def _means(values: list[Tensor]) -> list[dict[str, float | int]]:

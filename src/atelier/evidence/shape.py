@@ -23,8 +23,6 @@ from painters.trajectory import Trajectory
 
 COLUMNS = ("mean", "walk", "gaussian", "sampler", "network", "ancestral")
 """A denoiser that knows the mean; a random walk; the exact Gaussian flow; N steps on it; the network; its SDE."""
-EVERY = 5
-"""The reader looks at every so many endpoint estimates: decoding each would cost as much as the run."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -162,7 +160,6 @@ def random_walk(seeds: Iterable[int], shape: Sequence[int], *, steps: int) -> Te
 
 def scalars(trajectory: Trajectory) -> dict[str, Tensor]:
     """Return every statistic of a trajectory that is one number a sample, (B,): see :func:`measure` for the names."""
-    start, image = (trajectory.x[i].flatten(1).double().square().sum(1) for i in (0, -1))
     means = {
         "plane_mean": plane_residual(trajectory),
         "rotation_mean": rotation_error(trajectory),
@@ -170,7 +167,7 @@ def scalars(trajectory: Trajectory) -> dict[str, Tensor]:
     }
     found = _shares("states", trajectory.x) | _shares("estimates", trajectory.x0)
     found |= {name: values.mean(0).cpu() for name, values in means.items()}
-    return found | {"angle": angle(trajectory).cpu(), "energy": (image / start).cpu()}
+    return found | {"angle": angle(trajectory).cpu()}
 
 
 def curves(trajectory: Trajectory) -> dict[str, Tensor]:
@@ -184,47 +181,28 @@ def curves(trajectory: Trajectory) -> dict[str, Tensor]:
     }
 
 
-def convergence(subject: Subject, trajectory: Trajectory) -> Tensor | None:
-    """Return how far the endpoint estimate is from the image in the reader's features, (n, B), every few levels.
-
-    |f(x0_hat_i) - f(x_0)| over the mean distance |f(x_0) - f(x_0')| of the images of two samples: 1 is as far as
-    another image, 0 the image itself. ``None`` without a reader, or with a single sample.
-    """
-    if subject.reader is None or trajectory.x.shape[1] < 2:
-        return None
-    image = subject.reader.features(subject.look(trajectory.final.float()))
-    apart = torch.pdist(image.double()).mean()
-    steps = [subject.reader.features(subject.look(x0.float())) for x0 in trajectory.x0[::EVERY]]
-    return (torch.stack(steps) - image).double().norm(dim=2) / apart
-
-
 def measure(subject: Subject, settings: Settings) -> dict[str, Any]:
     """Measure the shape of a subject's trajectories beside the nulls, on up to 4, 64 or 200 seeds.
 
     Returns ``seeds`` (how many), ``steps``, ``dim``, ``sigma_over_alpha`` (N + 1 levels); ``columns``: for each of
-    :data:`COLUMNS` a dict of intervals over seeds: ``WHAT_1``, ``_2`` (share of the variance in so many PCs) and
-    ``_999`` (PCs for 99.9 %) for WHAT ``states`` and ``estimates``, means over levels ``plane_mean`` (share of |x_i|^2
-    outside span{x_T, x_0}), ``rotation_mean`` and ``evolving_mean`` (final and evolving target), ``angle`` (degrees),
-    ``energy`` (|x_0|^2/|x_T|^2). ``walk`` and ``mean``, which stands still, have no estimates. ``curves``: for each
-    column but ``walk``, means over seeds by level of the names in :func:`curves`, and ``present`` (share of the image's
-    variance in x0_hat). ``bands``: 5 and 95 % over the network's seeds of the same curves, without ``present``.
-    ``convergence``: means by level of :func:`convergence`, for ``gaussian`` and ``network``, with ``every`` and seeds
-    ``n``, or ``None``.
+    :data:`COLUMNS` a dict of intervals over seeds: ``states_1``, ``states_2``, ``estimates_1``, ``estimates_2`` (share
+    of the variance in so many PCs), means over levels ``plane_mean`` (share of |x_i|^2 outside span{x_T, x_0}),
+    ``rotation_mean`` and ``evolving_mean`` (final and evolving target), and ``angle`` (degrees). ``walk`` and ``mean``,
+    which stands still, have no estimates. ``curves``: for each column but ``walk``, means over seeds by level of the
+    names in :func:`curves`, and ``present`` (share of the image's variance in x0_hat). ``bands``: 5 and 95 % over the
+    network's seeds of the same curves, without ``present``.
     """
     seeds = settings.seeds[: settings.pick(ci=4, book=64, full=200)]
     tables: dict[str, list[dict[str, Tensor]]] = {name: [] for name in COLUMNS}
     lines: dict[str, list[dict[str, Tensor]]] = {name: [] for name in COLUMNS if name != "walk"}
     held: dict[str, list[tuple[Tensor, Tensor]]] = {name: [] for name in lines}
-    converged: dict[str, Any] | None = None
     batches = list(subject.batches(seeds, settings.batch))
     for batch in tqdm(batches, desc="geometry", leave=False, disable=not settings.progress):
         tables["walk"].append(_shares("states", random_walk(batch, subject.shape, steps=settings.steps)))
-        runs = _runs(subject, batch, settings.steps)
-        for name, run in runs.items():
+        for name, run in _runs(subject, batch, settings.steps).items():
             tables[name].append(scalars(run))
             lines[name].append(curves(run))
             held[name].append(present(run, subject.gaussian.mu))
-        converged = converged or _converged(subject, {name: runs[name] for name in ("gaussian", "network")})
     whole = {name: _join(parts) for name, parts in lines.items()}
     ends = torch.tensor([0.05, 0.95], dtype=torch.float64)
     means = {name: {key: value.mean(1).tolist() for key, value in found.items()} for name, found in whole.items()}
@@ -239,7 +217,6 @@ def measure(subject: Subject, settings: Settings) -> dict[str, Any]:
         "columns": {name: _intervals(parts) for name, parts in tables.items()},
         "curves": means,
         "bands": {key: value.double().quantile(ends, dim=1).tolist() for key, value in whole["network"].items()},
-        "convergence": converged,
     }
 
 
@@ -257,13 +234,12 @@ def _runs(subject: Subject, seeds: Sequence[int], steps: int) -> dict[str, Traje
 
 
 def _shares(name: str, frames: Tensor) -> dict[str, Tensor]:
-    """Shares of the variance in 1 and 2 PCs and the PCs for 99.9 %; nothing for curves that stand still."""
+    """Shares of the variance in 1 and 2 PCs; nothing for curves that stand still."""
     found = dimension(frames)
     if not bool((found.variances.sum(1) > 0).all()):
         return {}
     # A run of one step has fewer PCs than two: they hold everything.
-    shares = {f"{name}_{k}": found.cumulative[:, min(k, found.variances.shape[1]) - 1] for k in (1, 2)}
-    return shares | {f"{name}_999": found.components().double()}
+    return {f"{name}_{k}": found.cumulative[:, min(k, found.variances.shape[1]) - 1] for k in (1, 2)}
 
 
 def _join(parts: list[dict[str, Tensor]]) -> dict[str, Tensor]:
@@ -273,14 +249,3 @@ def _join(parts: list[dict[str, Tensor]]) -> dict[str, Tensor]:
 def _intervals(parts: list[dict[str, Tensor]]) -> dict[str, dict[str, float | int]]:
     found = _join(parts)
     return {key: one.record() for key, one in zip(found, bootstrap(torch.stack(list(found.values()), dim=1)))}
-
-
-def _converged(subject: Subject, runs: dict[str, Trajectory], *, n: int = 16) -> dict[str, Any] | None:
-    """Convergence of the first ``n`` samples of each run, or ``None`` where nothing can be read."""
-    shares = {}
-    for name, run in runs.items():
-        shares[name] = convergence(subject, Trajectory(run.levels, run.x[:, :n], run.x0[:, :n], run.nfe))
-    if any(share is None for share in shares.values()):
-        return None
-    means = {name: share.mean(1).tolist() for name, share in shares.items() if share is not None}
-    return {"every": EVERY, "n": min(n, runs["network"].x.shape[1])} | means

@@ -10,7 +10,6 @@ import torch
 from atelier.evidence.shape import (
     COLUMNS,
     angle,
-    convergence,
     cosines,
     dimension,
     measure,
@@ -235,19 +234,7 @@ def test_cifar_first_the_image_is_added_then_the_noise_removed(cifar):
 # the record
 
 
-class Eye:
-    """A reader whose features are the pixels."""
-
-    shape, factors = (1, 4, 4), ()
-
-    def look(self, pictures):
-        return pictures
-
-    def features(self, x):
-        return x.flatten(1)
-
-
-def subject(reader=None):
+def subject():
     gaussian = diagonal([9.0] * 2 + [1.0] * 4 + [0.1] * 10, [0.5] * 16)
     return Subject(
         "toy",
@@ -256,7 +243,6 @@ def subject(reader=None):
         (1, 4, 4),
         lambda n: Levels.of(vp_linear(), n),
         lambda x: x / 2 + 0.5,
-        reader,
     )
 
 
@@ -277,25 +263,10 @@ def test_record_has_six_columns_and_each_is_what_it_says():
     assert record["curves"]["gaussian"]["unforeseen"] == pytest.approx(unforeseen(exact).mean(1).tolist())
     energy, image = present(exact, toy.gaussian.mu)
     assert record["curves"]["gaussian"]["present"] == pytest.approx((energy.sum(1) / image.sum()).tolist())
-    assert set(record["columns"]["walk"]) == {f"states_{k}" for k in (1, 2, 999)}
+    assert set(record["columns"]["walk"]) == {f"states_{k}" for k in (1, 2)}
     assert not any(key.startswith("estimates") for key in record["columns"]["mean"])
     walk = dimension(random_walk(range(4), toy.shape, steps=12)).cumulative[:, 1].mean()
     assert record["columns"]["walk"]["states_2"]["value"] == pytest.approx(float(walk))
     band = unforeseen(toy.run(range(4), steps=12)).quantile(torch.tensor([0.05, 0.95]).double(), dim=1)
     assert record["bands"]["unforeseen"][1] == pytest.approx(band[1].tolist(), rel=1e-3, abs=1e-9)
     assert record["columns"]["mean"]["rotation_mean"]["value"] < 1e-3
-    assert record["convergence"] is None
-
-
-def test_convergence_counts_the_distance_to_another_image_as_one():
-    trajectory = run(diagonal([9.0] * 16), Levels.of(vp_linear(), 10))
-    images = trajectory.final.reshape(4, 1, 4, 4)
-    still = replace(trajectory, x=images.expand(11, *images.shape), x0=images.flip(0).expand(10, *images.shape))
-    toy = subject(Eye())
-    got = convergence(toy, still)
-    far = images.flatten(1).double()
-    want = (far - far.flip(0)).norm(dim=1) / torch.pdist(far).mean()
-    assert got is not None and got.shape == (2, 4)
-    torch.testing.assert_close(got[0], want, rtol=1e-5, atol=0)
-    there = convergence(toy, replace(still, x0=still.x[:-1]))
-    assert there is not None and float(there.abs().max()) < 1e-6
