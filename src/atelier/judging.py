@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import json
-import platform
-import subprocess
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -15,32 +15,28 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
-from torch.nn import functional as F
 from tqdm.auto import tqdm
 
+import painters
 from atelier.data import scenes
 from atelier.data.images import FASHION_CLASSES
-from atelier.networks.readers import Reader
-from atelier.quality import factor_report, frechet_report, moment_matched, obedience
-from atelier.training.loop import hardware
-from atelier.training.readers import KnownStates, clean
+from atelier.data.known import KnownStates, known_pictures
+from atelier.networks.readers import READER_OF, Reader, load_reader
+from atelier.provenance import provenance, weights_of
+from atelier.quality import factor_report, frechet_report, gaussian_seen, moment_matched, obedience, seen
+from atelier.training.loop import run_folder
 from painters.files import replacing
-from painters.models.model import Model
+from painters.models import Model, load
 from painters.sampling import noise, solve
-from painters.theory.gaussian import Gaussian
-from painters.theory.moments import Moments
 from painters.trajectory import Frames
-
-READER_OF = {"scenes": "scenes-reader", "fashion": "fashion-reader"}
-"""Which bundled reader judges the models of a data set."""
 
 
 @dataclass(frozen=True)
-class Settings:
+class Trial:
     """Everything that decides which pictures are judged.
 
     ``n`` pictures are painted from seeds 0 ... n - 1 without a prompt, and ``prompts`` more at each ``guidance`` if the
-    model takes prompts.
+    model takes prompts. Raises ``ValueError`` for numbers that make no sense.
     """
 
     n: int = 2000
@@ -49,6 +45,23 @@ class Settings:
     steps: int = 50
     solver: str = "dpmpp2m"
     batch: int = 100
+
+    def __post_init__(self) -> None:
+        if self.n < 1 or self.prompts < 0 or self.steps < 1 or self.batch < 1:
+            raise ValueError(
+                f"judging needs at least one picture, step and batch, and no negative number of prompts, got {self}"
+            )
+        if not self.guidance or not all(math.isfinite(w) for w in self.guidance):
+            raise ValueError(f"guidance weights are finite numbers, such as 1,3,7.5, got {self.guidance}")
+
+    def check(self, reader: Reader) -> None:
+        """Raise ``ValueError`` if these are too few pictures: d features have a covariance only from d + 1 on."""
+        few = [count for count in (self.n, self.prompts) if 0 < count <= reader.width]
+        if few:
+            raise ValueError(
+                f"{few[0]} pictures cannot fix a covariance of {reader.width} features: judge at least "
+                f"{reader.width + 1}, or give --prompts 0"
+            )
 
 
 def data_of(model: Model, name: object) -> str:
@@ -62,7 +75,7 @@ def data_of(model: Model, name: object) -> str:
 
 
 def judge(
-    model: Model, reader: Reader, data: KnownStates, settings: Settings, *, keep: Path, progress: bool = True
+    model: Model, reader: Reader, data: KnownStates, trial: Trial, *, keep: Path, progress: bool = True
 ) -> dict[str, Any]:
     """Return the quality of a model beside what real pictures and a matched Gaussian reach, JSON-serialisable.
 
@@ -71,27 +84,30 @@ def judge(
     reference; the captions come from the first ones. Finished batches are kept under ``keep``, so that an
     interrupted judgement continues.
     """
-    n, m = settings.n, settings.prompts
+    n, m = trial.n, trial.prompts
+    trial.check(reader)
     if n > min(len(data.train), len(data.test)) or m > len(data.test):
         raise ValueError(f"there are only {len(data.test)} test pictures: judge fewer than {max(n, m)}")
-    keep = keep / f"{_fingerprint(model)}-{settings.solver}-{settings.steps}"
     real, known = seen(data.test[-n:], reader), seen(data.train[:n], reader)
-    matched = moment_matched(_gaussian(data.train, reader), noise(range(n), reader.shape))
-    painted, seconds = _paint(model, range(n), None, 1.0, settings, keep, progress)
+    matched = moment_matched(gaussian_seen(data.train, reader), n, reader.shape)
+    painted, seconds = pictures(model, range(n), trial, keep=keep, progress=progress)
     samples = seen(painted, reader)
     report: dict[str, Any] = {
-        "settings": asdict(settings) | {"seeds": f"0-{n - 1}", "data": data.source, "reader": reader.card.get("name")},
+        "settings": asdict(trial) | {"seeds": f"0-{n - 1}", "data": data.source, "reader": reader.card.get("name")},
         "provenance": provenance(model) | {"seconds_per_picture": seconds},
         "frechet": frechet_report(reader, samples, train=known, test=real, gaussian=matched),
         "factors": factor_report(reader, samples, real=real, truth=data.train_factors),
     }
     if m and (model.classes or model.text is not None):
         prompts, wanted = wishes(data.source, m)
+        # pictures of a class obey by showing it; the first test pictures show other classes than those asked for
         shown = wanted if data.source == "scenes" else _classes(data, m)
         ceiling = obedience(reader.values(seen(data.test[:m], reader)), shown, reader.factors)
         asked: dict[str, Any] = {"real pictures": {"obeyed": ceiling}}
-        for w in settings.guidance:
-            painted, seconds = _paint(model, range(m), prompts, w, settings, keep, progress)
+        for w in trial.guidance:
+            painted, seconds = pictures(
+                model, range(m), trial, keep=keep, prompts=prompts, guidance=w, progress=progress
+            )
             samples = seen(painted, reader)
             asked[f"guidance {w:g}"] = {
                 "obeyed": obedience(reader.values(samples), wanted, reader.factors),
@@ -116,91 +132,73 @@ def _classes(data: KnownStates, n: int) -> list[dict[str, str]]:
     return [{"class": FASHION_CLASSES[i]} for i in data.test_factors["class"][:n].tolist()]
 
 
-def seen(pictures: Tensor, reader: Reader, *, batch: int = 4096) -> Tensor:
-    """Return uint8 pictures (n, C, H, W) as the reader sees them: in [-1, 1], averaged down to its size.
-
-    Raises ``ValueError`` if its size does not divide theirs.
-    """
-    (c, h, w), (channels, height, width) = reader.shape, pictures.shape[1:]
-    if c != channels or height % h or width % w or height // h != width // w:
-        raise ValueError(f"a reader of {reader.shape} cannot see pictures of {tuple(pictures.shape[1:])}")
-    return torch.cat([F.avg_pool2d(clean(part), height // h) for part in pictures.split(batch)])
-
-
-def provenance(model: Model) -> dict[str, Any]:
-    """Return what made the numbers: weights, code, versions and hardware."""
-    import diffusers
-
-    import painters
-
-    return {
-        "weights": _fingerprint(model),
-        "painters": painters.__version__,
-        "commit": _commit(),
-        "torch": torch.__version__,
-        "diffusers": diffusers.__version__,
-        "python": platform.python_version(),
-        "dtype": str(model.dtype).removeprefix("torch."),
-        "hardware": hardware(str(model.device)),
-    }
-
-
-def _paint(
+def pictures(
     model: Model,
     seeds: range,
-    prompts: Sequence[str] | None,
-    guidance: float,
-    settings: Settings,
+    trial: Trial,
+    *,
     keep: Path,
-    progress: bool,
+    prompts: Sequence[str] | None = None,
+    guidance: float = 1.0,
+    progress: bool = True,
 ) -> tuple[Tensor, float | None]:
-    """Pictures of all seeds, uint8 (n, C, H, W), and seconds per newly painted one, if there were any."""
-    levels, parts, made, began = model.levels(settings.steps), [], 0, time.monotonic()
-    label = "free" if prompts is None else f"guidance-{guidance:g}"
+    """Return pictures of all seeds, uint8 (n, C, H, W), and the seconds per newly painted one, if there were any.
+
+    Each finished batch is kept below ``keep``, in a folder named by a hash of everything that makes these pictures.
+    """
+    levels, parts, made, began = model.levels(trial.steps), [], 0, time.monotonic()
+    made_of = {
+        "weights": weights_of(model),
+        "prediction": model.prediction,
+        "dtype": str(model.dtype),
+        "levels": [levels.alpha.tolist(), levels.sigma.tolist()],
+        "solver": trial.solver,
+        "prompts": prompts,
+        "guidance": guidance,
+        "painters": painters.__version__,
+    }
+    folder = keep / hashlib.sha256(json.dumps(made_of).encode()).hexdigest()[:16]
+    label = "free" if prompts is None else f"guidance {guidance:g}"
     with tqdm(total=len(seeds), desc=f"painting, {label}", disable=not progress) as bar:
-        for first in range(0, len(seeds), settings.batch):
-            part = seeds[first : first + settings.batch]
-            path = keep / f"{label}-{part.start:05d}-{part.stop:05d}.safetensors"
+        for first in range(0, len(seeds), trial.batch):
+            part = seeds[first : first + trial.batch]
+            path = folder / f"{part.start:05d}-{part.stop:05d}.safetensors"
             if not path.is_file():
                 asked = None if prompts is None else list(prompts[first : first + len(part)])
                 denoise = model.denoiser(asked, guidance=guidance)
                 x = levels.start(noise(part, model.shape))
                 run = solve(
-                    denoise, x, levels, solver=settings.solver, seeds=part, save=Frames(every=None), progress=False
+                    denoise, x, levels, solver=trial.solver, seeds=part, save=Frames(every=None), progress=False
                 )
-                pictures = (model.decode(run.final) * 255).round().to("cpu", torch.uint8).contiguous()
+                painted = (model.decode(run.final) * 255).round().to("cpu", torch.uint8).contiguous()
                 with replacing(path) as temporary:
-                    save_file({"pictures": pictures}, temporary)
+                    save_file({"pictures": painted}, temporary)
                 made += len(part)
             parts.append(load_file(path)["pictures"])
             bar.update(len(part))
     return torch.cat(parts), round((time.monotonic() - began) / made, 4) if made else None
 
 
-def _gaussian(pictures: Tensor, reader: Reader) -> Gaussian:
-    """The Gaussian with the moments of the pictures as the reader sees them."""
-    return Gaussian.from_moments(Moments.stream(seen(part, reader) for part in pictures.split(4096)))
-
-
-def _fingerprint(model: Model) -> str:
-    """Twelve hexadecimal digits of all weights of a model, its autoencoder's and text encoder's included."""
-    parts = [model.network, *([model.codec.vae] if model.codec else []), *([model.text.encoder] if model.text else [])]
-    digest = hashlib.sha256()
-    for part in parts:
-        for value in part.state_dict().values():
-            digest.update(value.detach().float().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()[:12]
-
-
-def _commit() -> str | None:
-    """The commit of the package's code, with a note if it was modified since; ``None`` outside a checkout."""
-    here = str(Path(__file__).parents[1])
-    asked = (["log", "-1", "--format=%h", "--", "."], ["status", "--porcelain", "--", "*.py"])
+def command(options: argparse.Namespace) -> int:
+    """Do what ``painters judge`` says, and report it."""
     try:
-        commit, changes = (
-            subprocess.run(["git", "-C", here, *words], capture_output=True, text=True, check=True, timeout=20).stdout
-            for words in asked
-        )
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return f"{commit.strip()}{', modified' if changes.strip() else ''}" if commit.strip() else None
+        weights = tuple(float(w) for w in options.guidance.split(","))
+    except ValueError as error:
+        raise ValueError(f"guidance weights are numbers such as 1,3,7.5, got {options.guidance!r}") from error
+    trial = Trial(options.n, options.prompts, weights, options.steps, options.solver, options.batch)
+    model = load(options.name, device=options.device)
+    source = data_of(model, options.name)
+    reader = load_reader(options.reader or READER_OF[source], device=options.device)
+    trial.check(reader)  # before the data are read or drawn, which takes a while
+    out = Path(options.out or f"{Path(options.name).name}-quality.json")
+    data = known_pictures(source, model.image_shape[-1], options.data)
+    report = judge(model, reader, data, trial, keep=run_folder("judged"))
+    with replacing(out) as temporary:
+        temporary.write_text(json.dumps({"model": options.name} | report, indent=1) + "\n")
+    apart = report["frechet"]
+    print(f"Frechet distance {apart['model']:.4g}, floor {apart['floor']:.4g}, Gaussian {apart['gaussian']:.4g}")
+    for name, found in report.get("prompts", {}).items():
+        kept = found["obeyed"]["wishes"]
+        print(f"{name}: {kept['share']:.1%} of {kept['n']} wishes granted")
+    print(f"everything is in {out}")
+    return 0

@@ -7,14 +7,37 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from scipy.stats import binomtest
 from torch import Tensor
 
+from atelier.data.known import clean
 from atelier.data.scenes.factors import Factor
 from atelier.networks.readers import Read, Reader, columns, indicators
+from atelier.statistics import proportion
+from painters.sampling import noise
 from painters.theory.gaussian import Gaussian
+from painters.theory.moments import Moments
 
 MOST_FEATURES = 64
+"""More features would need more samples, to fix their covariance, than a CPU paints in an hour."""
+
+
+def seen(states: Tensor, reader: Reader, *, batch: int = 4096) -> Tensor:
+    """Return uint8 pictures (n, C, H, W) as the reader sees them: in [-1, 1], averaged down to its size."""
+    return torch.cat([reader.look(clean(part)) for part in states.split(batch)])
+
+
+def gaussian_seen(states: Tensor, reader: Reader) -> Gaussian:
+    """Return the Gaussian with the moments of uint8 pictures (n, C, H, W) as the reader sees them."""
+    return Gaussian.from_moments(Moments.stream(seen(part, reader) for part in states.split(4096)))
+
+
+def moment_matched(gaussian: Gaussian, n: int, shape: Sequence[int], *, clamp: bool = True) -> Tensor:
+    """Return the ``n`` states (n, *shape) of a Gaussian from the noise of seeds 0 ... n - 1, float32.
+
+    They are clamped to [-1, 1] as decoded pictures are.
+    """
+    states = gaussian.sample(noise(range(n), shape).double()).float()
+    return states.clamp(-1, 1) if clamp else states
 
 
 def frechet(a: Tensor, b: Tensor) -> float:
@@ -42,12 +65,6 @@ def frechet(a: Tensor, b: Tensor) -> float:
     return max(0.0, float(apart + sum(c.trace() for c in covariances) - 2 * shared))
 
 
-def moment_matched(gaussian: Gaussian, noise: Tensor, *, clamp: bool = True) -> Tensor:
-    """Return Gaussian states (n, ...) in float32 from unit ``noise``, clamped to [-1, 1] as decoded pictures are."""
-    states = gaussian.sample(noise.double()).float()
-    return states.clamp(-1, 1) if clamp else states
-
-
 def frechet_report(
     reader: Reader, samples: Tensor, *, train: Tensor, test: Tensor, gaussian: Tensor | None = None
 ) -> dict[str, Any]:
@@ -66,6 +83,7 @@ def frechet_report(
     real = reader.features(test).double()
     found = {name: reader.features(states).double() for name, states in sets.items()}
     lam, U = torch.linalg.eigh(torch.cov(real.T).reshape(real.shape[1], real.shape[1]))
+    # a feature that hardly varies on real pictures would decide the whitened distance alone
     white = U / lam.clamp(min=1e-6 * float(lam.max())).sqrt()
     return {
         "n": len(test),
@@ -191,8 +209,8 @@ def _distances(sets: Mapping[str, Tensor], real: Tensor) -> dict[str, float]:
 def _share(hits: list[bool]) -> dict[str, Any]:
     if not hits:
         return {"n": 0}
-    interval = binomtest(sum(hits), len(hits)).proportion_ci(method="wilson")
-    return {"n": len(hits), "share": sum(hits) / len(hits), "low": float(interval.low), "high": float(interval.high)}
+    found = proportion(sum(hits), len(hits))
+    return {"n": found.n, "share": found.value, "low": found.low, "high": found.high}
 
 
 def _root(covariance: Tensor) -> Tensor:

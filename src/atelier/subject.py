@@ -10,13 +10,11 @@ from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from atelier.data import images as image_data
 from atelier.data import scenes
 from atelier.data.controls import varied
-from atelier.judging import READER_OF
-from atelier.networks.readers import Read, Reader, load_reader
+from atelier.networks.readers import READER_OF, Read, Reader, load_reader
 from painters.denoiser import Denoiser
 from painters.levels import Levels
 from painters.models import Model, load
@@ -31,14 +29,13 @@ T = TypeVar("T")
 class Settings:
     """How much is measured: ``seeds``, solver ``steps``, and a ``profile`` that each experiment scales itself by.
 
-    ``run``: the folder of the model's training, for what is measured at its snapshots. ``progress``: show bars.
+    ``progress``: show bars.
     """
 
     seeds: tuple[int, ...] = tuple(range(200))
     steps: int = 50
     profile: str = "book"
     batch: int = 50
-    run: Path | None = None
     progress: bool = True
 
     def pick(self, *, ci: T, book: T, full: T) -> T:
@@ -107,11 +104,7 @@ class Subject:
         """
         if self.reader is None:
             raise ValueError(f"{self.name} has no reader: nothing can be said about what its pictures show")
-        pictures = self.decode(x) * 2 - 1
-        height = self.reader.shape[1]
-        if pictures.shape[1] != self.reader.shape[0] or pictures.shape[2] % height:
-            raise ValueError(f"a reader of {self.reader.shape} cannot see pictures of {tuple(pictures.shape[1:])}")
-        return F.avg_pool2d(pictures, pictures.shape[2] // height)
+        return self.reader.look(self.decode(x) * 2 - 1)
 
     def read(self, x: Tensor) -> Read:
         """Return what clean states show: the kind (n,) of each categorical factor, the value (n,) of the others."""
@@ -184,14 +177,10 @@ def subject(
 
 def _images(data: str | None, variant: str | None, size: int, n: int, test: bool) -> Tensor | None:
     """The first n test (or training) pictures of a data set, uint8, or None if it is not one of the package's."""
-    if data == "scenes" and variant in (None, "inverted"):
-        from atelier.data.controls import INVERTED_CONTRAST
-
+    if data == "scenes":
         seeds = scenes.TEST_SEEDS if test else scenes.TRAIN_SEEDS
-        contrast = INVERTED_CONTRAST if variant else (1.0,) * 4
-        return scenes.render(scenes.sample(min(n, len(seeds)), seeds.start), size, contrast=contrast)
+        return scenes.render(scenes.sample(min(n, len(seeds)), seeds.start), size)
     if data == "fashion":
-        found = image_data.fashion()
-        found = found if variant is None else varied(found, variant)  # type: ignore[arg-type]
+        found = varied(image_data.fashion(), variant)  # type: ignore[arg-type]
         return (found.test if test else found.train)[:n]
     return None

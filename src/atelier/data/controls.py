@@ -1,9 +1,7 @@
-"""Changed data for controls: one property of the images is altered, everything else of a training run stays.
+"""Changed data for a control: one property of the images is altered, everything else of a training run stays.
 
-- ``"checkerboard"``: images in [-1, 1] times (-1)^(i + j). An orthogonal map: the covariance keeps its eigenvalues, and
-  low and high spatial frequencies change places.
-- ``"inverted"``: scenes whose large areas hardly vary in colour, while their small objects vary as before.
-- ``"half-a"``, ``"half-b"``: every other training image, so that two networks share none.
+``"checkerboard"``: images in [-1, 1] times (-1)^(i + j). An orthogonal map: the covariance keeps its eigenvalues, and
+low and high spatial frequencies change places.
 """
 
 from __future__ import annotations
@@ -14,13 +12,12 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from atelier.data import scenes
 from atelier.data.images import ImageData
 
-Variant = Literal["checkerboard", "inverted", "half-a", "half-b"]
+CONTROLS = ("fashion-checkerboard",)
+"""Models trained on changed data, to test one prediction each."""
 
-INVERTED_CONTRAST = (0.1, 0.3, 1.0, 1.0)
-"""Contrast of the four bands of ``"inverted"`` scenes, see :func:`atelier.data.scenes.drawing.render`."""
+Variant = Literal["checkerboard"]
 
 
 def checkerboard(images: Tensor) -> Tensor:
@@ -33,15 +30,8 @@ def checkerboard(images: Tensor) -> Tensor:
     return torch.where(odd, 255 - images if images.dtype == torch.uint8 else -images, images)
 
 
-def varied(data: ImageData, variant: Variant) -> ImageData:
-    """Return ``data`` with one thing changed. ``"inverted"`` needs scenes, else ``ValueError``."""
-    if variant == "checkerboard":
-        return replace(data, train=checkerboard(data.train), test=checkerboard(data.test))
-    if variant == "inverted":
-        if data.source != "scenes":
-            raise ValueError(f"only scenes can be drawn with inverted contrast, not {data.source}")
-        return scenes.dataset(data.train.shape[-1], contrast=INVERTED_CONTRAST)
-    first = 0 if variant == "half-a" else 1
-    labels = None if data.train_labels is None else data.train_labels[first::2]
-    captions = tuple(text[first::2] for text in data.captions)
-    return replace(data, train=data.train[first::2], train_labels=labels, captions=captions)
+def varied(data: ImageData, variant: Variant | None) -> ImageData:
+    """Return ``data`` with one thing changed, or as it is for ``None``."""
+    if variant is None:
+        return data
+    return replace(data, train=checkerboard(data.train), test=checkerboard(data.test))

@@ -13,6 +13,9 @@ from torch import Tensor
 
 from painters.pictures import read_folder, told
 
+LEAST = 20
+"""A folder of fewer pictures leaves at most one to test on."""
+
 FASHION_CLASSES = (
     "T-shirt/top",
     "Trouser",
@@ -46,7 +49,8 @@ class ImageData:
     def digest(self) -> str:
         """Return a hash of everything that training sees: images, labels and captions of the training half.
 
-        Drawn scenes differ from machine to machine in single values by one grey level, so their averages are hashed.
+        Drawn scenes differ from machine to machine in single values by one grey level, so their averages are hashed,
+        rounded to a tenth of a level: a run may be continued on another machine.
         """
         pixels = self.train.contiguous()
         if self.source == "scenes":
@@ -76,7 +80,9 @@ def fashion(folder: str | Path | None = None) -> ImageData:
             with np.load(path) as arrays:
                 return _grey(*(arrays[k] for k in ("train_images", "train_labels", "test_images", "test_labels")))
     if folder is not None:
-        raise FileNotFoundError(f"there is no fashion_mnist.npz in {folder}")
+        raise FileNotFoundError(
+            f"there is no fashion_mnist.npz in {folder}; on pictures of your own train the recipe pixels"
+        )
     try:
         from datasets import load_dataset  # type: ignore[import-not-found]
 
@@ -92,26 +98,31 @@ def fashion(folder: str | Path | None = None) -> ImageData:
     return _grey(*arrays)
 
 
-def folder(path: str | Path, *, size: int, channels: int = 3, test_share: float = 0.1) -> ImageData:
-    """Return the pictures below ``path``, centre-cropped and resized to ``size`` pixels, every tenth held out for test.
+def folder(path: str | Path, *, size: int, channels: int | None = None) -> ImageData:
+    """Return the pictures below ``path`` as :func:`painters.pictures.read_folder` reads them, every tenth held out.
 
-    A text file beside a picture, ``NAME.txt`` for ``NAME.png``, is its caption; without one its caption is empty. What
-    is not read is said in one line. Raises ``FileNotFoundError`` if there is no such folder or fewer than 20 readable
-    pictures in it, and ``ValueError`` for a caption that is not in UTF-8.
+    They are centre-cropped and resized to ``size`` pixels; ``channels`` is 1 or 3, by default 1 if all pictures are
+    grey. A text file beside a picture, ``NAME.txt`` for ``NAME.png``, is its caption; without one its caption is empty.
+    What is not read is said in one line. Raises ``FileNotFoundError`` if there is no such folder or fewer than 20
+    readable pictures in it, and ``ValueError`` if all are the same or a caption is not in UTF-8.
     """
-    found = read_folder(path, size=size, channels=channels)
-    images, captions = found.images, found.captions
-    if len(images) < 20:
+    found = read_folder(path, size=size, channels=channels or 3)
+    images = found.images
+    if len(images) < LEAST:
         raise FileNotFoundError(
-            f"{path} holds {len(images)} readable pictures{told(found.skipped, '; ')}; training needs at least 20"
+            f"{path} holds {len(images)} readable pictures{told(found.skipped, '; ')}; training needs at least {LEAST}"
         )
     if found.skipped:
         print(told(found.skipped))
-    held_out = torch.arange(len(images)) % max(round(1 / test_share), 2) == 0
+    if bool((images == images[:1]).all()):
+        raise ValueError(f"all {len(images)} pictures in {path} are the same: there is nothing to learn from them")
+    if channels is None and bool((images == images[:, :1]).all()):
+        images = images[:, :1].clone()
+    held = torch.arange(len(images)) % 10 == 0
     said: tuple[list[str], list[str]] = ([], [])
-    for held, text in zip(held_out.tolist(), captions):
-        said[held].append(text)
-    return ImageData(images[~held_out], images[held_out], captions=(said[0],), test_captions=said[1])
+    for place, text in zip(held.tolist(), found.captions):
+        said[place].append(text)
+    return ImageData(images[~held], images[held], captions=(said[0],), test_captions=said[1])
 
 
 def _grey(train: np.ndarray, train_labels: np.ndarray, test: np.ndarray, test_labels: np.ndarray) -> ImageData:

@@ -23,6 +23,8 @@ from painters.models.precision import choose_device
 from painters.models.registry import read_card
 
 WEIGHTS = "reader.safetensors"
+READER_OF = {"scenes": "scenes-reader", "fashion": "fashion-reader"}
+"""Which bundled reader reads the pictures of a data set, and of the models trained on it."""
 LOGSNR = 12.0
 """Log-SNRs beyond this, clean states among them, look alike to a reader."""
 FREQUENCIES = 8
@@ -142,6 +144,21 @@ class Reader:
     shape: tuple[int, ...]
     device: torch.device
     card: dict[str, Any] = field(default_factory=dict, repr=False)
+
+    @property
+    def width(self) -> int:
+        """How many features the reader has."""
+        return self.network.heads.in_features
+
+    def look(self, pictures: Tensor) -> Tensor:
+        """Return pictures (n, C, H, W) as the reader sees them: averaged down to its size.
+
+        Raises ``ValueError`` if its size does not divide theirs.
+        """
+        (c, h, w), (channels, height, width) = self.shape, pictures.shape[1:]
+        if c != channels or height % h or width % w or height // h != width // w:
+            raise ValueError(f"a reader of {self.shape} cannot see pictures of {tuple(pictures.shape[1:])}")
+        return F.avg_pool2d(pictures, height // h)
 
     def read(self, x: Tensor, alpha: Scalar, sigma: Scalar) -> Read:
         """Return the probabilities (B, K) of each categorical factor and the values (B,) of each continuous one.

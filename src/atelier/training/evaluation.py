@@ -9,7 +9,22 @@ import torch
 from torch import Tensor
 
 from painters.denoiser import Denoiser
-from painters.levels import Levels
+from painters.levels import Levels, Schedule
+from painters.theory.gaussian import Gaussian
+
+SNAPSHOT_LEVELS, SNAPSHOT_IMAGES = 12, 512
+CARD_LEVELS, CARD_IMAGES = 24, 2000
+"""A snapshot interrupts the training, so it is measured on less than the finished model."""
+
+
+def evaluation_levels(schedule: Schedule, n: int) -> Levels:
+    """Return the ``n`` levels at which a loss is measured, even in log-SNR over the training range."""
+    return Levels.of(schedule, n, spacing="logsnr")[:-1]
+
+
+def references(gaussian: Gaussian) -> dict[str, Denoiser]:
+    """Return the two denoisers every network is measured beside: the Gaussian of its data, and the constant mean."""
+    return {"gaussian": gaussian, "mean": Gaussian(gaussian.mu, gaussian.U[:, :0], gaussian.lam[:0], 0.0)}
 
 
 def denoising_loss(

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import json
-import random
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,19 +11,28 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+from tqdm.auto import tqdm
 
+from atelier.data import images as image_data
 from atelier.data import scenes
 from atelier.data.images import ImageData, to_unit
-from atelier.data.images import folder as image_folder
-from atelier.training.evaluation import denoising_loss
-from atelier.training.loop import Run, fit, generator, stratified_times
-from atelier.training.recipes import LatentRecipe, fingerprint
+from atelier.training import evaluation
+from atelier.training.captions import build_tokenizer, tokenize, training_tokens
+from atelier.training.evaluation import denoising_loss, evaluation_levels, references
+from atelier.training.loop import Run, Session, Training, alone, fit, generator, stratified_times
+from atelier.training.recipes import Recipe, TextToImage
 from painters.denoiser import target
 from painters.files import replacing
-from painters.levels import Levels, Schedule, scaled_linear
+from painters.levels import Levels, scaled_linear
 from painters.models.adapters import NetworkDenoiser
+from painters.models.latent import Codec
+from painters.models.moments import gaussian_of
+from painters.sampling import noise, solve
 from painters.theory.gaussian import Gaussian
-from painters.theory.moments import Moments
+from painters.trajectory import Frames
+
+SCHEDULE = scaled_linear()
+"""Stable Diffusion's noise schedule."""
 
 
 class TextToLatent(torch.nn.Module):
@@ -55,37 +61,28 @@ class Latents:
         return self.scale * self.mean[index]
 
 
-def schedule_of(recipe: LatentRecipe) -> Schedule:
-    """Return the noise schedule of Stable Diffusion, scaled-linear betas."""
-    return scaled_linear()
+def load_data(recipe: Recipe[TextToImage], folder: str | None = None) -> tuple[Recipe[TextToImage], ImageData]:
+    """Return the recipe's scenes with their captions, or the reader's pictures in ``folder`` with theirs.
+
+    Beside it the recipe as it applies to them.
+    """
+    size, channels = (recipe.kind.autoencoder[key] for key in ("sample_size", "in_channels"))
+    if folder is None:
+        return recipe, scenes.dataset(size, captions=recipe.kind.caption_versions)
+    title = f"a small Stable Diffusion of a reader's own pictures, {size} x {size} RGB"
+    own = replace(recipe, title=title, data="folder", data_licence="the reader's own")
+    return own, image_data.folder(folder, size=size, channels=channels)
 
 
-def load_data(recipe: LatentRecipe, folder: str | Path | None = None) -> ImageData:
-    """Return the recipe's scenes with their captions, or the reader's pictures in ``folder`` with theirs."""
-    size = recipe.autoencoder["sample_size"]
-    if folder is not None:
-        return image_folder(folder, size=size, channels=recipe.autoencoder["in_channels"])
-    return scenes.dataset(size, captions=recipe.caption_versions)
-
-
-def build_autoencoder(recipe: LatentRecipe) -> torch.nn.Module:
+def build_autoencoder(recipe: Recipe[TextToImage]) -> torch.nn.Module:
     """Return the untrained autoencoder of a recipe, initialised from its seed."""
     from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 
-    torch.manual_seed(recipe.seed)
-    return AutoencoderKL(**recipe.autoencoder)
+    torch.manual_seed(recipe.pace.seed)
+    return AutoencoderKL(**recipe.kind.autoencoder)
 
 
-def train_autoencoder(
-    recipe: LatentRecipe,
-    data: ImageData,
-    *,
-    folder: Path,
-    steps: int | None = None,
-    device: str = "cpu",
-    save_every: float = 120.0,
-    progress: bool = True,
-) -> Run:
+def train_autoencoder(recipe: Recipe[TextToImage], data: ImageData, session: Session) -> Run:
     """Train (or continue) the autoencoder on |decode(z) - x| plus a weak pull of z ~ q(z | x) towards N(0, I).
 
     Minimises, per image, with z sampled from q and e = decode(z) - x,
@@ -95,33 +92,33 @@ def train_autoencoder(
     with c = ``square_weight``, w = ``worst_weight`` over the ``worst_share`` of values with the largest error, and
     k = ``kl_weight``. The mean |e| alone forgets what is small and rare: a door is one part in two hundred of a scene.
     """
-    keys = ("autoencoder", "autoencoder_batch", "kl_weight", "square_weight", "worst_weight", "worst_share",
-            "learning_rate", "warmup", "decay_after", "ema_gamma", "seed")  # fmt: skip
-    made_of = fingerprint(recipe, data.digest())
+    kind, device = recipe.kind, session.device
+    pace = replace(recipe.pace, steps=kind.autoencoder_steps, batch=kind.autoencoder_batch)
 
     def loss(network: Any, k: int) -> tuple[Tensor, None]:
-        draw = generator(recipe.seed, k)
-        index = torch.randint(len(data.train), (recipe.autoencoder_batch,), generator=draw)
+        draw = generator(pace.seed, k)
+        index = torch.randint(len(data.train), (pace.batch,), generator=draw)
         x = to_unit(data.train[index]).to(device).contiguous(memory_format=torch.channels_last)
         posterior = network.encode(x).latent_dist
         eps = torch.randn(posterior.mean.shape, generator=draw).to(device)
         z = posterior.mean + posterior.std * eps
         error = (network.decode(z).sample - x).abs().flatten(1)
-        worst = error.topk(round(recipe.worst_share * error.shape[1]), dim=1, sorted=False).values
-        loss = error.mean(1) + recipe.square_weight * error.square().mean(1) + recipe.worst_weight * worst.mean(1)
-        return loss + recipe.kl_weight * posterior.kl() / z[0].numel(), None
+        worst = error.topk(round(kind.worst_share * error.shape[1]), dim=1, sorted=False).values
+        loss = error.mean(1) + kind.square_weight * error.square().mean(1) + kind.worst_weight * worst.mean(1)
+        return loss + kind.kl_weight * posterior.kl() / z[0].numel(), None
 
-    return fit(
-        Run.new(lambda: build_autoencoder(recipe), device, fingerprint={key: made_of[key] for key in (*keys, "data")}),
+    # what shapes the second stage alone is left out, so that the autoencoder need not be trained again for it
+    keys = ("autoencoder", "autoencoder_batch", "kl_weight", "square_weight", "worst_weight", "worst_share",
+            "learning_rate", "warmup", "decay_after", "ema_gamma", "seed", "data")  # fmt: skip
+    made_of = recipe.fingerprint(data=data.digest())
+    training = Training(
+        f"{recipe.name}, autoencoder",
+        pace,
+        lambda: build_autoencoder(recipe),
         loss,
-        steps=steps or recipe.autoencoder_steps,
-        folder=folder,
-        learning_rate=recipe.rate,
-        gamma=recipe.ema_gamma,
-        name=f"{recipe.name}, autoencoder",
-        save_every=save_every,
-        progress=progress,
+        {key: made_of[key] for key in keys},
     )
+    return fit(training, session)
 
 
 def digest_of(network: torch.nn.Module) -> str:
@@ -140,7 +137,7 @@ def latents_of(autoencoder: Any, data: ImageData, folder: Path) -> tuple[Latents
     path = folder / "latents.safetensors"
     made_of = {"autoencoder": digest_of(autoencoder), "data": data.digest()}
     if not path.is_file() or _header(path) != made_of:
-        train = encode(autoencoder, data.train)
+        train = encode(autoencoder, data.train, progress=True)
         test = encode(autoencoder, data.test, scale=train.scale)
         parts = {"train": train.mean, "train_std": train.std, "test": test.mean, "test_std": test.std}
         with replacing(path) as temporary:
@@ -156,11 +153,13 @@ def _header(path: Path) -> dict[str, str]:
 
 
 @torch.no_grad()
-def encode(autoencoder: Any, images: Tensor, *, scale: float | None = None, batch: int = 64) -> Latents:
+def encode(
+    autoencoder: Any, images: Tensor, *, scale: float | None = None, batch: int = 64, progress: bool = False
+) -> Latents:
     """Return the latents of uint8 ``images`` (n, C, H, W); ``scale`` defaults to one over their standard deviation."""
     device = next(autoencoder.parameters()).device
     means, stds = [], []
-    for part in images.split(batch):
+    for part in tqdm(images.split(batch), desc="encoding", disable=not progress):
         posterior = autoencoder.encode(to_unit(part).to(device, memory_format=torch.channels_last)).latent_dist
         means.append(posterior.mean.cpu().contiguous())
         stds.append(posterior.std.cpu().contiguous())
@@ -168,64 +167,14 @@ def encode(autoencoder: Any, images: Tensor, *, scale: float | None = None, batc
     return Latents(mean, torch.cat(stds), float(1 / mean.std()) if scale is None else scale)
 
 
-def build_tokenizer(captions: Sequence[str], *, length: int) -> Any:
-    """Return a CLIP tokenizer whose byte-pair vocabulary holds every word of ``captions`` as one token.
-
-    Other words fall apart into shorter pieces, in the end single bytes, so that any prompt can be read.
-    """
-    from tokenizers import Tokenizer, models, pre_tokenizers, trainers
-    from transformers import CLIPTokenizer
-
-    words = sorted({word for text in captions for word in text.lower().replace(",", " ").split()})
-    learner = Tokenizer(models.BPE(end_of_word_suffix="</w>"))
-    learner.pre_tokenizer = pre_tokenizers.Whitespace()
-    learner.train_from_iterator(
-        words, trainers.BpeTrainer(vocab_size=50_000, min_frequency=1, end_of_word_suffix="</w>", show_progress=False)
-    )
-    merges: Any = [tuple(pair) for pair in json.loads(learner.to_str())["model"]["merges"]]
-    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
-    tokens = [*letters, *(letter + "</w>" for letter in letters), *("".join(pair) for pair in merges)]
-    vocabulary = {token: i for i, token in enumerate(dict.fromkeys([*tokens, "<|startoftext|>", "<|endoftext|>"]))}
-    return CLIPTokenizer(vocab=vocabulary, merges=merges, model_max_length=length)
-
-
-def tokenize(tokenizer: Any, captions: Sequence[str]) -> Tensor:
-    """Return token ids (n, L), padded and truncated to the tokenizer's length as Stable Diffusion does it."""
-    ids = tokenizer(list(captions), padding="max_length", truncation=True, return_tensors="pt").input_ids
-    return ids.to(torch.int32)
-
-
-def training_tokens(tokenizer: Any, versions: Sequence[Sequence[str]], *, seed: int = 0) -> Tensor:
-    """Return the captions of ``versions`` (V lists of n) as tokens (V, n, L), roughened like the prompts people type.
-
-    In a third of the captions commas become "and" or vanish; in a third, up to three pieces of words that no caption
-    uses are put in, so that the text encoder learns to pass over words it does not know.
-    """
-    draw = random.Random(seed)
-    known = {token for text in versions[0] for token in tokenizer.tokenize(text)}
-    strange = [token for token in tokenizer.get_vocab() if token not in known and not token.startswith("<|")]
-
-    def roughen(text: str) -> str:
-        if draw.random() < 1 / 3:
-            text = text.replace(",", draw.choice([" and", ""]))
-        if draw.random() < 1 / 3:
-            words = text.split()
-            for _ in range(draw.randint(1, 3)):
-                words.insert(draw.randint(0, len(words)), draw.choice(strange).removesuffix("</w>"))
-            text = " ".join(words)
-        return text
-
-    return torch.stack([tokenize(tokenizer, [roughen(text) for text in captions]) for captions in versions])
-
-
-def build(recipe: LatentRecipe, tokenizer: Any) -> TextToLatent:
+def build(recipe: Recipe[TextToImage], tokenizer: Any) -> TextToLatent:
     """Return the untrained text encoder and denoiser of a recipe, initialised from its seed."""
     from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
     from transformers import CLIPTextConfig, CLIPTextModel
 
-    torch.manual_seed(recipe.seed)
+    torch.manual_seed(recipe.pace.seed)
     config = CLIPTextConfig(
-        **recipe.text_encoder,
+        **recipe.kind.text_encoder,
         vocab_size=len(tokenizer),
         bos_token_id=tokenizer.bos_token_id,
         eos_token_id=tokenizer.eos_token_id,
@@ -236,108 +185,100 @@ def build(recipe: LatentRecipe, tokenizer: Any) -> TextToLatent:
 
 @dataclass(frozen=True, eq=False)
 class Studio:
-    """What the second stage works with: the trained autoencoder, its latents, tokenizer, and tokens (V, n, L)."""
+    """What the second stage works with: the trained autoencoder, its latents and their Gaussian, and the captions.
+
+    ``tokens`` (V, n, L) are the training captions, ``made_of`` the digests of what the latents are made of.
+    """
 
     autoencoder: Run
     train: Latents
     test: Latents
+    gaussian: Gaussian
     tokenizer: Any
     tokens: Tensor
+    prompts: list[str]
     made_of: dict[str, str]
 
 
-def prepare(recipe: LatentRecipe, data: ImageData, autoencoder: Run, *, folder: Path) -> Studio:
-    """Return everything that training on latents needs, made from the trained autoencoder and the captions."""
-    train, test = latents_of(autoencoder.average, data, folder)
-    tokenizer = build_tokenizer(
-        [text for version in data.captions for text in version], length=recipe.text_encoder["max_position_embeddings"]
-    )
-    tokens = training_tokens(tokenizer, data.captions, seed=recipe.seed)
-    made_of = {"autoencoder_weights": digest_of(autoencoder.average), "data": data.digest()}
-    return Studio(autoencoder, train, test, tokenizer, tokens, made_of)
+def prepare(recipe: Recipe[TextToImage], data: ImageData, session: Session) -> Studio:
+    """Return everything that training on latents needs: the autoencoder, trained first, and what follows from it."""
+    own = replace(session, folder=session.folder / "autoencoder", steps=None)
+    autoencoder = train_autoencoder(recipe, data, own)
+    with alone(session.folder):
+        train, test = latents_of(autoencoder.average, data, session.folder)
+    coder: Any = autoencoder.average
+    coder.register_to_config(scaling_factor=train.scale)
+    length = recipe.kind.text_encoder["max_position_embeddings"]
+    tokenizer = build_tokenizer([text for version in data.captions for text in version], length=length)
+    tokens = training_tokens(tokenizer, data.captions, seed=recipe.pace.seed)
+    made_of = {"autoencoder_weights": digest_of(coder), "data": data.digest()}
+    gaussian, _ = gaussian_of(train.clean().split(4096), rank=train.mean[0].numel())
+    return Studio(autoencoder, train, test, gaussian, tokenizer, tokens, data.test_captions, made_of)
 
 
-def train(
-    recipe: LatentRecipe,
-    studio: Studio,
-    *,
-    folder: Path,
-    steps: int | None = None,
-    device: str = "cpu",
-    save_every: float = 120.0,
-    progress: bool = True,
-    on_snapshot: Callable[[Run], None] | None = None,
-) -> Run:
+def train_latents(recipe: Recipe[TextToImage], studio: Studio, session: Session) -> Run:
     """Train (or continue) text encoder and denoiser on latents and their captions.
 
     Minimises E|network(z_t, t, tokens) - target|^2 over uniform t, stratified over each batch, with a share of the
     captions replaced by the empty one. Resumable, and random draws per step, as in :func:`atelier.training.loop.fit`.
     """
-    alpha, sigma = (v.float().to(device) for v in schedule_of(recipe).table())
-    train, test, tokens = studio.train, studio.test, studio.tokens
-    empty = tokenize(studio.tokenizer, [""])
-    theory = references(train)
+    kind, pace, device = recipe.kind, recipe.pace, torch.device(session.device)
+    alpha, sigma = (v.float().to(device) for v in SCHEDULE.table())
+    train, tokens, empty = studio.train, studio.tokens, tokenize(studio.tokenizer, [""])
 
     def loss(network: Any, k: int) -> tuple[Tensor, Tensor]:
-        draw = generator(recipe.seed, k)
-        n = recipe.batch
+        draw = generator(pace.seed, k)
+        n = pace.batch
         index = torch.randint(len(train.mean), (n,), generator=draw)
         version = torch.randint(len(tokens), (n,), generator=draw)
         posterior = train.mean[index] + train.std[index] * torch.randn((n, *train.mean.shape[1:]), generator=draw)
         eps = torch.randn(posterior.shape, generator=draw).to(device)
         t = stratified_times(n, draw).to(device)
-        hidden = torch.rand(n, generator=draw) < recipe.caption_dropout
+        hidden = torch.rand(n, generator=draw) < kind.caption_dropout
         prompt = torch.where(hidden[:, None], empty, tokens[version, index]).to(device).long()
         z0 = (train.scale * posterior).to(device)
         a, s = alpha[t].view(-1, 1, 1, 1), sigma[t].view(-1, 1, 1, 1)
-        goal = target(z0, eps, a, s, prediction=recipe.prediction)
+        goal = target(z0, eps, a, s, prediction=kind.prediction)
         return (network(a * z0 + s * eps, t, prompt) - goal).pow(2).flatten(1).mean(1), t
 
-    def snapshot(run: Run) -> None:
-        denoise = unconditional(run.average, recipe, studio.tokenizer, torch.device(device))
-        levels = Levels.of(schedule_of(recipe), 12, spacing="logsnr")[:-1]
-        measured = denoising_loss(denoise, test.clean(slice(512)), levels, references=theory)
-        run.snapshots.append({"step": run.step, "images": run.step * recipe.batch} | measured)
-        if on_snapshot:
-            on_snapshot(run)
+    def snapshot(run: Run) -> dict[str, Any]:
+        levels = evaluation_levels(SCHEDULE, evaluation.SNAPSHOT_LEVELS)
+        z = studio.test.clean(slice(evaluation.SNAPSHOT_IMAGES))
+        measured = denoising_loss(
+            denoiser(run.average, recipe, empty), z, levels, references=references(studio.gaussian)
+        )
+        return {"images": run.step * pace.batch} | measured
 
-    return fit(
-        Run.new(lambda: build(recipe, studio.tokenizer), device, fingerprint=fingerprint(recipe, **studio.made_of)),
+    def pictures(run: Run) -> Tensor:
+        denoise = denoiser(run.average, recipe, tokenize(studio.tokenizer, studio.prompts[:16]))
+        levels, once = Levels.of(SCHEDULE, 25), Frames(every=None)
+        z = levels.start(noise(range(len(studio.prompts[:16])), train.mean.shape[1:]))
+        final = solve(denoise, z, levels, solver="dpmpp2m", save=once, progress=False).final
+        return Codec(studio.autoencoder.average, device).decode(final)  # type: ignore[arg-type]
+
+    training = Training(
+        recipe.name,
+        pace,
+        lambda: build(recipe, studio.tokenizer),
         loss,
-        steps=steps or recipe.steps,
-        folder=folder,
-        learning_rate=recipe.rate,
-        gamma=recipe.ema_gamma,
-        name=recipe.name,
-        save_every=save_every,
-        progress=progress,
-        on_snapshot=snapshot,
+        recipe.fingerprint(**studio.made_of),
+        snapshot,
+        pictures,
     )
-
-
-def references(latents: Latents) -> dict[str, Gaussian]:
-    """Return the two denoisers every network is measured beside: the latents' Gaussian, and the constant mean."""
-    gaussian = Gaussian.from_moments(Moments.stream(latents.clean().split(4096)))
-    return {"gaussian": gaussian, "mean": Gaussian(gaussian.mu, gaussian.U[:, :0], gaussian.lam[:0], 0.0)}
+    return fit(training, session)
 
 
 @torch.no_grad()
-def denoiser(network: torch.nn.Module, recipe: LatentRecipe, tokens: Tensor, device: torch.device) -> NetworkDenoiser:
+def denoiser(network: torch.nn.Module, recipe: Recipe[TextToImage], tokens: Tensor) -> NetworkDenoiser:
     """Return a network in training as a denoiser for prompts given as ``tokens`` (1 or B, L)."""
     pair: Any = network
+    device = next(pair.parameters()).device
     condition = pair.text_encoder(tokens.to(device).long())[0]
     return NetworkDenoiser(
         lambda x, t, text: pair.unet(x, t, encoder_hidden_states=text).sample,
-        schedule_of(recipe),
-        recipe.prediction,
+        SCHEDULE,
+        recipe.kind.prediction,
         device,
         condition=condition,
         channels_last=True,
     )
-
-
-def unconditional(
-    network: torch.nn.Module, recipe: LatentRecipe, tokenizer: Any, device: torch.device
-) -> NetworkDenoiser:
-    """Return a network in training as a denoiser for the empty prompt."""
-    return denoiser(network, recipe, tokenize(tokenizer, [""]), device)

@@ -1,99 +1,102 @@
-"""From a training run to a model folder: diffusers layout, float16 weights, moments, and a card with numbers."""
+"""From a training run to a model folder: float16 weights, and a card with numbers; all of it or nothing."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 import tempfile
-from dataclasses import asdict
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from atelier.data.images import ImageData, to_unit
-from atelier.training.evaluation import denoising_loss
-from atelier.training.pixels import Run, evaluation_levels, gaussian_of, references, unconditional
+from safetensors.torch import save_file
+from torch import nn
+
+from atelier.training.loop import Run
 from atelier.training.recipes import Recipe
 from painters.files import replacing
-from painters.models.moments import save_moments
-
-LOSS_LEVELS = 24
-LOSS_IMAGES = 2000
 
 
-def pack(run: Run, recipe: Recipe, data: ImageData, out: str | Path, *, images: int = LOSS_IMAGES) -> Path:
-    """Write the averaged weights of ``run`` as a model folder that :func:`painters.load` reads, and return its path.
+@contextlib.contextmanager
+def publishing(out: str | Path) -> Iterator[Path]:
+    """Yield an empty folder, whose files on success go to ``out``, each whole or not at all.
 
-    The folder holds ``unet/`` and ``scheduler/`` as diffusers writes them (weights in float16), ``model_index.json``,
-    ``moments.safetensors`` and ``card.json``, whose test losses (first ``images`` test images) are those of the rounded
-    weights. Nothing is left behind if it fails.
+    The card goes last: a folder without one is no model, so none is taken for one before it is complete.
     """
-    from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
-
-    out = Path(out)
-    network: Any = run.average.half()
-    prediction: Any = recipe.prediction
     with tempfile.TemporaryDirectory() as temporary:
         draft = Path(temporary)
-        network.save_pretrained(draft / "unet")
-        DDPMScheduler(
-            beta_schedule="linear", prediction_type=prediction, clip_sample=False, timestep_spacing="trailing"
-        ).save_pretrained(draft / "scheduler")
-        index = {
-            "_class_name": "DDPMPipeline",
-            "scheduler": ["diffusers", "DDPMScheduler"],
-            "unet": ["diffusers", "UNet2DModel"],
-        }
-        (draft / "model_index.json").write_text(json.dumps(index, indent=2) + "\n")
-        if recipe.moments is not None:
-            save_moments(gaussian_of(data, rank=recipe.moments), draft / "moments.safetensors")
-        network.float()
-        (draft / "card.json").write_text(json.dumps(card(run, recipe, data, images=images), indent=1) + "\n")
-        return publish(draft, out)
+        yield draft
+        files = sorted(path for path in draft.rglob("*") if path.is_file())
+        for file in sorted(files, key=lambda path: path.name == "card.json"):
+            with replacing(Path(out) / file.relative_to(draft)) as target:
+                shutil.copyfile(file, target)
 
 
-def publish(draft: Path, out: Path) -> Path:
-    """Copy every file of ``draft`` to ``out``, each whole or not at all, and return ``out``."""
-    for file in sorted(path for path in draft.rglob("*") if path.is_file()):
-        with replacing(out / file.relative_to(draft)) as target:
-            shutil.copyfile(file, target)
-    return out
+@contextlib.contextmanager
+def in_half(*networks: nn.Module) -> Iterator[None]:
+    """Hold networks in float16 to write them; afterwards they are float32 with the rounded numbers.
 
-
-def card(run: Run, recipe: Recipe, data: ImageData, *, images: int = LOSS_IMAGES) -> dict[str, Any]:
-    """Return the card of a run: what it is, how it was trained, and its test losses beside the Gaussian's.
-
-    ``loss`` is measured at many levels, ``snapshots`` at the fewer of the learning-dynamics figures, both as
-    :func:`atelier.training.evaluation.denoising_loss` returns them.
+    So what a card measures next is the model that was written.
     """
-    device = next(run.average.parameters()).device
-    test = to_unit(data.test[:images])
-    recipe_facts = {
-        k: v for k, v in asdict(recipe).items() if k not in ("network", "name", "title", "classes", "moments")
-    }
+    for network in networks:
+        network.half()
+    yield
+    for network in networks:
+        network.float()
+
+
+def write_weights(network: nn.Module, path: Path) -> None:
+    """Write the weights of one of the workshop's own networks in float16, rounding them in place."""
+    with in_half(network):
+        save_file({key: value.cpu().contiguous() for key, value in network.state_dict().items()}, path)
+
+
+def write_json(value: Mapping[str, Any], path: Path) -> None:
+    """Write JSON for people to read. Raises ``ValueError`` if a number is not finite."""
+    try:
+        text = json.dumps(value, indent=1, allow_nan=False)
+    except ValueError as error:
+        raise ValueError(f"{path.name} would hold numbers that are not finite, so nothing was written") from error
+    path.write_text(text + "\n")
+
+
+def card(run: Run, recipe: Recipe[Any], n: int, *, images: int | None = None, **more: Any) -> dict[str, Any]:
+    """Return the card of a run on ``n`` training images: what it is, how it was trained, and ``more`` about it.
+
+    ``images``: how many the network saw, by default one batch a step.
+    """
+    hidden = ("name", "title", "classes", "moments")
+    facts = {key: value for key, value in recipe.facts().items() if key not in hidden and not isinstance(value, dict)}
+    images = run.step * recipe.pace.batch if images is None else images
+    own = " --data FOLDER" if recipe.data == "folder" else ""
+    if own and recipe.name == "pixels":
+        own += f" --size {recipe.network['sample_size']}"
     return {
         "name": recipe.name,
         "title": recipe.title,
-        "classes": list(recipe.classes),
-        "null_label": recipe.null_label,
-        "command": f"painters train {recipe.name} --steps {run.step}",
-        "parameters": sum(p.numel() for p in run.average.parameters()),
-        "training": recipe_facts
-        | {
-            "steps": run.step,
-            "images": run.step * recipe.batch,
-            "epochs": round(run.step * recipe.batch / len(data.train), 2),
-            "hours": round(run.seconds / 3600, 2),
-            "hardware": run.hardware,
-        },
-        "loss": denoising_loss(
-            unconditional(run.average, recipe, device),
-            test,
-            evaluation_levels(recipe, LOSS_LEVELS),
-            references=references(data),
-        ),
+        "command": f"painters train {recipe.name}{own} --steps {run.step}",
+        "training": facts | effort(run, images, n),
+        **more,
         "curve": thinned(run.log),
         "snapshots": run.snapshots,
     }
+
+
+def effort(run: Run, images: int, n: int) -> dict[str, Any]:
+    """Return how long a run on ``n`` images was, that has seen ``images``, and on what machine."""
+    return {
+        "steps": run.step,
+        "images": images,
+        "epochs": round(images / n, 2),
+        "hours": round(run.seconds / 3600, 2),
+        "hardware": run.hardware,
+    }
+
+
+def count(*networks: nn.Module) -> int:
+    """Return the number of parameters."""
+    return sum(value.numel() for network in networks for value in network.parameters())
 
 
 def thinned(log: list[dict[str, Any]], points: int = 120) -> list[dict[str, Any]]:

@@ -2,169 +2,177 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from atelier.data import images as image_data
-from atelier.data import scenes
 from atelier.data.controls import varied
-from atelier.training.evaluation import denoising_loss
-from atelier.training.loop import Run, fit, generator, stratified_times
-from atelier.training.recipes import Recipe, fingerprint
+from atelier.data.images import ImageData, to_unit
+from atelier.training import evaluation
+from atelier.training.evaluation import denoising_loss, evaluation_levels, references
+from atelier.training.loop import Run, Session, Training, fit, generator, stratified_times
+from atelier.training.packing import card, count, in_half, publishing, write_json
+from atelier.training.recipes import Pixels, Recipe
 from painters.denoiser import target
-from painters.levels import Levels, Schedule, vp_linear
+from painters.levels import Levels, vp_linear
 from painters.models.adapters import NetworkDenoiser, call_unet
+from painters.models.moments import gaussian_of, save_moments
+from painters.sampling import noise, solve
 from painters.theory.gaussian import Gaussian
-from painters.theory.moments import Moments
+from painters.trajectory import Frames
 
-SNAPSHOT_IMAGES = 512
-SNAPSHOT_LEVELS = 12
+SCHEDULE = vp_linear()
+"""All pixel models are trained on DDPM's noise schedule."""
 REFERENCE_RANK = 784
 """PCs of the reference Gaussian, the remainder isotropic: exact for 28 x 28 grey, and quick for larger images."""
 
 
-def run_folder(name: str) -> Path:
-    """Return where the state of a run is kept: ``$PAINTERS_RUNS/NAME``, or ``~/.cache/painters/runs/NAME``."""
-    root = os.environ.get("PAINTERS_RUNS") or Path.home() / ".cache" / "painters" / "runs"
-    return Path(root) / name
+def load_data(
+    recipe: Recipe[Pixels], folder: str | None = None, *, size: int | None = None, channels: int | None = None
+) -> ImageData:
+    """Return the data of a recipe: its data set (from ``folder``), or the reader's pictures in ``folder``.
+
+    These are brought to ``size`` pixels (default: 32) and 1 or 3 ``channels``, by default those the pictures have.
+    Raises ``ValueError`` in one sentence for a size that the network cannot halve, or options without pictures.
+    """
+    if recipe.data != "folder":
+        return varied(image_data.fashion(folder), recipe.kind.variant)
+    if folder is None:
+        raise ValueError(f"{recipe.name} is trained on your own pictures: name their folder with --data")
+    size, halvings = 32 if size is None else size, 2 ** (len(recipe.network["block_out_channels"]) - 1)
+    if size < 8 or size % halvings:
+        raise ValueError(f"--size is a multiple of {halvings} from 8 pixels on, got {size}")
+    return image_data.folder(folder, size=size, channels=channels)
 
 
-def schedule_of(recipe: Recipe) -> Schedule:
-    """Return the noise schedule a recipe trains with."""
-    return vp_linear()
+def fitted(recipe: Recipe[Pixels], data: ImageData) -> Recipe[Pixels]:
+    """Return the recipe with a network for the pictures there are, if it is one for a reader's own."""
+    if recipe.data != "folder":
+        return recipe
+    channels, size, _ = data.train.shape[1:]
+    shape = {"sample_size": size, "in_channels": channels, "out_channels": channels}
+    colour = "grey" if channels == 1 else "RGB"
+    return replace(recipe, title=f"{recipe.title}, {size} x {size} {colour}", network=recipe.network | shape)
 
 
-def build(recipe: Recipe) -> torch.nn.Module:
+def build(recipe: Recipe[Pixels]) -> torch.nn.Module:
     """Return the untrained network of a recipe, initialised from its seed."""
     from diffusers.models.unets.unet_2d import UNet2DModel
 
-    torch.manual_seed(recipe.seed)
-    embeddings = None if recipe.null_label is None else recipe.null_label + 1
-    return UNet2DModel(**recipe.network, num_class_embeds=embeddings)
+    torch.manual_seed(recipe.pace.seed)
+    null = recipe.kind.null_label
+    return UNet2DModel(**recipe.network, num_class_embeds=None if null is None else null + 1)
 
 
-def load_data(recipe: Recipe, folder: str | Path | None = None) -> image_data.ImageData:
-    """Return the data of a recipe: its own, or the reader's pictures in ``folder`` if that holds no such data set."""
-    data = _load_data(recipe, folder)
-    return data if recipe.variant is None else varied(data, recipe.variant)
-
-
-def _load_data(recipe: Recipe, folder: str | Path | None) -> image_data.ImageData:
-    if recipe.data == "scenes" and folder is None:
-        return scenes.dataset(recipe.network["sample_size"])
-    if folder is not None and not (Path(folder) / "fashion_mnist.npz").is_file():
-        return image_data.folder(folder, size=recipe.network["sample_size"], channels=recipe.network["in_channels"])
-    return image_data.fashion(folder)
-
-
-def fitting(recipe: Recipe, data: image_data.ImageData) -> Recipe:
-    """Return the recipe as it applies to ``data``: on a reader's pictures the network is unconditional."""
-    if data.source == recipe.data:
-        return recipe
-    return replace(recipe, title=f"{recipe.name} on a reader's pictures", classes=(), data_licence="the reader's own")
-
-
-def train(
-    recipe: Recipe,
-    data: image_data.ImageData,
-    *,
-    steps: int | None = None,
-    folder: str | Path | None = None,
-    device: str = "cpu",
-    save_every: float = 120.0,
-    progress: bool = True,
-    on_snapshot: Callable[[Run], None] | None = None,
-) -> Run:
-    """Train (or continue) a recipe until ``steps`` and return the run; ``run.average`` holds the weights to use.
+def train_pixels(recipe: Recipe[Pixels], data: ImageData, session: Session) -> Run:
+    """Train (or continue) a denoiser of pictures, as :func:`atelier.training.loop.fit` says.
 
     Minimises E|network(x, t) - target|^2 over uniform t, with t stratified over each batch. Step k draws its images,
-    times, noise and label dropout from the seed (recipe.seed, k), so a resumed run repeats exactly what an
-    uninterrupted one does. State is saved every ``save_every`` seconds, at the end, and on Ctrl-C. At powers of two
-    the averaged weights are measured on test images beside the Gaussian and the mean, and kept as
-    ``average-STEP.pt``; numbers go to ``run.snapshots``. Raises ``FloatingPointError`` if the loss is not finite; the
-    saved state is then the last good one.
+    times, noise and label dropout from the seed (recipe.pace.seed, k), so a resumed run repeats exactly what an
+    uninterrupted one does. Its snapshots hold the loss on test images beside the Gaussian's and the mean's.
     """
-    recipe = fitting(recipe, data)
-    images = image_data.to_unit(data.train).to(device)
-    labels = data.train_labels.to(device) if recipe.classes and data.train_labels is not None else None
-    alpha, sigma = (v.float().to(device) for v in schedule_of(recipe).table())
-    theory = references(data)
+    device, kind = torch.device(session.device), recipe.kind
+    images = to_unit(data.train).to(device)
+    labels = data.train_labels.to(device) if kind.classes and data.train_labels is not None else None
+    alpha, sigma = (v.float().to(device) for v in SCHEDULE.table())
+    test, theory = to_unit(data.test[: evaluation.SNAPSHOT_IMAGES]), references(moments_of(data))
 
     def loss(network: torch.nn.Module, k: int) -> tuple[Tensor, Tensor]:
         x0, eps, t, y = _draw(recipe, images, labels, k)
         a, s = alpha[t].view(-1, 1, 1, 1), sigma[t].view(-1, 1, 1, 1)
-        goal = target(x0, eps, a, s, prediction=recipe.prediction)
+        goal = target(x0, eps, a, s, prediction=kind.prediction)
         x = (a * x0 + s * eps).contiguous(memory_format=torch.channels_last)
         return (call_unet(network)(x, t, y) - goal).pow(2).flatten(1).mean(1), t
 
-    def snapshot(run: Run) -> None:
-        _snapshot(run, recipe, data, theory)
-        if on_snapshot:
-            on_snapshot(run)
+    def snapshot(run: Run) -> dict[str, Any]:
+        levels = evaluation_levels(SCHEDULE, evaluation.SNAPSHOT_LEVELS)
+        measured = denoising_loss(denoiser(run.average, recipe), test, levels, references=theory)
+        return {"images": run.step * recipe.pace.batch} | measured
 
-    return fit(
-        Run.new(lambda: build(recipe), device, fingerprint=fingerprint(recipe, data.digest())),
-        loss,
-        steps=steps or recipe.steps,
-        folder=Path(folder) if folder else run_folder(recipe.name),
-        learning_rate=recipe.rate,
-        gamma=recipe.ema_gamma,
-        name=recipe.name,
-        save_every=save_every,
-        progress=progress,
-        on_snapshot=snapshot,
-    )
+    def pictures(run: Run) -> Tensor:
+        levels = Levels.of(SCHEDULE, 25)
+        x = levels.start(noise(range(16), images.shape[1:]))
+        once = Frames(every=None)
+        return (
+            solve(denoiser(run.average, recipe), x, levels, solver="dpmpp2m", save=once, progress=False).final / 2 + 0.5
+        )
+
+    made_of = recipe.fingerprint(data=data.digest())
+    return fit(Training(recipe.name, recipe.pace, lambda: build(recipe), loss, made_of, snapshot, pictures), session)
 
 
 def _draw(
-    recipe: Recipe, images: Tensor, labels: Tensor | None, k: int
+    recipe: Recipe[Pixels], images: Tensor, labels: Tensor | None, k: int
 ) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
     """Images, noise, times and labels of step k, from a generator of its own."""
-    draw = generator(recipe.seed, k)
-    n, device = recipe.batch, images.device
+    draw = generator(recipe.pace.seed, k)
+    n, device = recipe.pace.batch, images.device
     index = torch.randint(len(images), (n,), generator=draw)
     eps = torch.randn((n, *images.shape[1:]), generator=draw).to(device)
     t = stratified_times(n, draw).to(device)
-    hidden = torch.rand(n, generator=draw) < recipe.label_dropout
+    hidden = torch.rand(n, generator=draw) < recipe.kind.label_dropout
     y = None
-    if labels is not None and recipe.null_label is not None:
-        y = torch.where(hidden.to(device), recipe.null_label, labels[index])
+    if labels is not None and recipe.kind.null_label is not None:
+        y = torch.where(hidden.to(device), recipe.kind.null_label, labels[index])
     return images[index], eps, t, y
 
 
-def gaussian_of(data: image_data.ImageData, *, rank: int | None = None) -> Gaussian:
+def moments_of(data: ImageData, *, rank: int = REFERENCE_RANK) -> Gaussian:
     """Return the Gaussian with the training images' mean and covariance, in [-1, 1] units."""
-    moments = Moments.stream(image_data.to_unit(part) for part in data.train.split(4096))
-    return Gaussian.from_moments(moments, rank=rank)
+    return gaussian_of((to_unit(part) for part in data.train.split(4096)), rank=min(rank, data.train[0].numel()))[0]
 
 
-def references(data: image_data.ImageData) -> dict[str, Gaussian]:
-    """Return the two denoisers every network is measured beside: the Gaussian (of 784 PCs), and the mean."""
-    gaussian = gaussian_of(data, rank=min(REFERENCE_RANK, data.train[0].numel()))
-    return {"gaussian": gaussian, "mean": Gaussian(gaussian.mu, gaussian.U[:, :0], gaussian.lam[:0], 0.0)}
-
-
-def evaluation_levels(recipe: Recipe, n: int) -> Levels:
-    """Return the ``n`` levels at which a loss is measured, even in log-SNR over the training range."""
-    return Levels.of(schedule_of(recipe), n, spacing="logsnr")[:-1]
-
-
-def _snapshot(run: Run, recipe: Recipe, data: image_data.ImageData, theory: dict[str, Gaussian]) -> None:
-    images = image_data.to_unit(data.test[:SNAPSHOT_IMAGES])
-    device = next(run.average.parameters()).device
-    denoise = unconditional(run.average, recipe, device)
-    measured = denoising_loss(denoise, images, evaluation_levels(recipe, SNAPSHOT_LEVELS), references=theory)
-    run.snapshots.append({"step": run.step, "images": run.step * recipe.batch} | measured)
-
-
-def unconditional(network: torch.nn.Module, recipe: Recipe, device: torch.device) -> NetworkDenoiser:
+def denoiser(network: torch.nn.Module, recipe: Recipe[Pixels]) -> NetworkDenoiser:
     """Return a network in training as a denoiser without a label."""
-    label = None if recipe.null_label is None else torch.tensor([recipe.null_label])
+    null, device = recipe.kind.null_label, next(network.parameters()).device
+    label = None if null is None else torch.tensor([null])
     return NetworkDenoiser(
-        call_unet(network), schedule_of(recipe), recipe.prediction, device, condition=label, channels_last=True
+        call_unet(network), SCHEDULE, recipe.kind.prediction, device, condition=label, channels_last=True
     )
+
+
+def pack_pixels(run: Run, recipe: Recipe[Pixels], data: ImageData, out: str | Path) -> Path:
+    """Write the averaged weights as a ``DDPMPipeline`` folder that :func:`painters.load` reads; returns its path.
+
+    The folder holds ``unet/`` and ``scheduler/`` as diffusers writes them (weights in float16), ``model_index.json``,
+    ``moments.safetensors`` and ``card.json``, whose test losses are those of the rounded weights.
+    """
+    from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
+
+    network: Any = run.average
+    prediction: Any = recipe.kind.prediction
+    with publishing(out) as draft:
+        with in_half(network):
+            network.save_pretrained(draft / "unet")
+        DDPMScheduler(
+            beta_schedule="linear", prediction_type=prediction, clip_sample=False, timestep_spacing="trailing"
+        ).save_pretrained(draft / "scheduler")
+        index = {
+            "_class_name": "DDPMPipeline",
+            "scheduler": ["diffusers", "DDPMScheduler"],
+            "unet": ["diffusers", "UNet2DModel"],
+        }
+        write_json(index, draft / "model_index.json")
+        if recipe.kind.moments is not None:
+            save_moments(moments_of(data, rank=recipe.kind.moments), draft / "moments.safetensors")
+        loss = denoising_loss(
+            denoiser(network, recipe),
+            to_unit(data.test[: evaluation.CARD_IMAGES]),
+            evaluation_levels(SCHEDULE, evaluation.CARD_LEVELS),
+            references=references(moments_of(data)),
+        )
+        facts = card(
+            run,
+            recipe,
+            len(data.train),
+            classes=list(recipe.kind.classes),
+            null_label=recipe.kind.null_label,
+            parameters=count(network),
+            loss=loss,
+        )
+        write_json(facts, draft / "card.json")
+    return Path(out)

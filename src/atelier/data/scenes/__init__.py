@@ -10,8 +10,6 @@ Scenes under a condition, a prompt for instance, have some factors set and the r
 in :mod:`atelier.data.scenes.shares`.
 """
 
-from collections.abc import Sequence
-
 from atelier.data.images import ImageData
 from atelier.data.scenes.captions import caption
 from atelier.data.scenes.drawing import render
@@ -24,16 +22,15 @@ __all__ = [
 ]  # fmt: skip
 
 
-def dataset(size: int = 32, *, captions: int = 0, contrast: Sequence[float] = (1.0, 1.0, 1.0, 1.0)) -> ImageData:
+def dataset(size: int = 32, *, captions: int = 0) -> ImageData:
     """Return the 50,000 training and 10,000 test scenes, from the seeds ``TRAIN_SEEDS`` and ``TEST_SEEDS``.
 
     ``captions``: in how many wordings each training scene is described; 0 for none, and none of the test scenes.
-    ``contrast`` of the four bands as in :func:`render`.
     """
     train, test = (sample(len(seeds), seeds.start) for seeds in (TRAIN_SEEDS, TEST_SEEDS))
     return ImageData(
-        render(train, size, contrast=contrast),
-        render(test, size, contrast=contrast),
+        render(train, size),
+        render(test, size),
         captions=tuple(caption(train, version=version) for version in range(captions)),
         test_captions=caption(test) if captions else [],
         source="scenes",

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from atelier.data.scenes.factors import BANDS, Factors, factor
+from atelier.data.scenes.factors import Factors, factor
 
 # Colours: RGB in [0, 1], one row a kind, in the order of the factor's kinds. A sky has two: zenith and horizon.
 SKY = np.array(
@@ -34,20 +33,15 @@ TRUNK = np.array([0.33, 0.22, 0.16])
 CLOUD = np.array([1.0, 0.97, 0.94])
 
 
-def render(factors: Factors, size: int = 32, *, contrast: Sequence[float] = (1.0, 1.0, 1.0, 1.0)) -> Tensor:
+def render(factors: Factors, size: int = 32) -> Tensor:
     """Return the pictures of n scenes, uint8 (n, 3, size, size).
 
-    ``contrast`` scales, for each of ``BANDS``, how far the colours of a categorical factor depart from their mean over
-    the kinds: with ``(0.1, 0.3, 1, 1)`` the same drawing varies little in its large areas and strongly in its small
-    objects. Places, sizes and texture have no colour of their own and stay. Edges are antialiased: a pixel takes the
-    covered share of each shape, exactly for edges along rows and columns. Raises ``ValueError`` for a size below 16, or
-    unless ``contrast`` has four numbers.
+    Edges are antialiased: a pixel takes the covered share of each shape, exactly for edges along rows and columns.
+    Raises ``ValueError`` for a size below 16.
     """
     if size < 16:
         raise ValueError(f"a scene needs at least 16 pixels a side, got {size}")
-    if len(contrast) != len(BANDS):
-        raise ValueError(f"contrast takes one number for each band ({', '.join(BANDS)}), got {len(contrast)}")
-    chunks = [_paint(factors[i : i + 64], size, contrast) for i in range(0, len(factors), 64)]
+    chunks = [_draw(factors[i : i + 64], size) for i in range(0, len(factors), 64)]
     pictures = np.concatenate(chunks) if chunks else np.empty((0, 3, size, size), np.uint8)
     return torch.from_numpy(pictures)
 
@@ -78,41 +72,34 @@ class _Canvas:
         self.rgb += cover[:, None] * (colour - self.rgb)
 
 
-def _paint(factors: Factors, size: int, contrast: Sequence[float]) -> np.ndarray:
+def _draw(factors: Factors, size: int) -> np.ndarray:
     """Paint at most a cache full of scenes, back to front.
 
     ``v`` holds the factors, continuous ones float32 (n, 1, 1), categorical ones (n,); ``hand`` eight numbers in
     [-1, 1], float32 (8, n, 1, 1), and ``hands`` the generators that go on to draw the strokes.
     """
     n = len(factors)
-    v = {
+    v: dict[str, np.ndarray] = {
         name: value if factor(name).kinds else value.astype(np.float32).reshape(n, 1, 1)
         for name, value in factors.values.items()
     }
-    strength: dict[str, float] = dict(zip(BANDS, contrast))
-
-    def colours(palette: np.ndarray, name: str) -> np.ndarray:
-        """Return the colour (n, 3), or colours (n, 2, 3) of a sky, that the kinds of a factor have at its contrast."""
-        mean = palette.mean(0)
-        return (mean + strength[factor(name).band] * (palette - mean))[v[name]]
-
     hands = [np.random.default_rng((seed, 1)) for seed in factors.seeds.tolist()]
     hand = np.stack([g.random(8, np.float32) for g in hands]).T.reshape(8, n, 1, 1) * 2 - 1
     centre = (np.arange(size, dtype=np.float32) + np.float32(0.5)) / np.float32(size)
     x, y = centre[None, None, :], centre[None, :, None]
     horizon = 0.5 + 0.17 * v["horizon"]
-    light = colours(LIGHT, "sky")
-    sky = colours(SKY, "sky")
+    light = LIGHT[v["sky"]]
+    sky = SKY[v["sky"]]
     canvas = _Canvas(_sky(sky, y, horizon, size), x, y)
-    _orb(canvas, v, hand, colours(ORB, "orb"))
+    _orb(canvas, v, hand, ORB[v["orb"]])
     _clouds(canvas, v, hand, horizon, 0.6 * CLOUD + 0.4 * sky[:, 1])
-    relief = 0.65 * colours(RELIEF, "relief") * light + 0.35 * sky[:, 1]
+    relief = 0.65 * RELIEF[v["relief"]] * light + 0.35 * sky[:, 1]
     _relief(canvas, v, hand, horizon, relief, 0.75 * light + 0.25 * sky[:, 1])
-    _ground(canvas, horizon, hand, colours(GROUND, "ground") * light)
-    _tree(canvas, v, hand, horizon, colours(TREE, "tree") * light, TRUNK * light)
+    _ground(canvas, horizon, hand, GROUND[v["ground"]] * light)
+    _tree(canvas, v, hand, horizon, TREE[v["tree"]] * light, TRUNK * light)
     lit = 0.85 * (v["windows"] == 1)[:, None]
-    windows = colours(WINDOWS, "windows") * (light + lit * (1 - light))
-    house = {name: colours(p, name) * light for name, p in (("walls", WALLS), ("roof", ROOF), ("door", DOOR))}
+    windows = WINDOWS[v["windows"]] * (light + lit * (1 - light))
+    house = {name: p[v[name]] * light for name, p in (("walls", WALLS), ("roof", ROOF), ("door", DOOR))}
     _house(canvas, v, hand, horizon, house | {"windows": windows})
     _strokes(canvas, v, hands)
     return (np.clip(canvas.rgb, 0, 1) * 255 + 0.5).astype(np.uint8)

@@ -67,22 +67,16 @@ def pick_freeze(a: Tensor, b: Tensor, mixed: Tensor) -> Tensor:
     return torch.stack([both - kept, changed, both], dim=1)
 
 
-def shares(
-    n: int = 10_000,
-    seed: int = TEST_SEEDS.stop,
-    size: int = 32,
-    *,
-    contrast: Sequence[float] = (1.0, 1.0, 1.0, 1.0),
-) -> dict[str, Share]:
+def shares(n: int = 10_000, seed: int = TEST_SEEDS.stop, size: int = 32) -> dict[str, Share]:
     """Measure the share of each of ``CAUSES`` and of each of ``BANDS`` in the variance of the pictures.
 
-    Takes the 2 n scenes from ``seed`` on, at ``size`` pixels and ``contrast`` (see
-    :func:`~atelier.data.scenes.drawing.render`), and draws 27 n pictures. Raises ``ValueError`` for n below 2.
+    Takes the 2 n scenes from ``seed`` on, at ``size`` pixels, and draws 27 n pictures. Raises ``ValueError`` for n
+    below 2.
     """
     if n < 2:
         raise ValueError(f"a variance needs at least 2 scenes, got n = {n}")
     blocks = [(start, min(_BLOCK, n - start)) for start in range(0, n, _BLOCK)]
-    terms = [_terms(sample(k, seed + start), sample(k, seed + n + start), size, contrast) for start, k in blocks]
+    terms = [_terms(sample(k, seed + start), sample(k, seed + n + start), size) for start, k in blocks]
     return {name: Share.of(part) for name, part in zip(_TOGETHER, torch.cat(terms, dim=1))}
 
 
@@ -91,11 +85,11 @@ def variance_shares() -> dict[str, Share]:
     return {name: Share(**row) for name, row in json.loads(FILE.read_text())["shares"].items()}
 
 
-def _terms(scenes: Factors, others: Factors, size: int, contrast: Sequence[float]) -> Tensor:
+def _terms(scenes: Factors, others: Factors, size: int) -> Tensor:
     """Return :func:`pick_freeze` for every cause and band, (25, n, 3)."""
-    a, b = (to_unit(render(x, size, contrast=contrast)) for x in (scenes, others))
+    a, b = (to_unit(render(x, size)) for x in (scenes, others))
     mixed = (_exchange(scenes, others, causes) for causes in _TOGETHER.values())
-    return torch.stack([pick_freeze(a, b, to_unit(render(x, size, contrast=contrast))) for x in mixed])
+    return torch.stack([pick_freeze(a, b, to_unit(render(x, size))) for x in mixed])
 
 
 def _exchange(scenes: Factors, others: Factors, causes: Sequence[str]) -> Factors:
