@@ -15,6 +15,8 @@ Part = Literal[
 Origin = Literal["v1", "v2", "2412.09726", "ours"]
 Verdict = Literal["holds", "holds within limits", "undecided", "fails", "not measured"]
 Range = tuple[float, float]
+Bounds = Callable[[float | None, Mapping[str, float]], Range]
+"""(prediction, nulls) -> the range in which a number must lie; raises ``TypeError`` or ``KeyError`` without them."""
 
 PARTS: dict[Part, str] = {
     "trained": "Training: is the network more than a Gaussian, and at rest?",
@@ -69,8 +71,8 @@ class Rule:
     """
 
     text: str
-    holds: Callable[[float | None, Mapping[str, float]], Range]
-    limits: Callable[[float | None, Mapping[str, float]], Range] | None = None
+    holds: Bounds
+    limits: Bounds | None = None
 
     def judge(
         self, measured: Interval | None, predicted: float | None = None, nulls: Mapping[str, float] | None = None
@@ -84,98 +86,80 @@ class Rule:
         except (KeyError, TypeError):
             return "not measured"
         if limits is None:
+            # Strictly: an interval that touches the number it is compared with contains it.
             if holds[0] < measured.low and measured.high < holds[1]:
                 return "holds"
             return "fails" if measured.high < holds[0] or measured.low > holds[1] else "undecided"
+        # The value too: an interval from a bootstrap need not contain it.
         if all(holds[0] <= end <= holds[1] for end in (measured.low, measured.value, measured.high)):
             return "holds"
         return "holds within limits" if limits[0] <= measured.value <= limits[1] else "fails"
 
 
+def _around(share: float, distance: float = 0.0) -> Bounds:
+    """The range of a ``share`` of the prediction on either side of it, or of a fixed ``distance``."""
+
+    def bounds(predicted: float | None, _: Mapping[str, float]) -> Range:
+        if predicted is None or not math.isfinite(predicted):
+            raise TypeError("there is no prediction")
+        width = share * abs(predicted) + distance
+        return predicted - width, predicted + width
+
+    return bounds
+
+
+def _between(low: float, high: float) -> Bounds:
+    return lambda predicted, nulls: (low, high)
+
+
 def near(share: float, limits: float) -> Rule:
     """The interval lies within ``share`` of the prediction; within limits: the value within ``limits`` of it."""
-
-    def around(width: float) -> Callable[[float | None, Mapping[str, float]], Range]:
-        def span(predicted: float | None, _: Mapping[str, float]) -> Range:
-            p = _known(predicted)
-            return p - width * abs(p), p + width * abs(p)
-
-        return span
-
     text = f"the interval lies within {share:.0%} of the prediction; within limits: the value within {limits:.0%} of it"
-    return Rule(text, around(share), around(limits))
+    return Rule(text, _around(share), _around(limits))
 
 
 def within(distance: float, limits: float, unit: str = "") -> Rule:
     """The interval lies within a fixed ``distance`` of the prediction; within limits: the value within ``limits``."""
-
-    def around(width: float) -> Callable[[float | None, Mapping[str, float]], Range]:
-        def span(predicted: float | None, _: Mapping[str, float]) -> Range:
-            p = _known(predicted)
-            return p - width, p + width
-
-        return span
-
     unit = f" {unit}" if unit else ""
     text = f"the interval lies within {distance:g}{unit} of the prediction; within limits: the value within {limits:g}"
-    return Rule(f"{text}{unit}", around(distance), around(limits))
+    return Rule(f"{text}{unit}", _around(0, distance), _around(0, limits))
 
 
 def at_most(bound: float, limits: float) -> Rule:
     """The interval lies at or below ``bound``; within limits: the value at or below ``limits``."""
     text = f"the interval lies at or below {bound:g}; within limits: the value at or below {limits:g}"
-    return Rule(text, lambda p, n: (-math.inf, bound), lambda p, n: (-math.inf, limits))
+    return Rule(text, _between(-math.inf, bound), _between(-math.inf, limits))
 
 
 def at_least(bound: float, limits: float) -> Rule:
     """The interval lies at or above ``bound``; within limits: the value at or above ``limits``."""
     text = f"the interval lies at or above {bound:g}; within limits: the value at or above {limits:g}"
-    return Rule(text, lambda p, n: (bound, math.inf), lambda p, n: (limits, math.inf))
+    return Rule(text, _between(bound, math.inf), _between(limits, math.inf))
 
 
 def positive() -> Rule:
     """The interval lies above 0, which is no effect; undecided if it contains 0."""
-    return Rule("the interval lies above 0; undecided if it contains 0, no effect", lambda p, n: (0.0, math.inf))
+    return Rule("the interval lies above 0; undecided if it contains 0, no effect", _between(0.0, math.inf))
 
 
 def negative() -> Rule:
     """The interval lies below 0, which is no effect; undecided if it contains 0."""
-    return Rule("the interval lies below 0; undecided if it contains 0, no effect", lambda p, n: (-math.inf, 0.0))
+    return Rule("the interval lies below 0; undecided if it contains 0, no effect", _between(-math.inf, 0.0))
 
 
 def above(null: str, *, factor: float = 1.0) -> Rule:
     """The interval lies above a null, times ``factor``; undecided if it contains that number."""
-
-    def over(_: float | None, nulls: Mapping[str, float]) -> Range:
-        return factor * nulls[null], math.inf
-
-    times = "" if factor == 1 else f"{factor:g} times "
-    return Rule(f"the interval lies above {times}the null '{null}'; undecided if it contains that number", over)
+    return Rule(_beyond("above", null, factor), lambda predicted, nulls: (factor * nulls[null], math.inf))
 
 
 def below(null: str, *, factor: float = 1.0) -> Rule:
     """The interval lies below a null, times ``factor``; undecided if it contains that number."""
+    return Rule(_beyond("below", null, factor), lambda predicted, nulls: (-math.inf, factor * nulls[null]))
 
-    def under(_: float | None, nulls: Mapping[str, float]) -> Range:
-        return -math.inf, factor * nulls[null]
 
+def _beyond(side: str, null: str, factor: float) -> str:
     times = "" if factor == 1 else f"{factor:g} times "
-    return Rule(f"the interval lies below {times}the null '{null}'; undecided if it contains that number", under)
-
-
-def _known(value: float | None) -> float:
-    if value is None or not math.isfinite(value):
-        raise TypeError("there is no prediction")
-    return value
-
-
-def none(_: Records) -> None:
-    """No prediction."""
-
-
-def no_nulls(_: Records) -> dict[str, float]:
-    """No nulls."""
-    return {}
+    return f"the interval lies {side} {times}the null '{null}'; undecided if it contains that number"
 
 
 @dataclass(frozen=True)
@@ -198,8 +182,8 @@ class Claim:
     measure: Callable[[Records], Interval | None]
     where: str
     test: str
-    predict: Callable[[Records], float | None] = none
-    nulls: Callable[[Records], dict[str, float]] = no_nulls
+    predict: Callable[[Records], float | None] = lambda records: None
+    nulls: Callable[[Records], dict[str, float]] = lambda records: {}
     reported: tuple[Reported, ...] = ()
     agreement: bool = False
     rivals: tuple[str, ...] = ()

@@ -1,13 +1,15 @@
-"""One model's column of the ledger: every claim judged, agreements only where the preconditions hold."""
+"""One model's column of the ledger: every claim judged, agreements only where the preconditions hold; as text too."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
-from atelier.ledger.claim import Cell, Claim, Records, evaluate
+from atelier.ledger.claim import PARTS, VERDICTS, Cell, Claim, Records, evaluate
+from atelier.ledger.records import Results
 from atelier.ledger.rows import CLAIMS
+from atelier.statistics import Interval
 
 PRECONDITIONS = ("t-loss", "t-rest")
 """A network that fails one of these may agree with the theory on its way through the Gaussian: that is no evidence.
@@ -32,18 +34,17 @@ class Column:
         return f"exact Gaussian of {self.model}" if self.kind == "gaussian" else self.model
 
 
-def column(found: dict[str, Any], claims: Iterable[Claim] = CLAIMS) -> Column:
+def column(found: Results, claims: Iterable[Claim] = CLAIMS) -> Column:
     """Judge every claim on a results file."""
-    measured = found["measurements"]
-    records = Records(measured, found["kind"])
+    records = Records(found.measurements, found.kind)
     cells = [evaluate(claim, records) for claim in claims]
-    circular = bool(found.get("moments", {}).get("circular"))
-    note = _doubt({cell.claim.id: cell for cell in cells}, circular) if found["kind"] == "network" else ""
+    circular = bool(found.moments.get("circular"))
+    note = _doubt({cell.claim.id: cell for cell in cells}, circular) if found.kind == "network" else ""
     noted = (
         replace(c, note="; ".join(filter(None, (note, c.note)))) if c.claim.agreement and c.measured is not None else c
         for c in cells
     )
-    return Column(found["model"], found["kind"], tuple(noted), circular, _made(measured))
+    return Column(found.model, found.kind, tuple(noted), circular, _made(found))
 
 
 def _doubt(cells: dict[str, Cell], circular: bool) -> str:
@@ -59,20 +60,113 @@ def _doubt(cells: dict[str, Cell], circular: bool) -> str:
     return ""
 
 
-def _made(measured: dict[str, Any]) -> str:
+def _made(found: Results) -> str:
     """Seeds, steps, profile, weights, code and hardware, once if all experiments agree."""
-    made = [record["provenance"] for record in measured.values()]
-    parts = []
-    for key, said in (
-        ("seeds", "seeds {}"),
-        ("steps", "{} steps"),
-        ("profile", "profile {}"),
-        ("weights", "weights {}"),
-        ("commit", "commit {}"),
-        ("hardware", "{}"),
-        ("date", "{}"),
-    ):
-        values = sorted({str(record[key]) for record in made if record.get(key) is not None})
-        if values:
-            parts.append(said.format(" and ".join(values)))
-    return ", ".join(parts)
+    made = [found.made(name) for name in found.measurements]
+    told = (
+        ("seeds {}", {one.seeds for one in made}),
+        ("{} steps", {one.steps for one in made}),
+        ("profile {}", {one.profile for one in made}),
+        ("weights {}", {one.weights for one in made} - {None}),
+        ("commit {}", {one.commit for one in made} - {None}),
+        ("{}", {one.hardware for one in made} - {None}),
+        ("{}", {one.date for one in made}),
+    )
+    return ", ".join(words.format(" and ".join(sorted(map(str, values)))) for words, values in told if values)
+
+
+MISSING = "not measured"
+FEW = 10
+"""A share of fewer cases is shown with their number."""
+ROUNDING = 1e-9
+"""Smaller numbers are what is left of a zero by rounding, and are shown as one."""
+
+
+def number(value: float | None, unit: str = "") -> str:
+    """Return a number in its unit with three digits; the unit "%" multiplies a share by 100."""
+    if value is None or not math.isfinite(value):
+        return "-"
+    value = value * 100 if unit == "%" else value
+    value = 0.0 if abs(value) < ROUNDING else value
+    small = 0 < abs(value) < 1e-3
+    text = f"{value:.1e}" if small or abs(value) >= 1e5 else f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}"
+    return f"{text} {unit}".strip()
+
+
+def interval(found: Interval | None, unit: str = "") -> str:
+    """Return a value with its interval, "0.93 [0.91, 0.95]"; the value alone where it has none, or one of no width.
+
+    A share of few cases is followed by their number.
+    """
+    if found is None:
+        return MISSING
+    cases = f", n = {found.n}" if unit == "%" and 0 < found.n < FEW else ""
+    if not (math.isfinite(found.low) and math.isfinite(found.high)) or found.low == found.high:
+        return number(found.value, unit) + cases
+    bare = "%" if unit == "%" else ""
+    low, value, high = (number(v, bare).removesuffix(" %") for v in (found.low, found.value, found.high))
+    return f"{value} [{low}, {high}] {unit}".strip() + cases
+
+
+def nulls(cell: Cell) -> str:
+    """Return the nulls of a cell with their names."""
+    return "; ".join(f"{name} {number(value, cell.claim.unit)}" for name, value in cell.nulls.items())
+
+
+def reported(claim: Claim) -> str:
+    """Return what was published, with its source."""
+    return "; ".join(f"{item.text} ({item.source})" for item in claim.reported)
+
+
+def summary(found: Column) -> str:
+    """Return one model's column as lines of text: claim, measured, theory, verdict; then how many of each verdict."""
+    rows = [("claim", "measured", "theory", "verdict")]
+    for cell in found.cells:
+        mark = "*" if cell.note else ""
+        claim = cell.claim
+        told = interval(cell.measured, claim.unit)
+        rows.append((claim.id, told, number(cell.predicted, claim.unit), cell.verdict + mark))
+    widths = [max(map(len, texts)) for texts in zip(*rows)]
+    lines = ["  ".join(text.ljust(width) for text, width in zip(row, widths)).rstrip() for row in rows]
+    counts = (f"{sum(c.verdict == v for c in found.cells)} {v}" for v in VERDICTS)
+    notes: dict[str, list[str]] = {}
+    for cell in found.cells:
+        if cell.note:
+            notes.setdefault(cell.note, []).append(cell.claim.id)
+    told = (f"* {note}: {', '.join(ids)}" for note, ids in notes.items())
+    return "\n".join([found.title, *lines, ", ".join(counts), *told])
+
+
+def markdown(columns: Sequence[Column]) -> str:
+    """Return columns as one Markdown table: claims down, models and reported values across.
+
+    Theory and nulls differ from model to model; each model's cell names its own. Raises ``ValueError`` if there are
+    no columns.
+    """
+    if not columns:
+        raise ValueError("there are no results: measure a model with painters claims --model NAME")
+    lines = [_row(["claim", *(c.title for c in columns), "reported"]), _row(["---"] * (len(columns) + 2))]
+    part = None
+    for cells in zip(*(c.cells for c in columns)):
+        claim = cells[0].claim
+        if claim.part != part:
+            part = claim.part
+            lines.append(_row([f"**{PARTS[part]}**", *[""] * (len(columns) + 1)]))
+        lines.append(
+            _row([f"`{claim.id}` {claim.statement}", *(_cell(cell) for cell in cells), reported(claim) or "-"])
+        )
+    return "\n".join([*lines, "", *(f"{c.title}: {c.made}" for c in columns)])
+
+
+def _cell(cell: Cell) -> str:
+    """A cell of the Markdown table."""
+    if cell.measured is None:
+        return MISSING
+    parts = [f"{interval(cell.measured, cell.claim.unit)}, {cell.verdict}"]
+    if cell.predicted is not None:
+        parts.append(f"theory {number(cell.predicted, cell.claim.unit)}")
+    return "; ".join(part for part in (*parts, nulls(cell), cell.note) if part)
+
+
+def _row(texts: Sequence[str]) -> str:
+    return "| " + " | ".join(text.replace("|", "\\|") for text in texts) + " |"

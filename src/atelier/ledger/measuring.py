@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import argparse
 import contextlib
-import json
+import hashlib
 import time
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 from tqdm.auto import tqdm
 
 from atelier import manifold, variations
@@ -19,15 +21,14 @@ from atelier.evidence import factors, often, order, shape
 from atelier.gans import kinship
 from atelier.landscape import jacobian, retrieval
 from atelier.ledger import trained
-from atelier.ledger.schema import check_results
+from atelier.ledger.column import column, markdown, summary
+from atelier.ledger.records import RESULTS, Made, Results, read, results_file, rounded, write
 from atelier.limits import carries, samplers
-from atelier.provenance import provenance
-from atelier.subject import Settings, Subject
-from atelier.variations import knobs
-from painters.files import replacing
-
-RESULTS = Path(__file__).parent / "results"
-"""Where the committed results are."""
+from atelier.manifold import knobs
+from atelier.provenance import provenance, weights_of
+from atelier.subject import Settings, Subject, subject
+from painters.files import locked
+from painters.models.moments import load_moments
 
 Measure = Callable[[Subject, Settings], dict[str, Any] | None]
 """(subject, settings) -> a JSON-serialisable record, or ``None`` if the experiment does not apply to the subject."""
@@ -50,44 +51,113 @@ MEASURES: dict[str, Measure] = {
 """Every experiment of the ledger, by the name of its record."""
 
 
-def measure(
+def measure_model(
     subject: Subject, settings: Settings, out: Path, *, only: Iterable[str] = (), progress: bool = True
-) -> dict[str, Any]:
+) -> Results:
     """Run every experiment (or ``only`` some) on a subject, and return what ``out`` then holds.
 
-    Results already in ``out`` that were made with the same settings, weights and moments are kept; each new one is
-    written as soon as it is there, so that an interrupted measurement continues. Raises ``ValueError`` for an unknown
-    experiment, or if ``out`` belongs to another model.
+    Records already in ``out`` that were made with the same seeds, steps and profile are kept; each new one is written
+    as soon as it is there, so that an interrupted measurement continues, and two may work on one file. Raises
+    ``ValueError`` for an unknown experiment, or if ``out`` belongs to another model, or to other weights, moments,
+    reader or prompt.
     """
     names = list(only) or list(MEASURES)
     if unknown := set(names) - set(MEASURES):
         raise ValueError(f"there is no experiment {', '.join(sorted(unknown))}: choose from {', '.join(MEASURES)}")
-    found = read(out) if out.is_file() else {"model": subject.name, "kind": subject.kind, "measurements": {}}
-    if (found["model"], found["kind"]) != (subject.name, subject.kind):
-        raise ValueError(f"{out} holds results of {found['model']} ({found['kind']}): choose another file with --out")
-    how: dict[str, Any] = {"seeds": seed_ranges(settings.seeds), "steps": settings.steps, "profile": settings.profile}
-    how |= {} if subject.model is None else {"weights": provenance(subject.model)["weights"]}
-    how |= {key: subject.moments[key] for key in ("source", "prompt") if key in subject.moments}
-    if subject.moments:
-        found["moments"] = subject.moments
+    made = made_of(subject, settings)
+    blank = Results(subject.name, subject.kind, {}, subject.moments)
+    found = _opened(out, blank, made)
     settings = replace(settings, progress=progress)
     bar = tqdm(names, disable=not progress)
     for name in bar:
         bar.set_description(f"{subject.name}, {name}")
-        old = found["measurements"].get(name)
-        if old and all(old["provenance"].get(key) == value for key, value in how.items()):
+        if name in found.measurements and found.made(name).settings == made.settings:
             continue
         began = time.monotonic()
         with _counting(subject) as calls:
             record = MEASURES[name](subject, settings)
         if record is None:
             continue
-        made = {} if subject.model is None else provenance(subject.model)
-        made |= how | {"date": datetime.now(UTC).date().isoformat(), "seconds": round(time.monotonic() - began, 1)}
-        if out.is_file():  # another process may have added to it
-            found["measurements"] = read(out)["measurements"]
-        found["measurements"][name] = _rounded(record) | {"provenance": made | {"calls": sum(calls)}}
-        write(found, out)
+        by = asdict(replace(made, seconds=round(time.monotonic() - began, 1), calls=sum(calls)))
+        by |= {} if subject.model is None else provenance(subject.model)
+        record = rounded(record) | {"provenance": {key: value for key, value in by.items() if value is not None}}
+        with locked(out):  # another process may have added to it, and must not do so between reading and writing
+            found = _opened(out, blank, made)
+            found = replace(found, measurements=found.measurements | {name: record})
+            write(found, out)
+    return found
+
+
+def claims(options: argparse.Namespace, seeds: Sequence[int]) -> int:
+    """Measure one model, or its exact Gaussian, and print its column; or print the table of some results files.
+
+    This is the command ``painters claims``, which has its options.
+    """
+    if options.table is not None:
+        files = [Path(name) for name in options.table] or sorted(RESULTS.glob("*.json"))
+        print(markdown([column(read(path)) for path in files]))
+        return 0
+    if options.model is None:
+        raise ValueError("say which model with --model NAME, or print the committed results with --table")
+    gaussian, facts = (None, {}) if options.moments is None else load_moments(options.moments)
+    who = subject(options.model, device=options.device, gaussian=gaussian, prompt=options.prompt, moments=facts)
+    who = who.theory() if options.gaussian else who
+    out = Path(options.out or results_file(who.name, gaussian=options.gaussian).name)
+    settings = Settings(tuple(seeds), options.steps, options.profile, options.batch)
+    only = [] if options.only is None else [part.strip() for part in options.only.split(",")]
+    print(summary(column(measure_model(who, settings, out, only=only))))
+    print(f"everything is in {out}")
+    return 0
+
+
+def seed_ranges(seeds: tuple[int, ...]) -> str:
+    """Return seeds as the command line takes them, such as 0-199."""
+    parts, first = [], 0
+    for i in range(1, len(seeds) + 1):
+        if i == len(seeds) or seeds[i] != seeds[i - 1] + 1:
+            parts.append(f"{seeds[first]}-{seeds[i - 1]}" if i - first > 1 else f"{seeds[first]}")
+            first = i
+    return ",".join(parts)
+
+
+def made_of(subject: Subject, settings: Settings) -> Made:
+    """Return what makes every record of a measurement."""
+    g, reader = subject.gaussian, subject.reader
+    return Made(
+        seeds=seed_ranges(settings.seeds),
+        steps=settings.steps,
+        profile=settings.profile,
+        date=datetime.now(UTC).date().isoformat(),
+        seconds=0,
+        weights=None if subject.model is None else weights_of(subject.model),
+        # Eigenvectors in half precision: they are made orthonormal when they are loaded, which moves the last digits
+        # of a double from machine to machine.
+        moments=_digest([g.mu, g.lam, torch.tensor(g.rest), g.U.half()]),
+        reader=None if reader is None else _digest(reader.network.state_dict().values()),
+        prompt=subject.moments.get("prompt"),
+    )
+
+
+def _digest(tensors: Iterable[Tensor]) -> str:
+    """Twelve hexadecimal digits that stand for the numbers in tensors, to single precision."""
+    digest = hashlib.sha256()
+    for value in tensors:
+        digest.update(value.detach().cpu().float().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:12]
+
+
+def _opened(out: Path, blank: Results, made: Made) -> Results:
+    """What a file holds of a subject, ``blank`` if it is not there yet; ``ValueError`` if it is another subject's."""
+    if not out.is_file():
+        return blank
+    found = read(out)
+    if (found.model, found.kind) != (blank.model, blank.kind):
+        raise ValueError(f"{out} holds results of {found.model} ({found.kind}): choose another file with --out")
+    if any(found.made(name).subject != made.subject for name in found.measurements):
+        raise ValueError(
+            f"{out} holds results of {found.model} with other weights, moments, reader or prompt: "
+            "choose another file with --out, or move it away"
+        )
     return found
 
 
@@ -107,54 +177,3 @@ def _counting(subject: Subject) -> Iterator[list[int]]:
         yield calls
     finally:
         handle.remove()
-
-
-def read(path: Path) -> dict[str, Any]:
-    """Return a results file, checked; ``ValueError`` in one sentence if it is damaged."""
-    try:
-        found = json.loads(path.read_text())
-        check_results(found, experiments=MEASURES)
-    except ValueError as error:
-        raise ValueError(f"{path} is no results file of painters claims ({error}); move it away") from error
-    return found
-
-
-def write(found: dict[str, Any], path: Path) -> None:
-    """Write a results file, whole or not at all."""
-    with replacing(path) as temporary:
-        Path(temporary).write_text(json.dumps(found, indent=None, separators=(",", ":")) + "\n")
-
-
-def results_file(name: str, *, gaussian: bool = False) -> Path:
-    """Return where the committed results of a model are, or those of the exact Gaussian of its data."""
-    return RESULTS / f"{name.replace('/', '--')}{'-gaussian' if gaussian else ''}.json"
-
-
-def results(name: str) -> dict[str, Any]:
-    """Return the committed measurements of a model, e.g. ``results("fashion-ddpm")["geometry"]``.
-
-    The exact Gaussian of a model is ``"NAME-gaussian"``. Raises ``FileNotFoundError`` naming those there are.
-    """
-    path = results_file(name)
-    if not path.is_file():
-        there = ", ".join(sorted(p.stem for p in RESULTS.glob("*.json"))) or "none"
-        raise FileNotFoundError(
-            f"{name} was not measured; there are {there}. Make it with painters claims --model NAME --out {path}"
-        )
-    return read(path)["measurements"]
-
-
-def seed_ranges(seeds: tuple[int, ...]) -> str:
-    """Return seeds as the command line takes them, such as 0-199."""
-    parts, first = [], 0
-    for i in range(1, len(seeds) + 1):
-        if i == len(seeds) or seeds[i] != seeds[i - 1] + 1:
-            parts.append(f"{seeds[first]}-{seeds[i - 1]}" if i - first > 1 else f"{seeds[first]}")
-            first = i
-    return ",".join(parts)
-
-
-def _rounded(record: Any) -> Any:
-    """Six digits are enough for a results file; not-a-number becomes null."""
-    text = json.dumps(record)
-    return json.loads(text, parse_float=lambda t: float(f"{float(t):.6g}"), parse_constant=lambda t: None)

@@ -12,37 +12,10 @@ import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image
 
+from .embedding import embedded
 from .figures import as_image
 
 MAX_BYTES = 2_000_000
-
-# In print, or where scripts are removed, every frame shows, as a contact sheet, and no slider does.
-STYLE = """<style>
-.frame-sequence{margin:1em 0}
-.frame-sequence .frames{display:grid;grid-template-columns:repeat(auto-fill,minmax(9em,1fr));gap:.5em}
-.frame-sequence .frame{margin:0}
-.frame-sequence .frame img{width:100%;height:auto;background:#fff}
-.frame-sequence .frame img.pixels{image-rendering:pixelated;max-width:20em}
-.frame-sequence .control{display:none;gap:.75em;align-items:center;flex-wrap:wrap}
-.frame-sequence .control input{flex:1;min-width:8em}
-.frame-sequence .control output{min-width:5em;font-variant-numeric:tabular-nums}
-@media screen{
-.frame-sequence.live .frames{display:block}
-.frame-sequence.live .frame{display:none}
-.frame-sequence.live .frame.on{display:block}
-.frame-sequence.live .frame figcaption{display:none}
-.frame-sequence.live .control{display:flex}
-}
-</style>"""
-
-# Everything is found from the script's own place, so any number of sequences live on one page.
-SCRIPT = """<script>(function(){
-var root=document.currentScript.parentElement;
-var input=root.querySelector("input"),output=root.querySelector("output");
-var frames=root.querySelectorAll(".frame");
-function show(){frames.forEach(function(f,i){f.classList.toggle("on",i==input.value)});
-var text=frames[input.value].dataset.label;output.textContent=text;input.setAttribute("aria-valuetext",text)}
-input.addEventListener("input",show);root.classList.add("live");show()})()</script>"""
 
 
 @dataclass(frozen=True)
@@ -69,11 +42,11 @@ class FrameSequence:
             for png, alt, label in zip(self.pngs, self.alts, self.labels)
         )
         return (
-            f'<div class="frame-sequence" role="group" aria-label="{esc(self.caption)}">{STYLE}'
-            f'<div class="frames">{frames}</div>'
+            f'<div class="frame-sequence" role="group" aria-label="{esc(self.caption)}">'
+            f'{embedded("sequence.css")}<div class="frames">{frames}</div>'
             f'<label class="control">{esc(self.name)} <input type="range" min="0" max="{len(self.pngs) - 1}"'
             f' step="1" value="0"> <output></output></label>'
-            f'<p class="caption">{esc(self.caption)}</p>{SCRIPT}</div>'
+            f'<p class="caption">{esc(self.caption)}</p>{embedded("sequence.js")}</div>'
         )
 
 

@@ -4,24 +4,9 @@ import html
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-MISSING = "not measured"
+from .embedding import embedded
 
-# On a narrow screen each row becomes a block and each cell is named by its column.
-STYLE = """<style>
-.book-table{border-collapse:collapse;margin:.5em 0;width:100%;font-size:.9em}
-.book-table caption{caption-side:top;text-align:left;padding-bottom:.3em}
-.book-table th,.book-table td{text-align:left;vertical-align:top;padding:.3em .5em;border-bottom:1px solid #8886}
-.book-table th[scope=row]{overflow-wrap:anywhere;min-width:5.5em}
-@media screen and (max-width:600px){
-.book-table,.book-table caption,.book-table tbody,.book-table tr,.book-table th,.book-table td{display:block}
-.book-table thead{position:absolute;width:1px;height:1px;overflow:hidden;clip-path:inset(50%)}
-.book-table tr{padding:.4em 0;border-bottom:1px solid #8886}
-.book-table th,.book-table td{border:0;padding:.1em 0}
-.book-table td{display:grid;grid-template-columns:42% 1fr;gap:.5em}
-.book-table td::before{content:attr(data-column);opacity:.75}
-.book-table td.missing{display:block}
-}
-</style>"""
+MISSING = "not measured"
 
 
 @dataclass(frozen=True)
@@ -47,7 +32,7 @@ class Table:
             for row in self.rows
         )
         return (
-            f'{STYLE}<table class="book-table" role="table"><caption>{esc(self.caption)}</caption>'
+            f'{embedded("table.css")}<table class="book-table" role="table"><caption>{esc(self.caption)}</caption>'
             f'<thead role="rowgroup"><tr role="row">{head}</tr></thead><tbody role="rowgroup">{body}</tbody></table>'
         )
 

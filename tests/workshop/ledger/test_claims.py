@@ -5,7 +5,9 @@ import copy
 import json
 import math
 import re
+from dataclasses import replace
 from pathlib import Path
+from threading import Thread
 from types import SimpleNamespace
 
 import numpy as np
@@ -15,20 +17,20 @@ from scipy import stats
 
 from atelier.evidence import shape
 from atelier.ledger import claim as rules
-from atelier.ledger import measuring as results
-from atelier.ledger import trained
+from atelier.ledger import measuring, trained
+from atelier.ledger import records as results
 from atelier.ledger.claim import Records, evaluate
-from atelier.ledger.column import column
+from atelier.ledger.column import PRECONDITIONS, column, interval, markdown, number, summary
+from atelier.ledger.measuring import measure_model
+from atelier.ledger.records import checked
 from atelier.ledger.rows import CLAIMS, reading
-from atelier.ledger.schema import check_results
-from atelier.ledger.text import interval, markdown, number, summary
 from atelier.pages.ledgers import ledger
 from atelier.statistics import Interval
 from atelier.subject import Settings, Subject, subject
 from painters import Gaussian
 from painters.levels import Levels, vp_linear
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 COMMITTED = sorted(results.RESULTS.glob("*.json"))
 MADE = {"seeds": "0-3", "steps": 5, "profile": "ci", "date": "2026-01-31", "seconds": 1.5, "calls": 7}
 NETWORK = MADE | {"weights": "0123456789ab", "torch": "2.13.0", "hardware": "CPU"}
@@ -36,10 +38,15 @@ NAN = math.nan
 BY_ID = {claim.id: claim for claim in CLAIMS}
 
 
-def found(kind="network", **records):
-    """A results file with these records."""
+def content(kind="network", **records):
+    """What is in a results file with these records."""
     made = NETWORK if kind == "network" else MADE
     return {"model": "tiny", "kind": kind, "measurements": {k: v | {"provenance": made} for k, v in records.items()}}
+
+
+def found(kind="network", **records):
+    """A results file with these records, read."""
+    return results.Results(**content(kind, **records))
 
 
 # Rules
@@ -333,6 +340,11 @@ def test_every_claim_is_whole():
 
 # Preconditions
 
+
+def test_preconditions_are_rows():
+    assert set(PRECONDITIONS) <= set(BY_ID)
+
+
 CARD = {
     "loss": {
         "alpha": [0.1, 1.0], "sigma": [1.0, 0.5], "n": 100, "loss": [10.3, 4.0], "loss_se": [0.1, 0.2],
@@ -385,7 +397,7 @@ def test_agreement_without_the_preconditions_is_noted():
         assert all(said.startswith(note) for said in noted) and bool(noted) == bool(note)
         assert not any("count" in cell.note for cell in cells if not cell.claim.agreement)
     assert {cell.note for cell in column(found("gaussian", geometry=GEOMETRY)).cells} == {""}
-    own = column(found(geometry=GEOMETRY, trained=good) | {"moments": {"source": "x", "circular": True}})
+    own = column(replace(found(geometry=GEOMETRY, trained=good), moments={"source": "x", "circular": True}))
     assert own.circular and any(cell.note.startswith("circular") for cell in own.cells)
 
 
@@ -403,7 +415,7 @@ def test_a_null_that_passes_as_well_is_noted_beside_the_verdict():
 
     assert (two_modes(0.31).verdict, two_modes(0.31).note) == ("holds", rules.NULL_PASSES)
     assert two_modes(0.4).note == "" and two_modes(0.1).note == ""  # within limits is less than the network does
-    assert rules.NULL_PASSES in markdown([found(perturbation=PERTURBATION)])
+    assert rules.NULL_PASSES in markdown([column(found(perturbation=PERTURBATION))])
 
 
 def test_rivals_are_among_the_nulls_that_results_give():
@@ -445,53 +457,96 @@ def measures(monkeypatch):
             raise KeyboardInterrupt
         return {"z": [1]}
 
-    monkeypatch.setattr(results, "MEASURES", {"one": one, "two": two, "none": lambda *_: None})
+    monkeypatch.setattr(measuring, "MEASURES", {"one": one, "two": two, "none": lambda *_: None})
     return calls
 
 
 def test_a_measurement_continues_where_it_was_interrupted(measures, tmp_path):
     who, settings, out = one_pixel(kind="gaussian"), Settings((0, 1, 2, 7), 5, "ci"), tmp_path / "tiny.json"
     with pytest.raises(KeyboardInterrupt):
-        results.measure(who, settings, out, progress=False)
-    got = results.measure(who, settings, out, progress=False)
-    assert measures == ["one", "two", "two"] and set(got["measurements"]) == {"one", "two"}
-    assert got["measurements"]["one"]["x"] == 0.333333 and got["measurements"]["one"]["y"] is None
-    assert got["measurements"]["one"]["provenance"]["seeds"] == "0-2,7" and results.read(out) == got
-    results.measure(who, Settings((0,), 5, "ci"), out, only=["one"], progress=False)
-    assert measures == ["one", "two", "two", "one"]
+        measure_model(who, settings, out, progress=False)
+    got = measure_model(who, settings, out, progress=False)
+    assert measures == ["one", "two", "two"] and set(got.measurements) == {"one", "two"}
+    assert got.measurements["one"]["x"] == 0.333333 and got.measurements["one"]["y"] is None
+    assert got.made("one").seeds == "0-2,7" and results.read(out) == got
     with pytest.raises(ValueError, match="no experiment three"):
-        results.measure(who, settings, out, only=["three"], progress=False)
+        measure_model(who, settings, out, only=["three"], progress=False)
     other = Subject("other", who.denoise, who.gaussian, who.shape, who.levels, who.decode)
     with pytest.raises(ValueError, match="holds results of tiny"):
-        results.measure(other, settings, out, progress=False)
+        measure_model(other, settings, out, progress=False)
+
+
+@pytest.mark.parametrize(
+    "change", [{"seeds": (0, 1, 2)}, {"steps": 6}, {"profile": "full"}], ids=lambda change: next(iter(change))
+)
+def test_a_record_of_other_settings_is_measured_anew(measures, change, tmp_path):
+    who, settings, out = one_pixel(kind="gaussian"), Settings((0, 1), 5, "ci"), tmp_path / "tiny.json"
+    measure_model(who, settings, out, only=["one"], progress=False)
+    measure_model(who, replace(settings, batch=7), out, only=["one"], progress=False)
+    assert measures == ["one"]
+    measure_model(who, replace(settings, **change), out, only=["one"], progress=False)
+    assert measures == ["one", "one"]
+
+
+def test_a_file_of_other_moments_reader_or_prompt_is_refused(measures, tmp_path):
+    """The numbers of a Gaussian count, not the name of the file they came from."""
+    who, settings, out = one_pixel(kind="gaussian"), Settings((0,), 5, "ci"), tmp_path / "tiny.json"
+    got = measure_model(replace(who, moments={"source": "a"}), settings, out, only=["one"], progress=False)
+    reader = SimpleNamespace(network=torch.nn.Linear(1, 1))
+    g, prompted = who.gaussian, {"source": "a", "prompt": "a house"}
+    for other in (
+        replace(who, gaussian=replace(g, lam=g.lam * 1.001), moments={"source": "a"}),
+        replace(who, gaussian=replace(g, mu=g.mu + 0.001), moments={"source": "a"}),
+        replace(who, gaussian=replace(g, U=g.U.flip(1)), moments={"source": "a"}),
+        replace(who, moments=prompted),
+        replace(who, reader=reader),
+    ):
+        with pytest.raises(ValueError, match="with other weights, moments, reader or prompt: choose another file"):
+            measure_model(other, settings, out, progress=False)
+    same = replace(who, gaussian=replace(g, U=g.U * (1 + 1e-15)), moments={"source": "b"})
+    measure_model(same, settings, out, only=["one"], progress=False)
+    assert measures == ["one"] and results.read(out) == got
+
+
+def test_a_file_of_other_weights_is_refused(measures, tmp_path):
+    flat = Gaussian(torch.zeros(784).double(), torch.zeros(784, 0).double(), torch.zeros(0).double(), 1.0)
+    who, out = subject("fashion-twin-v", device="cpu", gaussian=flat), tmp_path / "twin.json"
+    measure_model(who, Settings((0,), 5, "ci"), out, only=["one"], progress=False)
+    with torch.no_grad():
+        next(who.model.network.parameters()).mul_(1.01)
+    with pytest.raises(ValueError, match="with other weights"):
+        measure_model(who, Settings((0,), 5, "ci"), out, only=["one"], progress=False)
 
 
 def test_two_measurements_of_one_file_lose_nothing(monkeypatch, tmp_path):
+    """The second wants to write between the first one's reading and writing, where its record would be lost."""
     who, settings, out = one_pixel(kind="gaussian"), Settings((0,), 5, "ci"), tmp_path / "tiny.json"
+    monkeypatch.setattr(measuring, "MEASURES", {"one": lambda *_: {"x": 1}, "two": lambda *_: {"x": 2}})
+    second = Thread(target=measure_model, args=(who, settings, out), kwargs={"only": ["two"], "progress": False})
+    write = measuring.write
 
-    def inner(*_):
-        return {"x": 1}
+    def slow(found, path):
+        if not second.ident:
+            second.start()
+            second.join(0.5)  # without a lock it would be done by now
+        write(found, path)
 
-    def outer(*_):
-        results.measure(who, settings, out, only=["inner"], progress=False)
-        return {"y": 2}
-
-    monkeypatch.setattr(results, "MEASURES", {"inner": inner, "outer": outer})
-    got = results.measure(who, settings, out, only=["outer"], progress=False)
-    assert set(got["measurements"]) == {"inner", "outer"} and results.read(out) == got
+    monkeypatch.setattr(measuring, "write", slow)
+    measure_model(who, settings, out, only=["one"], progress=False)
+    second.join()
+    assert set(results.read(out).measurements) == {"one", "two"}
 
 
 def test_calls_of_the_network_are_counted_by_image(measures, tmp_path):
     flat = Gaussian(torch.zeros(784).double(), torch.zeros(784, 0).double(), torch.zeros(0).double(), 1.0)
     who = subject("fashion-twin-v", device="cpu", gaussian=flat)
-    got = results.measure(who, Settings((0,), 5, "ci"), tmp_path / "twin.json", only=["one"], progress=False)
-    made = got["measurements"]["one"]["provenance"]
-    assert made["calls"] == 3 and len(made["weights"]) == 12
+    got = measure_model(who, Settings((0,), 5, "ci"), tmp_path / "twin.json", only=["one"], progress=False)
+    assert got.made("one").calls == 3 and len(got.made("one").weights) == 12
     assert not who.model.network._forward_pre_hooks
 
 
 def test_seeds_are_written_as_they_are_typed():
-    assert results.seed_ranges((0, 1, 2, 5, 7, 8)) == "0-2,5,7-8"
+    assert measuring.seed_ranges((0, 1, 2, 5, 7, 8)) == "0-2,5,7-8"
     assert results.results_file("google/ddpm-cifar10-32", gaussian=True).name == "google--ddpm-cifar10-32-gaussian.json"
 
 
@@ -502,15 +557,15 @@ def test_seeds_are_written_as_they_are_typed():
     ("change", "says"),
     [
         (lambda f: f.pop("model"), "needs 'model'"),
-        (lambda f: f.update(kind="magic"), "kind is one of"),
+        (lambda f: f.update(kind="magic"), "kind is network or gaussian"),
         (lambda f: f.update(model="/somewhere/model"), "a folder's name"),
         (lambda f: f.update(measurements={}), "no measurement"),
-        (lambda f: f["measurements"].update(guess={"x": 1, "provenance": NETWORK}), "no experiment 'guess'"),
-        (lambda f: f["measurements"]["geometry"].pop("provenance"), "no provenance"),
-        (lambda f: f["measurements"]["geometry"].update(x=math.inf), "not finite"),
-        (lambda f: f["measurements"]["geometry"].update(x=[[1.0, {"y": NAN}]]), "not finite"),
-        (lambda f: f["measurements"]["geometry"].update(x={1, 2}), "holds a set"),
-        (lambda f: f["measurements"]["geometry"]["provenance"].pop("weights"), "needs 'weights'"),
+        (lambda f: f["measurements"]["geometry"].pop("provenance"), "the provenance of geometry must be"),
+        (lambda f: f["measurements"]["geometry"].update(x=math.inf), "not JSON compliant"),
+        (lambda f: f["measurements"]["geometry"].update(x=[[1.0, {"y": NAN}]]), "not JSON compliant"),
+        (lambda f: f["measurements"].update(geometry={"provenance": NETWORK}), "record of geometry is empty"),
+        (lambda f: f["measurements"]["geometry"]["provenance"].update(seeds=[0, 3]), "'seeds' of type list"),
+        (lambda f: f["measurements"]["geometry"]["provenance"].pop("weights"), "of geometry needs weights"),
         (lambda f: f["measurements"]["geometry"]["provenance"].pop("seeds"), "needs 'seeds'"),
         (lambda f: f["measurements"]["geometry"]["provenance"].update(date="yesterday"), "2026-01-31"),
         (lambda f: f["measurements"]["geometry"]["provenance"].update(steps=0), "must not be negative"),
@@ -518,12 +573,12 @@ def test_seeds_are_written_as_they_are_typed():
     ],
 )
 def test_a_damaged_results_file_is_refused_in_one_sentence(change, says):
-    file = found(geometry=GEOMETRY)
-    check_results(file, experiments=results.MEASURES)
-    broken = copy.deepcopy(file)
+    broken = content(geometry=GEOMETRY)
+    assert checked(broken).made("geometry").seeds == "0-3"
+    broken = copy.deepcopy(broken)
     change(broken)
     with pytest.raises(ValueError, match=re.escape(says)):
-        check_results(broken, experiments=results.MEASURES)
+        checked(broken)
 
 
 def test_a_file_that_is_no_results_file_is_named(tmp_path):
@@ -538,13 +593,24 @@ def test_a_file_that_is_no_results_file_is_named(tmp_path):
 @pytest.mark.parametrize("path", COMMITTED, ids=lambda p: p.stem)
 def test_committed_results_are_whole_and_every_row_reads_them(path):
     file = results.read(path)
-    assert path == results.results_file(file["model"], gaussian=file["kind"] == "gaussian")
+    assert set(file.measurements) <= set(measuring.MEASURES)
+    assert path == results.results_file(file.model, gaussian=file.kind == "gaussian")
     assert path.stat().st_size < 2_000_000
     cells = column(file).cells
     for cell in cells:
         if cell.measured is not None:
             assert not cell.measured.low > cell.measured.high, cell.claim.id
     assert any(cell.verdict != "not measured" for cell in cells)
+
+
+@pytest.mark.parametrize("name", ["fashion-ddpm", "scenes-sd"])
+def test_committed_results_are_of_the_bundled_weights_moments_and_readers(name):
+    """So that ``painters claims`` keeps them."""
+    made = measuring.made_of(subject(name, device="cpu"), Settings())
+    for gaussian in (False, True):
+        file = results.read(results.results_file(name, gaussian=gaussian))
+        assert {file.made(record).subject for record in file.measurements} == {made.subject}
+        assert {file.made(record).settings for record in file.measurements} == {made.settings}
 
 
 @pytest.mark.skipif(not COMMITTED, reason="nothing was measured yet")
@@ -554,7 +620,7 @@ def test_a_sample_of_rows_recomputed_in_small_agrees_with_the_committed():
     The spread over seeds follows from the committed interval.
     """
     path = results.results_file("fashion-ddpm", gaussian=True)
-    committed = Records(results.read(path)["measurements"], "gaussian")
+    committed = Records(results.read(path).measurements, "gaussian")
     who = subject("fashion-ddpm", device="cpu").theory()
     again = Records({"geometry": shape.measure(who, Settings((500, 501, 502, 503), 50, "ci"))}, "gaussian")
     compared = 0
@@ -585,11 +651,11 @@ def test_numbers_have_three_digits_and_their_unit():
 
 
 def test_tables_name_every_claim_and_both_kinds():
-    files = [found(geometry=GEOMETRY), found("gaussian", geometry=GEOMETRY)]
-    text = markdown(files)
+    columns = [column(found(geometry=GEOMETRY)), column(found("gaussian", geometry=GEOMETRY))]
+    text = markdown(columns)
     assert all(f"`{claim.id}`" in text for claim in CLAIMS) and "exact Gaussian of tiny" in text
     assert len({line.count(" | ") for line in text.splitlines() if line.startswith("|")}) == 1
-    lines = summary(column(files[0])).splitlines()
+    lines = summary(columns[0]).splitlines()
     assert len(lines) >= len(CLAIMS) + 3 and "not measured" in lines[2]
     with pytest.raises(ValueError, match="no results"):
         markdown([])
@@ -607,10 +673,9 @@ def test_the_page_has_a_row_for_each_claim_and_says_what_was_not_measured():
     assert row.index("Reported:</strong> EDM on CIFAR-10") < row.index("</details>")
     with pytest.raises(ValueError, match="at least one column"):
         ledger([])
-    with pytest.raises(ValueError, match="lacks t-loss"):
-        ledger([column(found(geometry=GEOMETRY), claims=CLAIMS[1:])])
 
 
 def test_records_survive_json():
-    file = found(geometry=GEOMETRY, perturbation=PERTURBATION)
-    assert column(json.loads(json.dumps(file))).cells[6].measured == column(file).cells[6].measured
+    file = content(geometry=GEOMETRY, perturbation=PERTURBATION)
+    read = checked(json.loads(json.dumps(file)))
+    assert column(read).cells[6].measured == column(results.Results(**file)).cells[6].measured
