@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
+from painters.denoiser import PREDICTIONS
 from painters.levels import Spacing
 from painters.sampling import SOLVERS
 
@@ -18,19 +21,24 @@ Commands = Any
 def run(parts: Sequence[Callable[[Commands], None]], arguments: Sequence[str] | None = None) -> int:
     """Run one command of those that ``parts`` add, and return its exit status.
 
-    0 done, 1 a mistake said in one sentence, 130 interrupted.
+    0 done, 1 a mistake said in one sentence, 130 interrupted. A command whose finished work is kept and continued after
+    an interruption says so by the default ``kept=True``.
     """
-    parser = argparse.ArgumentParser(prog="painters", description="How diffusion models paint, and why.")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    # argparse would answer a wrong value with three lines of usage and end the process.
+    parser_class: Any = partial(argparse.ArgumentParser, exit_on_error=False)
+    parser = parser_class(prog="painters", description="How diffusion models paint, and why.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=parser_class)
     for add in parts:
         add(commands)
-    options = parser.parse_args(arguments)
+    options = argparse.Namespace(kept=False)
     try:
+        parser.parse_args(arguments, options)
         return options.command(options)
     except KeyboardInterrupt:
-        print("painters: interrupted; what was finished is kept, the same command continues", file=sys.stderr)
+        what = "what was finished is kept, the same command continues" if options.kept else "nothing was kept"
+        print(f"painters: interrupted; {what}", file=sys.stderr)
         return 130
-    except (ValueError, OSError, FloatingPointError) as error:
+    except (argparse.ArgumentError, ValueError, OSError, FloatingPointError) as error:
         print(f"painters: {error}", file=sys.stderr)
         return 1
 
@@ -38,6 +46,28 @@ def run(parts: Sequence[Callable[[Commands], None]], arguments: Sequence[str] | 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one of the core's commands and return its exit status."""
     return run([add_commands], arguments)
+
+
+def whole(text: str) -> int:
+    """Return a whole number of at least 1, as the type of an option. One sentence for anything else."""
+    if not (text.isascii() and text.isdigit() and int(text) > 0):
+        raise argparse.ArgumentTypeError(f"give a whole number of at least 1, got {text!r}")
+    return int(text)
+
+
+def number(text: str) -> float:
+    """Return a finite number, as the type of an option. One sentence for anything else."""
+    try:
+        if math.isfinite(value := float(text)):
+            return value
+    except ValueError:
+        pass
+    raise argparse.ArgumentTypeError(f"give a number, got {text!r}")
+
+
+def numbers(text: str) -> tuple[float, ...]:
+    """Return finite numbers between commas, as the type of an option. One sentence for anything else."""
+    return tuple(number(part) for part in text.split(","))
 
 
 def parse_seeds(text: str) -> list[int]:
@@ -56,59 +86,67 @@ def parse_seeds(text: str) -> list[int]:
 def _sample(options: argparse.Namespace) -> int:
     from painters.models import load
     from painters.painting import Settings, paint
-    from painters.trajectory import Frames
 
-    seeds = parse_seeds(options.seeds)
-    out = Path(options.out)
-    model = load(options.name, device=options.device, dtype=options.dtype)
-    settings = Settings(
-        model=options.name,
-        steps=options.steps,
-        solver=options.solver,
-        spacing=options.spacing,
-        prompt=options.prompt,
-        guidance=options.guidance,
-        negative=options.negative,
+    seeds, out = parse_seeds(options.seeds), Path(options.out)
+    model = load(
+        options.name,
+        device=options.device,
         dtype=options.dtype,
+        prediction=options.prediction,
+        pickled=options.pickled,
     )
+    named = {name: getattr(options, name) for name in Settings.__dataclass_fields__ if name != "model"}
+    settings = Settings(options.name, **named)
     levels = model.levels(options.steps, spacing=options.spacing)
     print(f"{options.name} on {model.device.type}: {len(seeds)} seeds, {levels}")
-    paths = paint(model, settings, seeds, out, batch=options.batch, frames=Frames(every=options.every))
+    paths = paint(model, settings, seeds, out, batch=options.batch)
     print(f"{len(paths)} images, {out / 'sheet.png'} and {out / 'trajectories'}/ are in {out}/")
     return 0
 
 
 def _moments(options: argparse.Namespace) -> int:
     """Write the mean and covariance of pictures, or of what a model paints."""
-    from painters.models import load
-    from painters.models import moments as sources
+    import hashlib
+    import shutil
+
+    from painters.models import load, moments
+    from painters.painting import claim
+    from painters.pictures import told
 
     if (options.source is None) == (options.samples is None):
         raise ValueError(
             "give pictures, a folder or a data set of the hub, or a model with --samples NAME: one of them"
         )
-    name = options.samples or options.encode
-    model = None if name is None else load(name, device=options.device)
-    facts: dict[str, object] = {"source": options.source or f"{Path(options.samples).name} itself"}
-    if options.samples is not None:
-        assert model is not None
-        n = options.n or 2000
-        batches = sources.painted(
-            model, n, prompt=options.prompt, guidance=options.guidance, steps=options.steps, batch=options.batch
-        )
-        facts |= {"circular": True, "prompt": options.prompt, "guidance": options.guidance, "steps": options.steps}
+    name, out = options.samples or options.encode, Path(options.out)
+    model = None if name is None else load(name, device=options.device, pickled=options.pickled)
+    made_by = {"weights": None if model is None else model.weights}
+    skipped: dict[str, str] = {}
+    parts, data = out.with_name(f"{out.name}.parts"), hashlib.sha256()
+    if options.samples is None or model is None:
+        channels, _, size = (3, 32, 32) if model is None else model.image_shape
+        form = {"size": options.size or size, "channels": options.channels or channels}
+        facts = {"source": options.source, "circular": False, "encoded_by": name} | form
+        pictures = moments.pictures(options.source, n=options.n, skipped=skipped, **form)
+        batches = moments.counted(pictures, options.n, digest=data)
+        batches = batches if model is None else moments.encoded(model, batches)
     else:
-        size = options.size or (32 if model is None else model.image_shape[-1])
-        batches = sources.pictures(options.source, size=size, channels=options.channels, n=options.n)
-        if model is not None:
-            batches = sources.encoded(model, batches)
-        facts |= {"circular": False, "size": size, "encoded_by": options.encode}
-    gaussian, n = sources.gaussian_of(sources.counted(batches, options.n), rank=options.rank)
-    facts["n"] = n
-    sources.save_moments(gaussian, options.out, facts=facts)
-    told = ", the model's own samples: a theory made of them is circular" if facts["circular"] else ""
-    print(f"{n} samples{told}: D = {gaussian.dim}, {len(gaussian.lam)} PCs hold ", end="")
-    print(f"{float(gaussian.lam.sum() / gaussian.spectrum.sum()):.1%} of the variance; written to {options.out}")
+        n, how = options.n or 2000, {key: getattr(options, key) for key in ("prompt", "guidance", "steps")}
+        facts = {"source": f"{Path(options.samples).name} itself", "circular": True} | how
+        painted = moments.painted(model, n, **how, batch=options.batch, keep=parts)
+        claim(parts, {"model": name} | made_by | how)
+        options.kept = True
+        batches = moments.counted(painted, n, digest=data)
+    gaussian, n = moments.gaussian_of(batches, rank=options.rank)
+    facts |= made_by | {"n": n, "rank": options.rank, "data": data.hexdigest()[:12]}
+    moments.save_moments(gaussian, out, facts=facts)
+    if options.kept:
+        shutil.rmtree(parts)
+    if skipped:
+        print(told(skipped))
+    own = ", the model's own samples: a theory made of them is circular" if facts["circular"] else ""
+    held = float(gaussian.lam.sum() / gaussian.spectrum.sum())
+    print(f"{n} samples{own}: D = {gaussian.dim}, {len(gaussian.lam)} PCs hold {held:.1%} of the variance")
+    print(f"written to {out}")
     return 0
 
 
@@ -117,18 +155,20 @@ def add_commands(commands: Commands) -> None:
     sample = commands.add_parser("sample", help="paint images with a model", description="Paint images with a model.")
     sample.add_argument("name", help="a bundled model, a local diffusers folder, or a hub id")
     sample.add_argument("--seeds", default="0-15", help="such as 0-15 or 3,7,20-29 (default: %(default)s)")
-    sample.add_argument("--steps", type=int, default=50, help="solver steps (default: %(default)s)")
+    sample.add_argument("--steps", type=whole, default=50, help="solver steps (default: %(default)s)")
     sample.add_argument("--solver", choices=list(SOLVERS), default="heun", help="default: %(default)s")
-    sample.add_argument("--spacing", choices=get_args(Spacing), default=None, help="default: trailing")
+    sample.add_argument("--spacing", choices=get_args(Spacing), default=None, help="of the noise levels")
     sample.add_argument("--prompt", default=None, help="a text, or the name or index of a class")
-    sample.add_argument("--negative", default=None, help="a text to guide away from, for a text-to-image model")
-    sample.add_argument("--guidance", type=float, default=1.0, help="classifier-free guidance (default: %(default)s)")
-    sample.add_argument("--every", type=int, default=1, help="keep every so many frames (default: all)")
-    sample.add_argument("--batch", type=int, default=16, help="seeds painted at once (default: %(default)s)")
+    sample.add_argument("--negative", default=None, help="a text to guide away from, under guidance")
+    sample.add_argument("--guidance", type=number, default=1.0, help="classifier-free guidance (default: %(default)s)")
+    sample.add_argument("--every", type=whole, default=1, help="keep every so many frames (default: all)")
+    sample.add_argument("--batch", type=whole, default=16, help="seeds painted at once (default: %(default)s)")
     sample.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
     sample.add_argument("--dtype", default="auto", help="auto, float32, bfloat16 or float16")
+    sample.add_argument("--prediction", choices=PREDICTIONS, default=None, help="of a network that does not say it")
+    sample.add_argument("--pickled", action="store_true", help="allow .bin weights, read by torch's restricted loader")
     sample.add_argument("--out", default="out", help="folder for the images (default: %(default)s)")
-    sample.set_defaults(command=_sample)
+    sample.set_defaults(command=_sample, kept=True)
 
     moments = commands.add_parser(
         "moments",
@@ -137,17 +177,18 @@ def add_commands(commands: Commands) -> None:
     )
     moments.add_argument("source", nargs="?", default=None, help="a folder of pictures, or a data set of the hub")
     moments.add_argument("--out", required=True, help="file for the moments, e.g. cifar10.safetensors")
-    moments.add_argument("--size", type=int, default=None, help="pixels a side (default: 32, or those of --encode)")
-    moments.add_argument("--channels", type=int, choices=[1, 3], default=3, help="default: %(default)s")
+    moments.add_argument("--size", type=whole, default=None, help="pixels a side (default: 32, or those of --encode)")
+    moments.add_argument("--channels", type=int, choices=[1, 3], default=None, help="default: 3, or those of --encode")
     moments.add_argument("--encode", default=None, metavar="NAME", help="a latent model, whose latents are taken")
     moments.add_argument("--samples", default=None, metavar="NAME", help="a model, whose own samples are taken")
     moments.add_argument("--prompt", default=None, help="for --samples: a text, or a class")
-    moments.add_argument("--guidance", type=float, default=1.0, help="for --samples (default: %(default)s)")
-    moments.add_argument("--steps", type=int, default=50, help="for --samples: solver steps (default: %(default)s)")
-    moments.add_argument("--n", type=int, default=None, help="samples (default: all pictures, or 2000 of --samples)")
-    moments.add_argument("--rank", type=int, default=512, help="PCs that are kept (default: %(default)s)")
-    moments.add_argument("--batch", type=int, default=16, help="for --samples: seeds at once (default: %(default)s)")
+    moments.add_argument("--guidance", type=number, default=1.0, help="for --samples (default: %(default)s)")
+    moments.add_argument("--steps", type=whole, default=50, help="for --samples: solver steps (default: %(default)s)")
+    moments.add_argument("--n", type=whole, default=None, help="samples (default: all pictures, or 2000 of --samples)")
+    moments.add_argument("--rank", type=whole, default=512, help="PCs that are kept (default: %(default)s)")
+    moments.add_argument("--batch", type=whole, default=16, help="for --samples: seeds at once (default: %(default)s)")
     moments.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
+    moments.add_argument("--pickled", action="store_true", help="allow .bin weights of the model")
     moments.set_defaults(command=_moments)
 
 

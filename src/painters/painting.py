@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
-
+from painters.denoiser import Prediction
 from painters.files import replacing
 from painters.levels import Spacing
 from painters.models import Model
 from painters.pictures import save, sheet, to_pil
-from painters.sampling import noise, solve
+from painters.sampling import batches, noise, solve
 from painters.trajectory import Frames, Trajectory
 
 
 @dataclass(frozen=True)
 class Settings:
-    """Everything that decides what a seed's image looks like; kept as ``run.json`` beside the images."""
+    """Everything besides the weights that decides what is on disk; both are kept as ``run.json`` beside the images.
+
+    ``every``: of the trajectories every so many frames are kept.
+    """
 
     model: str
     steps: int = 50
@@ -30,6 +32,8 @@ class Settings:
     guidance: float = 1.0
     negative: str | None = None
     dtype: str = "auto"
+    prediction: Prediction | None = None
+    every: int = 1
 
 
 def paint(
@@ -39,44 +43,47 @@ def paint(
     out: str | Path,
     *,
     batch: int = 16,
-    frames: Frames = Frames(),  # noqa: B008 (frozen)
     progress: bool = True,
 ) -> list[Path]:
     """Paint ``seeds`` into ``out`` and return the image paths: one PNG and one trajectory a seed, and a contact sheet.
 
     Seeds that are finished there are left alone, so the same call continues an interrupted run. Raises ``ValueError``
-    if the folder holds images made with other settings.
+    if the folder holds images made with other settings or weights, before anything is painted.
     """
     out = Path(out)
-    claim(out, settings)
-    paths = {seed: out / f"seed-{seed:05d}.png" for seed in dict.fromkeys(seeds)}
-    missing = [seed for seed, path in paths.items() if not path.is_file()]
     denoise = model.denoiser(settings.prompt, guidance=settings.guidance, negative=settings.negative)
     levels = model.levels(settings.steps, spacing=settings.spacing)
-    for first in range(0, len(missing), batch):
-        part = missing[first : first + batch]
+    frames = Frames(every=settings.every)
+    noise(seeds, ())  # draws next to nothing, and refuses what is no seed
+    paths = {seed: out / f"seed-{seed:05d}.png" for seed in dict.fromkeys(seeds)}
+    missing = list(batches((seed for seed, path in paths.items() if not path.is_file()), batch))
+    # The folder is claimed after all that a wrong argument can stop, so that the corrected call finds it free.
+    claim(out, asdict(settings) | {"weights": model.weights})
+    for part in missing:
         x = levels.start(noise(part, model.shape))
         run = solve(denoise, x, levels, solver=settings.solver, seeds=part, save=frames, progress=progress)
         for i, seed in enumerate(part):
             one = Trajectory(run.levels, run.x[:, i : i + 1], run.x0[:, i : i + 1], run.nfe, (seed,), run.meta)
             one.save(out / "trajectories" / f"seed-{seed:05d}.safetensors")
             save(to_pil(model.decode(run.final[i : i + 1])[0]), paths[seed])
-    save(sheet([Image.open(path) for path in paths.values()]), out / "sheet.png")
+    save(sheet(list(paths.values())), out / "sheet.png")
     return list(paths.values())
 
 
-def claim(out: Path, settings: Any) -> None:
-    """Write settings, a dataclass, as ``run.json`` of a folder; ``ValueError`` if the one there says something else."""
-    path = out / "run.json"
-    wanted = asdict(settings)
+def claim(out: str | Path, made_of: Mapping[str, Any]) -> None:
+    """Write what the work in a folder is made of as its ``run.json``; ``ValueError`` if the one there differs.
+
+    ``made_of``: settings, and fingerprints of weights and data, JSON-serialisable.
+    """
+    path = Path(out) / "run.json"
     if path.is_file():
         try:
             found = json.loads(path.read_text())
         except json.JSONDecodeError as error:
             raise ValueError(f"{path} is not valid JSON: choose another folder") from error
-        other = [f"{key} {found.get(key)!r}" for key in wanted if found.get(key) != wanted[key]]
-        if other:
-            raise ValueError(f"{out} holds images of another run ({', '.join(other)}): choose another folder")
+        wanted = json.loads(json.dumps(dict(made_of)))
+        if other := [f"{key} {found.get(key)!r}" for key in wanted if found.get(key) != wanted[key]]:
+            raise ValueError(f"{out} holds another run ({', '.join(other)}): choose another folder, or delete this one")
         return
     with replacing(path) as temporary:
-        temporary.write_text(json.dumps(wanted, indent=2) + "\n")
+        temporary.write_text(json.dumps(dict(made_of), indent=2) + "\n")

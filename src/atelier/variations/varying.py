@@ -88,7 +88,7 @@ def vary(
     given = None if settings.image is None else picture(settings.image, model)
     begin = levels.start(noise([settings.seed], model.shape))
     denoise = model.denoiser(settings.prompt, guidance=settings.guidance)
-    claim(out, settings)  # after all that a wrong setting can stop, so that it leaves no folder behind
+    claim(out, asdict(settings) | {"weights": model.weights})  # after all that a wrong setting can stop, so that it leaves no folder behind
     state, original, error = _origin(denoise, begin, settings, levels, at, given, g)
     save(to_pil(model.decode(original)[0]), out / "original.png")
     moved: list[float] = []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -12,20 +12,22 @@ import numpy as np
 import torch
 from PIL import Image
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from painters.files import replacing
+from painters.files import save_tensors
 from painters.models.model import Model
-from painters.pictures import each, listed, square
-from painters.sampling import noise, solve
+from painters.pictures import each, listed, square, told
+from painters.sampling import batches, noise, solve
 from painters.theory.gaussian import Gaussian
 from painters.theory.moments import MAX_DIMENSION, Moments
 from painters.trajectory import Frames
 
 MAX_NUMBERS = 2**30
 """At most so many numbers are held at once: 4.3 GB in float32."""
+NO_VARIANCE = 1e-10
+"""An eigenvalue below this share of the largest is the rounding of products of float32 numbers."""
 
 
 def pictures(
@@ -47,6 +49,8 @@ def pictures(
         files, besides = listed(source)
         skipped = {} if skipped is None else skipped
         skipped |= besides
+        if not files:
+            raise FileNotFoundError(f"{source} holds no picture{told(besides, '; ')}")
         read = (pixels for _, pixels in each(files, Path(source), skipped, size=size, channels=channels))
     else:
         read = (square(image, size=size, channels=channels) for image in _hub(str(source)))
@@ -75,9 +79,9 @@ def _hub(source: str) -> Iterator[Image.Image]:
         yield found
 
 
-def encoded(model: Model, batches: Iterable[Tensor]) -> Iterator[Tensor]:
+def encoded(model: Model, parts: Iterable[Tensor]) -> Iterator[Tensor]:
     """Yield the states (b, *shape) of a model for batches of pictures in [-1, 1]: latents, for a latent model."""
-    for part in batches:
+    for part in parts:
         yield model.encode(part / 2 + 0.5).cpu()
 
 
@@ -90,34 +94,63 @@ def painted(
     steps: int = 50,
     solver: str = "dpmpp2m",
     batch: int = 16,
+    keep: str | Path | None = None,
 ) -> Iterator[Tensor]:
-    """Yield the final states (b, *shape) of seeds 0 ... n - 1: a theory made of them is circular, and must say so."""
+    """Return batches of final states (b, *shape) of seeds 0 ... n - 1: a theory made of them is circular, so say so.
+
+    ``keep``: a folder to which each batch is written as soon as it is painted, and from which it is read again; whoever
+    names it makes sure that what is there was made in the same way, see :func:`painters.painting.claim`.
+    """
     denoise, levels = model.denoiser(prompt, guidance=guidance), model.levels(steps)
-    for first in range(0, n, batch):
-        seeds = range(first, min(first + batch, n))
-        x = levels.start(noise(seeds, model.shape))
-        yield solve(denoise, x, levels, solver=solver, seeds=seeds, save=Frames(every=None), progress=False).final.cpu()
+    folder = None if keep is None else Path(keep)
+
+    def paint() -> Iterator[Tensor]:
+        done: set[int] = set()
+        for file in [] if folder is None else sorted(folder.glob("*.safetensors")):
+            seeds, states = (load_file(file)[key] for key in ("seeds", "states"))
+            done.update(seeds.tolist())
+            if bool((seeds < n).any()):
+                yield states[seeds < n]
+        for part in batches((seed for seed in range(n) if seed not in done), batch):
+            x = levels.start(noise(part, model.shape))
+            run = solve(denoise, x, levels, solver=solver, seeds=part, save=Frames(every=None), progress=False)
+            if folder is not None:
+                kept = {"seeds": torch.tensor(part), "states": run.final}
+                save_tensors(folder / f"{part[0]:06d}.safetensors", kept)
+            yield run.final.cpu()
+
+    return paint()
 
 
-def counted(batches: Iterable[Tensor], total: int | None = None) -> Iterator[Tensor]:
-    """Yield the batches unchanged under a progress bar that counts samples, ``total`` of them if that is known."""
+def counted(parts: Iterable[Tensor], total: int | None = None, *, digest: Any = None) -> Iterator[Tensor]:
+    """Yield batches unchanged under a progress bar that counts samples, ``total`` of them if that is known.
+
+    ``digest``: a hash of :mod:`hashlib` to which they are added, which is the same for any partition into batches.
+    """
     with tqdm(total=total, unit="samples") as bar:
-        for part in batches:
+        for part in parts:
+            if digest is not None:
+                digest.update(part.contiguous().numpy().data)
             yield part
             bar.update(len(part))
 
 
-def gaussian_of(batches: Iterable[Tensor], *, rank: int = 512) -> tuple[Gaussian, int]:
+def gaussian_of(samples: Iterable[Tensor], *, rank: int = 512) -> tuple[Gaussian, int]:
     """Return the Gaussian of samples (b, ...) with ``rank`` PCs and an even remainder, and how many samples there were.
 
     Of fewer samples than dimensions the PCs are found from their n x n Gram matrix, G = W diag(n lam) W^T,
     U = X^T W (n lam)^(-1/2), and the rank is at most n/2, because the later PCs of few samples are mostly chance. Of
-    more, the covariance is streamed, up to D = 12,288. Raises ``ValueError`` for no samples, or more than can be held.
+    more, the covariance is streamed, up to D = 12,288. Raises ``ValueError`` for fewer than 4 samples or more than can
+    be held, for samples that are all the same, and for numbers that are not finite.
     """
+    if rank < 0:
+        raise ValueError(f"the rank counts the PCs that are kept, 0 or more, got {rank}")
     parts: list[Tensor] = []
     n, moments = 0, None
-    for part in batches:
+    for part in samples:
         flat = part.flatten(1)
+        if not bool(torch.isfinite(flat).all()):
+            raise ValueError("the samples hold NaN or infinite values")
         n, dim = n + len(flat), flat.shape[1]
         if moments is not None:
             moments = moments + Moments.of(flat)
@@ -129,11 +162,12 @@ def gaussian_of(batches: Iterable[Tensor], *, rank: int = 512) -> tuple[Gaussian
             raise ValueError(
                 f"samples of D = {dim} are held in memory, at most {MAX_NUMBERS // dim} of them: give a smaller --n"
             )
-    if moments is not None:
-        return Gaussian.from_moments(moments, rank=rank), n
     if n < 4:
         raise ValueError(f"moments need at least 4 samples, got {n}")
-    return _from_few(torch.cat(parts), rank), n
+    found = _from_few(torch.cat(parts), rank) if moments is None else Gaussian.from_moments(moments, rank=rank)
+    if not bool((found.spectrum > 0).any()):
+        raise ValueError(f"all {n} samples are the same: they have no variance, and there is nothing to describe")
+    return found, n
 
 
 def _from_few(samples: Tensor, rank: int) -> Gaussian:
@@ -145,25 +179,24 @@ def _from_few(samples: Tensor, rank: int) -> Gaussian:
     for columns in centred.split(4096, dim=1):
         gram.addmm_(columns.double(), columns.double().T)
     values, vectors = torch.linalg.eigh(gram)
-    r = min(rank, n // 2)
-    lam, W = values.flip(0).clamp(min=0) / n, vectors.flip(1)[:, :r]
+    lam = values.flip(0).clamp(min=0) / n
+    # Where pictures repeat, the later eigenvalues are rounding, and their vectors would be divided by it.
+    r = min(rank, n // 2, int((lam > NO_VARIANCE * lam[0]).sum()))
+    W = vectors.flip(1)[:, :r]
     U = torch.cat([columns.double().T @ W for columns in centred.split(4096, dim=1)])
     U = torch.linalg.qr(U / (n * lam[:r]).sqrt()).Q
     return Gaussian(mu, U, lam[:r], float(lam[r:].sum()) / (dim - r))
 
 
-def save_moments(gaussian: Gaussian, path: str | Path, *, facts: dict[str, Any] | None = None) -> None:
+def save_moments(gaussian: Gaussian, path: str | Path, *, facts: Mapping[str, Any] | None = None) -> Path:
     """Write a Gaussian as safetensors: mu, lam and rest in float32, U in float16, which costs 3e-4 of each vector.
 
     ``facts`` on its origin go to the header: ``source``, ``n``, and ``circular`` for a model's own samples. Raises
     ``ValueError`` for numbers that are not finite.
     """
-    tensors = {"mu": gaussian.mu, "lam": gaussian.lam, "rest": torch.tensor(gaussian.rest), "U": gaussian.U}
-    if not all(bool(value.isfinite().all()) for value in tensors.values()):
-        raise ValueError("these moments hold NaN or infinite values and were not saved")
-    stored = {key: (value.half() if key == "U" else value.float()).contiguous() for key, value in tensors.items()}
-    with replacing(path) as temporary:
-        save_file(stored, temporary, metadata=None if facts is None else {"painters": json.dumps(facts)})
+    numbers = {"mu": gaussian.mu, "lam": gaussian.lam, "rest": torch.tensor(gaussian.rest)}
+    stored = {key: value.float() for key, value in numbers.items()} | {"U": gaussian.U.half()}
+    return save_tensors(path, stored, about=None if facts is None else {"painters": dict(facts)})
 
 
 def load_moments(path: str | Path) -> tuple[Gaussian, dict[str, Any]]:

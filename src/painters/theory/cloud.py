@@ -45,7 +45,7 @@ class Weights:
         return self.entropy.exp()
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class PointCloud:
     """The empirical distribution of n images, and its exact denoiser: a softmax-weighted mean of the images.
 
@@ -107,6 +107,10 @@ class PointCloud:
         parts = [self._weigh(*state) for state in self._blocks(x, alpha, sigma)]
         largest, nearest, entropy, labels = (torch.cat(column) for column in zip(*parts))
         return Weights(largest, nearest, entropy, None if self.labels is None else labels)
+
+    def __repr__(self) -> str:
+        labels = "" if self.labels is None else f", {len(self.labels.unique())} labels"
+        return f"PointCloud({len(self.points)} points, D = {self.dim}{labels})"
 
     def _mean(self, x: Tensor, alpha: Scalar, sigma: Scalar) -> Tensor:
         """Return D(x) in float64, (B, D)."""

@@ -66,7 +66,7 @@ def emergence(lam: Tensor, level: Level) -> Tensor:
     return torch.where(signal > 0, signal / (signal + sigma**2), torch.zeros_like(signal))
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Gaussian:
     """A Gaussian data distribution, and with it the exact denoiser, flow and likelihood at every noise level.
 
@@ -88,11 +88,14 @@ class Gaussian:
                 f"need mu (D,), U (D, r), lam (r,); got {tuple(self.mu.shape)}, {tuple(self.U.shape)}, "
                 f"{tuple(self.lam.shape)}"
             )
-        if self.rest < 0 or bool((self.lam < 0).any()):
-            raise ValueError("variances must not be negative")
+        # Written so that NaN, of which every comparison is false, is refused too.
+        if not (0 <= self.rest < math.inf and bool(((self.lam >= 0) & torch.isfinite(self.lam)).all())):
+            raise ValueError("variances must not be negative, and must be finite")
+        if not bool(torch.isfinite(self.mu).all()):
+            raise ValueError("the mean must be finite")
         tilt = self.U.T @ self.U - torch.eye(len(self.lam)).to(self.U)
         slack = {torch.float64: 1e-6, torch.float32: 1e-3}.get(self.U.dtype, 5e-2)
-        if tilt.numel() and float(tilt.abs().max()) > slack:
+        if tilt.numel() and not float(tilt.abs().max()) <= slack:
             raise ValueError(
                 "the columns of U must be orthonormal: pass eigenvectors, or orthogonalise with torch.linalg.qr"
             )
@@ -234,6 +237,11 @@ class Gaussian:
     def project(self, x: Tensor, *, alpha: float = 1.0) -> Tensor:
         """Return the coordinates U^T (x - alpha mu) of ``x`` (B, ...) along the eigenvectors, (B, r)."""
         return (self._flat(x) - alpha * self.mu) @ self.U
+
+    def __repr__(self) -> str:
+        inside, rest = float(self.lam.sum()), self.rest * (self.dim - len(self.lam))
+        share = inside / (inside + rest) if inside + rest > 0 else 0.0
+        return f"Gaussian(D = {self.dim}, {len(self.lam)} PCs with {share:.1%} of the variance {inside + rest:.4g})"
 
     def _flat(self, x: Tensor) -> Tensor:
         if x.ndim < 1 or x.shape[1:].numel() != self.dim:

@@ -28,7 +28,7 @@ SEEDING = 50
 """k-means++ looks for its k starting centres among 50 k images: choosing them costs more than the iterations."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Mixture:
     """A mixture of Gaussians, sum_i pi_i N(mu_i, Sigma_i), and its exact denoiser, score and likelihood.
 
@@ -151,6 +151,10 @@ class Mixture:
         if r < D:
             rest = (float(lam[r:].sum()) + (D - len(lam)) * rest) / (D - r)
         return Gaussian(mean, U[:, :r].contiguous(), lam[:r], rest)
+
+    def __repr__(self) -> str:
+        low, high = float(self.weights.min()), float(self.weights.max())
+        return f"Mixture({len(self.components)} Gaussians, D = {self.dim}, weights {low:.3g} to {high:.3g})"
 
     def _joint(self, x: Tensor, alpha: Scalar, sigma: Scalar) -> Tensor:
         """Return ln pi_i + ln p_i(x), (B, K)."""

@@ -12,7 +12,7 @@ MAX_DIMENSION = 12_288
 """The largest D whose D x D covariance is formed: 64 x 64 RGB, 1.2 GB in float64."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Moments:
     """Count, mean and scatter of samples: ``n``, ``mean`` (D,), ``scatter`` (D, D) = sum (x - mean)(x - mean)^T.
 
@@ -64,6 +64,9 @@ class Moments:
         scatter = self.scatter + other.scatter
         scatter.addr_(d, d, alpha=self.n * other.n / n)
         return Moments(n, self.mean + d * (other.n / n), scatter)
+
+    def __repr__(self) -> str:
+        return f"Moments(n = {self.n}, D = {len(self.mean)}, variance {float(self.scatter.trace()) / self.n:.4g})"
 
     @property
     def covariance(self) -> Tensor:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from partners import dense, gaussian, randn, rel
 
-from painters import Gaussian
+from painters import Gaussian, Mixture, Moments, PointCloud
 from painters.levels import CLEAN, Level
 
 VARIANCES = st.sampled_from([0.0, 1e-4, 0.3, 0.3, 1.0, 7.0, 100.0])
@@ -236,3 +236,30 @@ def test_a_matrix_that_is_no_covariance_is_refused(covariance, reason):
 def test_a_rank_counts_components():
     with pytest.raises(ValueError, match="the rank counts the PCs"):
         Gaussian.of(torch.zeros(2), torch.eye(2), rank=-1)
+
+
+@pytest.mark.parametrize(
+    ("mu", "lam", "rest", "says"),
+    [
+        (0.0, math.nan, 0.0, "variances"),
+        (0.0, math.inf, 0.0, "variances"),
+        (0.0, -1.0, 0.0, "variances"),
+        (0.0, 1.0, math.nan, "variances"),
+        (0.0, 1.0, math.inf, "variances"),
+        (math.nan, 1.0, 0.0, "mean"),
+    ],
+)
+def test_numbers_that_are_no_gaussian_are_refused(mu, lam, rest, says):
+    with pytest.raises(ValueError, match=says):
+        Gaussian(torch.tensor([mu, 0.0]), torch.eye(2)[:, :1], torch.tensor([lam]), rest)
+    with pytest.raises(ValueError, match="orthonormal"):
+        Gaussian(torch.zeros(2), torch.full((2, 1), math.nan), torch.ones(1))
+
+
+def test_the_theory_shows_itself_in_one_line():
+    g = gaussian([3.0, 1.0], dim=6, rest=0.25)
+    assert repr(g) == "Gaussian(D = 6, 2 PCs with 80.0% of the variance 5)"
+    assert repr(Mixture(torch.tensor([0.25, 0.75]), (g, g))) == "Mixture(2 Gaussians, D = 6, weights 0.25 to 0.75)"
+    points = torch.tensor([[1.0, 0.0], [-1.0, 0.0]])
+    assert repr(PointCloud(points, torch.tensor([0, 4]))) == "PointCloud(2 points, D = 2, 2 labels)"
+    assert repr(Moments.of(points)) == "Moments(n = 2, D = 2, variance 1)"

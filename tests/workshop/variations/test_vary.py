@@ -14,7 +14,7 @@ import painters
 from atelier.variations import varying
 from painters import Gaussian
 from painters.cli import main
-from painters.models import moments as moment_sources
+from painters.models import moments
 
 FAST = ["--steps", "6", "--solver", "ddim", "--device", "cpu"]
 
@@ -30,7 +30,7 @@ def latent(tmp_path_factory):
     pipelines.stable_diffusion(folder / "make").save_pretrained(str(folder / "sd"))
     U = torch.linalg.qr(random(256, 256)).Q[:, :60].contiguous()
     gaussian = Gaussian(torch.zeros(256, dtype=torch.float64), U, torch.logspace(1, -2, 60).double(), 0.005)
-    moment_sources.save_moments(gaussian, folder / "m.safetensors", facts={"source": "made up"})
+    moments.save_moments(gaussian, folder / "m.safetensors", facts={"source": "made up"})
     return folder
 
 

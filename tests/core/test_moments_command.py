@@ -1,0 +1,185 @@
+"""``painters moments``: the mean and covariance of pictures and of samples, what is kept, and what is refused."""
+
+import numpy as np
+import pipelines
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+import painters
+from painters.cli import main
+from painters.models import moments
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["moments", "--out", "m.safetensors"], "one of them"),
+        (["moments", "a", "--samples", "b", "--out", "m.safetensors"], "one of them"),
+        (["moments", "nowhere", "--out", "m.safetensors"], "no folder nowhere"),
+        (["moments", "--samples", "fashion-ddpm", "--prompt", "hat", "--out", "m.safetensors"], "no class 'hat'"),
+    ],
+)
+def test_mistakes_are_one_sentence_and_leave_nothing_behind(arguments, says, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(arguments) == 1
+    error = [line for line in capsys.readouterr().err.strip().splitlines() if line.startswith("painters: ")]
+    assert len(error) == 1 and says in error[0]
+    assert not list(tmp_path.iterdir())
+
+
+def test_moments_of_a_folder_are_those_of_its_pictures(tmp_path, capsys):
+    generator = np.random.default_rng(0)
+    pixels = generator.integers(0, 256, (30, 4, 4, 3), dtype=np.uint8)
+    (tmp_path / "pictures").mkdir()
+    for i, picture in enumerate(pixels):
+        Image.fromarray(picture).save(tmp_path / "pictures" / f"{i:02d}.png")
+    (tmp_path / "pictures" / "broken.png").write_text("no picture")
+    out = tmp_path / "m.safetensors"
+    base = ["moments", str(tmp_path / "pictures"), "--size", "4", "--out", str(out)]
+    assert main(base) == 0
+    gaussian, facts = moments.load_moments(out)
+    said = capsys.readouterr().out
+    assert "30 samples: D = 48" in said and "1 file skipped: broken.png (no picture, or damaged)" in said
+    assert facts["n"] == 30 and facts["circular"] is False and facts["rank"] == 512 and facts["weights"] is None
+    data = facts["data"]
+    assert main(base) == 0 and moments.load_moments(out)[1]["data"] == data
+    Image.fromarray(255 - pixels[0]).save(tmp_path / "pictures" / "00.png")
+    assert main(base) == 0 and moments.load_moments(out)[1]["data"] != data
+    Image.fromarray(pixels[0]).save(tmp_path / "pictures" / "00.png")
+    assert main(base) == 0
+    gaussian, _ = moments.load_moments(out)
+    data = torch.from_numpy(pixels).permute(0, 3, 1, 2).flatten(1).double() / 127.5 - 1
+    covariance = torch.cov(data.T, correction=0)
+    np.testing.assert_allclose(gaussian.mu, data.mean(0), atol=1e-6)
+    np.testing.assert_allclose(gaussian.lam, torch.linalg.eigvalsh(covariance).flip(0)[:15], rtol=1e-4)
+    assert float(gaussian.spectrum.sum()) == pytest.approx(float(covariance.trace()), rel=1e-4)
+    np.testing.assert_allclose((gaussian.U.T @ covariance @ gaussian.U).diagonal(), gaussian.lam, rtol=1e-2)
+    assert main([*base, "--n", "7", "--channels", "1"]) == 0
+    gaussian, facts = moments.load_moments(out)
+    assert facts["n"] == 7 and gaussian.dim == 16 and len(gaussian.lam) == 3
+
+
+@pytest.mark.parametrize("n", [40, 200])
+def test_few_and_many_samples_give_the_same_gaussian(n):
+    """Below and above D samples, in batches: mean, spectrum and PCs of the dense covariance."""
+    x = torch.randn(n, 3, 20, generator=torch.Generator().manual_seed(0)) * torch.linspace(3, 0.1, 20) + 5
+    gaussian, count = moments.gaussian_of(x.split(15), rank=10)
+    flat = x.flatten(1).double()
+    covariance = torch.cov(flat.T, correction=0)
+    values = torch.linalg.eigvalsh(covariance).flip(0)
+    assert count == n and len(gaussian.lam) == 10
+    np.testing.assert_allclose(gaussian.mu, flat.mean(0), rtol=1e-6)
+    np.testing.assert_allclose(gaussian.lam, values[:10], rtol=1e-5)
+    assert gaussian.rest == pytest.approx(float(values[10:].sum() / 50), rel=1e-5)
+    np.testing.assert_allclose(gaussian.U.T @ covariance @ gaussian.U, values[:10].diag(), atol=1e-4)
+
+
+def test_samples_that_cannot_be_held_are_refused(monkeypatch):
+    with pytest.raises(ValueError, match="at least 4 samples"):
+        moments.gaussian_of([torch.zeros(2, 5)])
+    monkeypatch.setattr(moments, "MAX_NUMBERS", 100)
+    with pytest.raises(ValueError, match="at most 1 of them"):
+        moments.gaussian_of([torch.zeros(2, 60)] * 3)
+
+
+def test_moments_of_a_models_own_samples_say_that_they_are_circular(tmp_path, capsys):
+    pipelines.stable_diffusion(tmp_path / "make").save_pretrained(str(tmp_path / "sd"))
+    out = tmp_path / "own.safetensors"
+    options = ["--prompt", "a red house", "--n", "6", "--steps", "2", "--device", "cpu", "--out", str(out)]
+    assert main(["moments", "--samples", str(tmp_path / "sd"), *options]) == 0
+    assert "circular" in capsys.readouterr().out
+    gaussian, facts = moments.load_moments(out)
+    assert facts["circular"] and facts["source"] == "sd itself" and facts["prompt"] == "a red house"
+    model = painters.load(tmp_path / "sd", device="cpu")
+    levels = model.levels(2)
+    x = levels.start(painters.noise(range(6), model.shape))
+    want = painters.solve(model.denoiser("a red house"), x, levels, solver="dpmpp2m", progress=False).final
+    np.testing.assert_allclose(gaussian.mu, want.flatten(1).mean(0), atol=1e-4)
+    assert not out.with_name("own.safetensors.parts").exists()
+
+
+def test_pictures_are_encoded_for_a_latent_model(tmp_path):
+    pipelines.stable_diffusion(tmp_path / "make").save_pretrained(str(tmp_path / "sd"))
+    (tmp_path / "pictures").mkdir()
+    for i in range(5):
+        pixels = np.random.default_rng(i).integers(0, 256, (16, 16, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(tmp_path / "pictures" / f"{i}.png")
+    out = tmp_path / "m.safetensors"
+    options = ["--encode", str(tmp_path / "sd"), "--device", "cpu", "--out", str(out)]
+    assert main(["moments", str(tmp_path / "pictures"), *options]) == 0
+    model = painters.load(tmp_path / "sd", device="cpu")
+    (pictures,) = moments.pictures(str(tmp_path / "pictures"), size=16)
+    gaussian, facts = moments.load_moments(out)
+    np.testing.assert_allclose(gaussian.mu, model.encode(pictures / 2 + 0.5).flatten(1).mean(0), atol=1e-5)
+    assert facts["size"] == 16
+
+
+def test_an_interruption_keeps_the_samples_that_are_painted(tmp_path, capsys, monkeypatch):
+    out, real, calls = tmp_path / "m.safetensors", moments.solve, []
+    arguments = ["moments", "--samples", "fashion-ddpm", "--prompt", "Bag", "--steps", "2", "--device", "cpu"]
+    arguments += ["--out", str(out)]
+
+    def interrupted(*args, **kwargs):
+        calls.append(kwargs["seeds"])
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return real(*args, **kwargs)
+
+    monkeypatch.setattr(moments, "solve", interrupted)
+    assert main([*arguments, "--n", "12", "--batch", "3"]) == 130
+    assert "what was finished is kept" in capsys.readouterr().err and not out.exists()
+    shards = sorted((tmp_path / "m.safetensors.parts").glob("*.safetensors"))
+    assert [load_file(shard)["seeds"].tolist() for shard in shards] == [[0, 1, 2], [3, 4, 5]]
+    assert main([*arguments, "--n", "12", "--guidance", "2"]) == 1  # another run
+    assert "holds another run (guidance 1.0)" in capsys.readouterr().err
+    assert main([*arguments, "--n", "12", "--batch", "4"]) == 0
+    assert calls[3:] == [(6, 7, 8, 9), (10, 11)] and sorted(tmp_path.iterdir()) == [out]
+    gaussian, facts = moments.load_moments(out)
+    whole, n = moments.gaussian_of(
+        moments.painted(painters.load("fashion-ddpm", device="cpu"), 12, prompt="Bag", steps=2)
+    )
+    assert facts["n"] == n == 12
+    np.testing.assert_allclose(gaussian.mu, whole.mu, atol=1e-4)
+    np.testing.assert_allclose(gaussian.lam, whole.lam, rtol=1e-3)
+
+
+def test_identical_pictures_and_numbers_that_are_not_finite_are_refused(tmp_path, capsys):
+    for i in range(6):
+        Image.new("RGB", (4, 4), (10, 20, 30)).save(tmp_path / f"{i}.png")
+    out = tmp_path / "m.safetensors"
+    for options in ([], ["--channels", "1", "--size", "2"]):  # fewer pictures than dimensions, and more
+        assert main(["moments", str(tmp_path), "--size", "4", *options, "--out", str(out)]) == 1
+        assert "all 6 samples are the same" in capsys.readouterr().err and not out.exists()
+    with pytest.raises(ValueError, match="NaN or infinite"):
+        moments.gaussian_of([torch.full((5, 40), torch.nan)])
+    with pytest.raises(ValueError, match="the rank counts"):
+        moments.gaussian_of([torch.zeros(5, 40)], rank=-1)
+    far = painters.Gaussian(torch.full((2,), 1e300, dtype=torch.float64), torch.eye(2).double(), torch.ones(2).double())
+    with pytest.raises(ValueError, match="mu would hold NaN or infinite"):  # beyond float32
+        moments.save_moments(far, out)
+    assert not out.exists()
+
+
+def test_repeated_pictures_give_no_more_components_than_there_are():
+    x = torch.randn(3, 50, generator=torch.Generator().manual_seed(0)).repeat(8, 1)
+    gaussian, n = moments.gaussian_of([x])
+    assert n == 24 and len(gaussian.lam) == 2 and float(gaussian.spectrum.sum()) == pytest.approx(
+        float(x.double().var(0, correction=0).sum()), rel=1e-5
+    )  # fmt: skip
+
+
+def test_a_sample_folder_is_read_without_its_sheet(tmp_path, capsys):
+    made, out = tmp_path / "out", tmp_path / "m.safetensors"
+    fast = ["--steps", "2", "--solver", "ddim", "--device", "cpu"]
+    assert main(["sample", "fashion-ddpm", "--seeds", "0-4", *fast, "--out", str(made)]) == 0
+    assert main(["moments", str(made), "--size", "28", "--channels", "1", "--out", str(out)]) == 0
+    assert "1 file skipped: sheet.png (the contact sheet of a run)" in capsys.readouterr().out
+    assert moments.load_moments(out)[1]["n"] == 5
+
+
+def test_a_folder_without_pictures_names_what_is_there(tmp_path, capsys):
+    (tmp_path / "a.heic").write_text("")
+    assert main(["moments", str(tmp_path), "--out", str(tmp_path / "m.safetensors")]) == 1
+    assert "holds no picture; 1 file skipped: a.heic (no kind of picture that is read)" in capsys.readouterr().err
