@@ -1,138 +1,141 @@
-"""Three searches for the manifold: each against a dense Jacobian, the adjoint identity, or the exact Gaussian map."""
+"""The measurement as a whole: on the exact Gaussian it finds what the theory says, and walks are compared fairly."""
 
+import json
+from dataclasses import replace
+from functools import cache
+
+import numpy as np
 import pytest
 import torch
 
-from atelier.manifold import (
-    SamplerMap,
-    endpoint_directions,
-    one_step_directions,
-    whole_directions,
-)
-from atelier.manifold.search import PULL, PUSH
-from painters import Gaussian, Levels, load, noise, solve
-from painters.levels import edm, flow, vp_linear
-from painters.linalg import jacobian, singular
-from painters.theory.gaussian import ode_gain
+from atelier import manifold
+from atelier.data.scenes.factors import Factor
+from atelier.ledger.records import rounded
+from atelier.manifold import steering
+from atelier.manifold.knobs import Knob
+from atelier.manifold.walks import Score, dial, paint
+from atelier.scoring import Ruler
+from atelier.subject import Settings, Subject, subject
+from painters.sampling import noise
+
+CI = Settings(tuple(range(8)), 10, "ci", progress=False)
 
 
-def gaussian(dim=12):
-    generator = torch.Generator().manual_seed(3)
-    U = torch.linalg.qr(torch.randn(dim, dim, generator=generator, dtype=torch.float64)).Q
-    return Gaussian(torch.arange(dim).double(), U, torch.logspace(2, -2, dim, dtype=torch.float64))
+@cache
+def scenes() -> Subject:
+    return subject("scenes-ddpm", device="cpu")
 
 
-def curved(x, alpha, sigma):
-    """A denoiser that is not linear."""
-    return 2 * torch.tanh(alpha * x / (alpha**2 + sigma**2)) + 0.1 * x.flip(1).sin()
+@cache
+def ruler() -> Ruler:
+    found = Ruler.of(scenes(), 100)
+    assert found is not None
+    return found
 
 
-def random(*shape, seed=0):
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+@cache
+def record() -> dict:
+    found = manifold.measure(scenes().theory(), CI)
+    assert found is not None
+    return found
 
 
-def test_block_krylov_finds_the_dense_singular_values():
-    J = random(40, 40) * torch.logspace(0, -3, 40, dtype=torch.float64)
-    U, S, V = torch.linalg.svd(J)
-    found = singular(lambda v: v @ J.T, lambda u: u @ J, random(4, 40, seed=1), blocks=5)
-    torch.testing.assert_close(found.values[:4], S[:4], rtol=1e-6, atol=0)
-    assert (found.right[:4] @ V[:4].T).abs().diagonal().min() > 1 - 1e-5
-    assert (found.left[:4] @ U[:, :4]).abs().diagonal().min() > 1 - 1e-5
-    assert found.pushes == found.pulls == 20
+def test_the_exact_gaussian_is_aligned_with_itself() -> None:
+    r = record()
+    json.dumps(rounded(r), allow_nan=False)
+    for part in (r["whole"], {key: value[0] for key, value in r["one_step"].items() if key != "reached"}):
+        for key in ("inputs", "images", "sides", "between"):
+            assert min(part[key]) > 0.99, key
+    assert np.max(r["whole"]["residuals"]) < 1e-4
+    assert r["chance"] == pytest.approx(r["k"] / r["dim"])
+    gain = np.asarray(r["one_step"]["gain"])
+    assert np.asarray(r["one_step"]["values"]) == pytest.approx(np.repeat(gain[:, None], 2, 1), rel=1e-3)
+    assert r["endpoint"]["pooled"]["gaussian"] > 0.99
 
 
-def test_residuals_are_what_they_say_and_bound_the_error():
-    J = random(40, 40) * torch.logspace(0, -1, 40, dtype=torch.float64)
-    found = singular(lambda v: v @ J.T, lambda u: u @ J, random(3, 40, seed=1), blocks=2)
-    direct = (found.left @ J - found.values[:, None] * found.right).norm(dim=1)
-    torch.testing.assert_close(found.residuals, direct, rtol=1e-9, atol=1e-12)
-    torch.testing.assert_close(found.right @ J.T, found.values[:, None] * found.left, rtol=1e-9, atol=1e-9)
-    S = torch.linalg.svdvals(J)
-    nearest = (found.values[:, None] - S).abs().min(1).values
-    assert bool((nearest <= found.residuals + 1e-12).all())
-    with pytest.raises(ValueError, match="do not fit"):
-        singular(lambda v: v, lambda u: u, random(3, 8), blocks=3)
+def test_on_the_exact_gaussian_found_directions_walk_like_the_pcs_and_every_walk_goes_equally_far() -> None:
+    r = record()
+    whole, pcs = (np.sort(np.asarray(r["walks"][name]["change"]), 1) for name in ("whole", "pcs"))
+    assert whole == pytest.approx(pcs, rel=0.05, abs=0.02)
+    for name in ("whole", "pcs", "random", "straight", "level"):
+        assert np.asarray(r["walks"][name]["distance"]) == pytest.approx(r["target"], rel=0.05), name
+    assert np.asarray(r["knobs"]["equal"]["distance"]) == pytest.approx(r["target"], rel=0.05)
 
 
-@pytest.mark.parametrize("order", [1, 2])
-@pytest.mark.parametrize("schedule", [vp_linear(), edm(), flow()], ids=lambda s: s.name)
-def test_the_map_is_the_samplers(schedule, order):
-    levels = Levels.of(schedule, 12)
-    x = levels.start(random(1, 6))
-    run = solve(curved, x, levels, solver="dpmpp2m" if order == 2 else "ddim", progress=False)
-    torch.testing.assert_close(SamplerMap(curved, x[0], levels, order=order).image, run.final[0])
+def test_without_a_reader_there_are_directions_but_no_scores() -> None:
+    g = scenes().theory()
+    blind = manifold.measure(replace(g, reader=None), CI)
+    assert blind is not None and "walks" not in blind and "knobs" not in blind
+    assert blind["whole"] == record()["whole"]
+    assert manifold.measure(scenes().mean_only(), CI) is None
 
 
-@pytest.mark.parametrize("order", [1, 2])
-def test_products_with_the_whole_map_are_those_of_its_dense_jacobian(order):
-    levels = Levels.of(vp_linear(), 7)
-    x = levels.start(random(1, 6))
-
-    def image(z):
-        return solve(curved, z, levels, solver="dpmpp2m" if order == 2 else "ddim", progress=False).final
-
-    step = 1e-6
-    dense = torch.stack([(image(x + step * e) - image(x - step * e))[0] / (2 * step) for e in torch.eye(6).double()]).T
-    run = SamplerMap(curved, x[0], levels, order=order)
-    eye = torch.eye(6).double()
-    torch.testing.assert_close(run.push(eye).T, dense, rtol=1e-6, atol=1e-7)
-    torch.testing.assert_close(run.pull(eye), dense, rtol=1e-6, atol=1e-7)
+def test_the_dial_sets_the_noise_before_the_run() -> None:
+    g = scenes().theory()
+    levels, eps = g.levels(5), noise([3], g.shape)[0]
+    rows = g.gaussian.U[:, :2].T.reshape(2, *g.shape)
+    found = steering.dialled(g, ruler(), eps, rows, levels, settings=CI)
+    states = levels.start(dial(eps, rows, torch.tensor([-steering.RANGE, 0.0, steering.RANGE])))
+    images = paint(g.denoise, states, levels)
+    torch.testing.assert_close(found.answers, ruler().answers(images.flatten(0, 1)).reshape(found.answers.shape))
+    assert (found.score.distance > 0.3).all()
 
 
-def test_on_a_gaussian_the_whole_map_has_the_pcs_and_their_gains():
-    g = gaussian()
-    levels = Levels.of(vp_linear(), 400, spacing="logsnr")
-    found = whole_directions(g, levels.start(random(12)), levels, start=random(3, 12, seed=5), blocks=4)
-    gain = ode_gain(g.lam[:3], frm=levels[0])
-    torch.testing.assert_close(found.values, gain, rtol=2e-3, atol=0)
-    assert (found.inputs @ g.U[:, :3]).abs().diagonal().min() > 0.999
-    assert (found.images @ g.U[:, :3]).abs().diagonal().min() > 0.999
-    assert found.nfe == 400 * 12 * (PUSH + PULL)
-    assert float((found.residuals / found.values).max()) < 0.05
+def test_a_part_of_the_walks_is_that_part() -> None:
+    g = scenes().theory()
+    image, rows = noise([3], g.shape)[0], g.gaussian.U[:, :3].T.reshape(3, *g.shape)
+    every = steering.push_along(ruler(), image, rows, settings=CI)
+    one = steering.push_along(ruler(), image, rows[1:2], settings=CI)
+    part = every.part(slice(1, 2))
+    torch.testing.assert_close(part.answers, one.answers, rtol=0, atol=1e-5)
+    torch.testing.assert_close(part.score.change, one.score.change, rtol=0, atol=1e-4)
+    torch.testing.assert_close(every.score.distance, torch.full((3,), steering.TARGET).double(), rtol=1e-4, atol=0)
 
 
-def test_on_a_gaussian_the_one_step_map_has_the_wiener_gains():
-    g, level = gaussian(), (0.6, 0.8)
-    found = one_step_directions(g, random(12), level, start=random(3, 12, seed=5), blocks=4)
-    torch.testing.assert_close(found.values, 0.6 * g.lam[:3] / (0.36 * g.lam[:3] + 0.64), rtol=1e-6, atol=0)
+class Plain:
+    """A ruler of two factors that reads its answers off the states."""
+
+    factors = (Factor("size", "areas"), Factor("side", "masses", ("left", "right")))
+    names = ("size", "side")
+
+    def change(self, before: torch.Tensor, after: torch.Tensor) -> torch.Tensor:
+        moved = (after - before).square()
+        return torch.stack([moved[:, 0], moved[:, 1:].sum(1)], 1)
 
 
-def test_one_step_of_a_network_against_its_dense_jacobian():
-    model = load("fashion-twin-v", device="cpu")
-    levels = model.levels(10)
-    x = solve(model.denoiser(), levels.start(noise([0], model.shape)), levels, stop=6, progress=False).final[0]
-    denoise, level = model.denoiser(grad=True), levels[6]
-    start = torch.randn(4, *model.shape, generator=torch.Generator().manual_seed(0))
-    found = one_step_directions(denoise, x, level, start=start, blocks=6)
-    J = jacobian(lambda z: denoise(z, *level), x)
-    S = torch.linalg.svdvals(J.double())
-    assert float((found.values[:2] / S[:2] - 1).abs().max()) < 1e-3
-    v, u = found.inputs[0].flatten(), found.images[0].flatten()
-    assert float((J.double() @ v.double() - found.values[0] * u).norm()) < 1e-3 * float(S[0])
+def walked(*ends: tuple[float, float]) -> steering.Walked:
+    """Walks from nothing that change size and side by some amounts."""
+    said = torch.zeros(len(ends), 3, 3).double()
+    for i, (size, side) in enumerate(ends):
+        for step in (1, 2):
+            said[i, step] = step / 2 * torch.tensor([size, -side, side])
+    change = Plain().change(said[:, 0], said[:, -1])
+    one = torch.ones(len(ends)).double()
+    score = Score(one, change, change.argmax(1), change.max(1).values / change.sum(1), one)
+    return steering.Walked(one, said, score)
 
 
-def test_endpoint_directions_are_the_svd_of_the_centred_path():
-    g = gaussian()
-    levels = Levels.of(vp_linear(), 30)
-    run = g.trajectory(levels.start(random(2, 12)), levels)
-    found = endpoint_directions(run, 3, sample=1)
-    path = run.x0[:, 1] - run.x0[:, 1].mean(0)
-    _, S, V = torch.linalg.svd(path)
-    torch.testing.assert_close(found.values, S[:3], rtol=1e-6, atol=1e-9)
-    assert (found.images @ V[:3].T).abs().diagonal().min() > 1 - 1e-6
-    assert found.nfe == 0
-    with pytest.raises(ValueError, match="components"):
-        endpoint_directions(run, 31)
-
-
-def test_narrow_blocks_find_the_same_directions_with_fewer_products():
-    g, level = gaussian(), (0.05, 1.0)
-    wide = one_step_directions(g, random(12), level, start=random(3, 12, seed=5), blocks=4)
-    narrow = one_step_directions(g, random(12), level, start=random(3, 12, seed=5), blocks=8, width=1)
-    torch.testing.assert_close(narrow.values, wide.values, rtol=1e-3, atol=0)
-    assert len(narrow) == 3
-    assert narrow.nfe == 8 * (PUSH + PULL)
-    with pytest.raises(ValueError, match="cannot give"):
-        one_step_directions(g, random(12), level, start=random(3, 12, seed=5), blocks=2, width=1)
-    with pytest.raises(ValueError, match="cannot give"):
-        one_step_directions(g, random(12), level, start=random(3, 12, seed=5), blocks=2, width=4)
+def test_the_record_of_knobs_counts_what_happened() -> None:
+    made = [
+        Knob("size", 0, slice(0, 1), torch.ones(2), torch.tensor([1.0]).double()),
+        Knob("side", 1, slice(1, 3), torch.ones(2), torch.tensor([-1.0, 1.0]).double()),
+    ]
+    walks = {
+        "dial": [walked((2.0, 0.0), (0.0, 1.0)), walked((-2.0, 0.5), (3.0, 1.0))],
+        "knobs": [walked((1.0, 0.0), (0.0, 1.0)), walked((1.0, 0.0), (0.0, 1.0))],
+        "random": [walked((0.5, 0.0)), walked((1.0, 0.5))],
+        "whole": [walked((0.1, 1.0), (0.4, 0.0)), walked((0.2, 0.0), (0.3, 0.2))],
+    }
+    found = steering._knobs(Plain(), made, walks)  # type: ignore[arg-type]
+    assert found["dial"]["hit"] == [[1, 1], [1, 0]]
+    assert found["dial"]["right"] == [[1, 1], [0, 1]]
+    assert found["dial"]["named"] == [[4, 2], [4, 2]]
+    assert found["dial"]["summary"]["hit"]["value"] == 0.75
+    assert found["dial"]["summary"]["right"]["value"] == 0.75
+    assert found["dial"]["summary"]["named"]["value"] == 3
+    assert found["equal"]["named"] == [[1, 2], [1, 2]]
+    assert found["random"] == pytest.approx([(0.25 + 1) / 2, 0.25])
+    assert found["best"] == pytest.approx([(0.16 + 0.09) / 2, (2 + 0.08) / 2])
+    assert found["random_named"]["value"] == pytest.approx((0.625 + 0.25) / 2)
+    assert found["chance"] == 0.5  # every random direction changes size most, one of two names
+    assert found["factor"] == [0, 1]
