@@ -25,7 +25,7 @@ INSTALL = """\
 import importlib.util
 
 if importlib.util.find_spec("painters") is None:
-    %pip install -q "painters @ git+{repository}\""""
+    %pip install -q "painters[book] @ git+{repository}\""""
 
 
 def repository_address(root: Path) -> str:

@@ -75,7 +75,7 @@ def test_a_cell_id_depends_on_position_and_source(project):
 def test_the_install_cell(project):
     code = [cell for cell in cells(project) if cell["cell_type"] == "code"]
     assert code[0]["metadata"]["tags"] == ["remove-cell", "skip-execution", "nbval-skip"]
-    assert '%pip install -q "painters @ git+https://github.com/someone/sample"' in source(code[0])
+    assert '%pip install -q "painters[book] @ git+https://github.com/someone/sample"' in source(code[0])
     assert "requirements.txt" not in source(code[0])
     assert sum("%pip" in source(cell) for cell in code) == 1
 

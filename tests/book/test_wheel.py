@@ -1,17 +1,22 @@
 """A built wheel, alone in an environment of its own, runs a chapter's notebook: what happens in Colab."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
 import sysconfig
 import venv
+from collections.abc import Collection
 from pathlib import Path
+from zipfile import ZipFile
 
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 SOURCES = ("pyproject.toml", "README.md", "LICENSE", "LICENSE-CC-BY-4.0", "src")
+EXTRA = {"matplotlib", "mpl_toolkits", "scipy", "sklearn", "scikit_learn", "ipywidgets"}
+PIP = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
 RUN = """
 import sys, nbformat
 from nbclient import NotebookClient
@@ -23,12 +28,8 @@ print(notebook.cells[-1].outputs[0].text)
 
 
 @pytest.fixture(scope="module")
-def python(tmp_path_factory) -> Path:
-    """The interpreter of an environment with the wheel in it, and the requirements of this one.
-
-    The requirements come by a line in a .pth file. Python does not read the .pth files of a folder added that
-    way, so an editable install of the package in this environment stays out of sight.
-    """
+def wheel(tmp_path_factory) -> Path:
+    """The wheel of a copy of the sources."""
     folder = tmp_path_factory.mktemp("wheel")
     for name in SOURCES:
         source = ROOT / name
@@ -36,16 +37,42 @@ def python(tmp_path_factory) -> Path:
             shutil.copytree(source, folder / name, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
         else:
             shutil.copy(source, folder / name)
-    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
-    build = [*pip, "wheel", "-q", "--no-deps", "--no-build-isolation", "-w", str(folder / "dist"), str(folder)]
+    build = [*PIP, "wheel", "-q", "--no-deps", "--no-build-isolation", "-w", str(folder / "dist"), str(folder)]
     subprocess.run(build, check=True)
     (wheel,) = (folder / "dist").glob("painters-*.whl")
+    return wheel
+
+
+def environment(folder: Path, wheel: Path, hidden: Collection[str] = ()) -> Path:
+    """Return the interpreter of an environment with the wheel in it, and the packages of this one but for some.
+
+    They come by a line in a .pth file. Python does not read the .pth files of a folder added that way, so an editable
+    install of the package in this environment stays out of sight.
+    """
+    packages = folder / "packages"
+    packages.mkdir()
+    for path in Path(sysconfig.get_paths()["purelib"]).iterdir():
+        # scikit_learn.libs, scipy-1.17.1.dist-info: a package is looked for by its metadata too.
+        if re.split(r"[-.]", path.name)[0] not in hidden:
+            (packages / path.name).symlink_to(path)
     venv.create(folder / "empty", symlinks=os.name != "nt")
     python = folder / "empty" / "bin" / "python"
-    subprocess.run([*pip, "--python", str(python), "install", "-q", "--no-index", "--no-deps", str(wheel)], check=True)
+    subprocess.run([*PIP, "--python", str(python), "install", "-q", "--no-index", "--no-deps", str(wheel)], check=True)
     (site,) = (folder / "empty" / "lib").glob("python*/site-packages")
-    (site / "requirements.pth").write_text(sysconfig.get_paths()["purelib"] + "\n")
+    (site / "requirements.pth").write_text(f"{packages}\n")
     return python
+
+
+@pytest.fixture(scope="module")
+def python(tmp_path_factory, wheel) -> Path:
+    """An environment with everything that ``pip install "painters[book]"`` brings."""
+    return environment(tmp_path_factory.mktemp("book"), wheel)
+
+
+@pytest.fixture(scope="module")
+def core(tmp_path_factory, wheel) -> Path:
+    """An environment without the packages of the extra."""
+    return environment(tmp_path_factory.mktemp("core"), wheel, EXTRA)
 
 
 def run(python: Path, folder: Path, *arguments: str) -> str:
@@ -66,9 +93,38 @@ def test_the_package_comes_from_the_wheel(python, tmp_path):
     assert Path(where).is_relative_to(python.parents[1]) and ROOT / "src" not in Path(where).parents
 
 
-def test_the_bundled_model_is_in_the_wheel(python, tmp_path):
-    code = "import painters; print(tuple(painters.load('fashion-ddpm').shape))"
-    assert run(python, tmp_path, "-c", code) == "(1, 28, 28)"
+def test_the_extra_is_hidden(core, tmp_path):
+    code = f"from importlib.util import find_spec; print(sorted(n for n in {sorted(EXTRA)} if find_spec(n)))"
+    assert run(core, tmp_path, "-c", code) == "[]"
+
+
+def test_the_core_samples_a_bundled_model_without_the_extra(core, tmp_path):
+    code = """
+import sys, painters
+print(*sorted({name.partition(".")[0] for name in sys.modules} & {"diffusers", "transformers", "PIL", "atelier"}))
+model = painters.load("fashion-ddpm", device="cpu")
+levels = model.levels(3)
+x = levels.start(painters.noise([0], model.shape))
+run = painters.solve(model.denoiser("Bag", guidance=2.0), x, levels, progress=False)
+print(model.decode(run.final).shape, model.moments.trajectory(x, levels).final.isfinite().all().item())
+"""
+    loaded, painted = run(core, tmp_path, "-c", code).splitlines()
+    assert "diffusers" not in loaded and "transformers" not in loaded and "atelier" not in loaded
+    assert painted == "torch.Size([1, 1, 28, 28]) True"
+
+
+def test_the_command_paints_without_the_extra(core, tmp_path):
+    command = ["-m", "painters", "sample", "scenes-sd", "--prompt", "a red sun", "--steps", "2", "--seeds", "0"]
+    run(core, tmp_path, *command, "--out", "out", "--device", "cpu")
+    assert (tmp_path / "out" / "sheet.png").is_file()
+    run(core, tmp_path, "-c", "import atelier.cli; atelier.cli.main(['train', '--help'])")
+
+
+def test_the_data_of_both_packages_are_in_the_wheel(wheel):
+    files = (path.relative_to(ROOT / "src") for path in (ROOT / "src").rglob("[!.]*") if path.is_file())
+    wanted = {str(path) for path in files if "__pycache__" not in path.parts and ".egg-info" not in str(path)}
+    with ZipFile(wheel) as file:
+        assert wanted - set(file.namelist()) == set()
 
 
 def test_a_notebook_runs_where_only_the_wheel_is(python, tmp_path):
