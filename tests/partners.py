@@ -14,7 +14,7 @@ import torch
 from scipy.integrate import solve_ivp
 from torch import Tensor
 
-from painters import Gaussian
+from painters import Gaussian, Mixture
 
 
 def rel(got: Tensor | float | np.ndarray, want: Tensor | float | np.ndarray) -> float:
@@ -45,6 +45,13 @@ def dense(g: Gaussian) -> Tensor:
     """Return the D x D covariance."""
     projector = g.U @ g.U.T
     return g.U @ torch.diag(g.lam) @ g.U.T + g.rest * (torch.eye(g.dim, dtype=torch.float64) - projector)
+
+
+def matched(m: Mixture) -> Gaussian:
+    """Return the Gaussian with the mean and covariance of a mixture, sum_i pi_i [Sigma_i + d_i d_i^T]."""
+    offsets = torch.stack([g.mu - m.mean for g in m.components])
+    parts = torch.stack([dense(g) for g in m.components]) + offsets[:, :, None] * offsets[:, None]
+    return Gaussian.of(m.mean, torch.einsum("k,kij->ij", m.weights, parts))
 
 
 @dataclass(frozen=True)

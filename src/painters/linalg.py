@@ -102,17 +102,7 @@ def ritz(product: Map, start: Tensor, *, blocks: int = 6) -> tuple[Tensor, Tenso
     none above the eigenvalue of S of its rank; the vectors in rows, (p blocks, D); and |S w - value w| of each, the
     distance within which an eigenvalue lies. float64. Source: Golub and Underwood (1977).
     """
-    p, D = start.shape
-    if not 0 < p * blocks <= D:
-        raise ValueError(f"{blocks} blocks of {p} directions do not fit into {D} dimensions")
-    basis = torch.linalg.qr(start.double().T).Q
-    images = product(basis.T.to(start)).double().T
-    for _ in range(blocks - 1):
-        block = images[:, -p:]
-        for _ in range(2):
-            block = torch.linalg.qr(block - basis @ (basis.T @ block)).Q
-        basis = torch.cat([basis, block], 1)
-        images = torch.cat([images, product(block.T.to(start)).double().T], 1)
+    basis, images = _krylov(lambda columns: product(columns.T.to(start)).double().T, start, blocks)
     small = basis.T @ images
     values, mix = torch.linalg.eigh((small + small.T).cpu() / 2)
     values, mix = values.flip(0), mix.flip(1).to(basis)
@@ -125,15 +115,14 @@ class Singular:
     """Singular values of a matrix J, largest first, with unit vectors in rows, and what they cost.
 
     ``residuals``: |J^T left_i - values_i right_i|; J right_i = values_i left_i holds by construction, so a singular
-    value of J lies within residuals_i of values_i. ``pushes`` and ``pulls`` count the products J v and J^T u.
+    value of J lies within residuals_i of values_i. ``products`` counts the products J v, and as many J^T u.
     """
 
     values: Tensor
     right: Tensor
     left: Tensor
     residuals: Tensor
-    pushes: int
-    pulls: int
+    products: int
 
 
 def singular(push: Map, pull: Map, start: Tensor, *, blocks: int = 4) -> Singular:
@@ -144,29 +133,36 @@ def singular(push: Map, pull: Map, start: Tensor, *, blocks: int = 4) -> Singula
     triplets come back, the first p for the reader. Computed in float64, products in the dtype of ``start``. Source:
     Golub, Luk and Overton (1981); Musco and Musco (2015).
     """
-    p, D = start.shape
-    if not 0 < p * blocks <= D:
-        raise ValueError(f"{blocks} blocks of {p} directions do not fit into {D} dimensions")
+    images: list[Tensor] = []
 
-    def product(f: Map, columns: Tensor) -> Tensor:
-        return f(columns.T.to(start)).double().T
+    def normal(columns: Tensor) -> Tensor:
+        """J^T J v, with J v kept: it is what the decomposition needs."""
+        images.append(push(columns.T.to(start)).double().T)
+        return pull(images[-1].T.to(start)).double().T
 
-    basis = torch.linalg.qr(start.double().T).Q
-    images = product(push, basis)
-    pulled = product(pull, images)
-    for _ in range(blocks - 1):
-        block = pulled[:, -p:]
-        for _ in range(2):
-            block = torch.linalg.qr(block - basis @ (basis.T @ block)).Q
-        basis = torch.cat([basis, block], 1)
-        images = torch.cat([images, product(push, block)], 1)
-        pulled = torch.cat([pulled, product(pull, images[:, -p:])], 1)
-    left, values, mix = torch.linalg.svd(images, full_matrices=False)
+    basis, pulled = _krylov(normal, start, blocks)
+    left, values, mix = torch.linalg.svd(torch.cat(images, 1), full_matrices=False)
     right = basis @ mix.T
     # J^T left = J^T (J basis) mix^T / values, so the residuals cost no further product.
     tiny = torch.finfo(torch.float64).tiny
     missed = (pulled @ mix.T) / values.clamp(min=tiny) - right * values
-    return Singular(values.cpu(), right.T, left.T, missed.norm(dim=0).cpu(), p * blocks, p * blocks)
+    return Singular(values.cpu(), right.T, left.T, missed.norm(dim=0).cpu(), basis.shape[1])
+
+
+def _krylov(product: Map, start: Tensor, blocks: int) -> tuple[Tensor, Tensor]:
+    """Return an orthonormal basis, in columns, of the block Krylov space of ``start`` (p, D), and its products."""
+    p, D = start.shape
+    if not 0 < p * blocks <= D:
+        raise ValueError(f"{blocks} blocks of {p} directions do not fit into {D} dimensions")
+    basis = torch.linalg.qr(start.double().T).Q
+    images = product(basis)
+    for _ in range(blocks - 1):
+        block = images[:, -p:]
+        # Once is not enough: what is left of a block that lies almost in the basis is rounding.
+        for _ in range(2):
+            block = torch.linalg.qr(block - basis @ (basis.T @ block)).Q
+        basis, images = torch.cat([basis, block], 1), torch.cat([images, product(block)], 1)
+    return basis, images
 
 
 def _graph(f: Map, x: Tensor, v: Tensor) -> Tensor:

@@ -4,15 +4,4 @@ from painters.sampling.noise import batches, noise, renoise
 from painters.sampling.solve import paint_on, solve
 from painters.sampling.solvers import SOLVERS, ancestral, ddim, dpmpp2m, heun
 
-__all__ = [
-    "SOLVERS",
-    "ancestral",
-    "batches",
-    "ddim",
-    "dpmpp2m",
-    "heun",
-    "noise",
-    "paint_on",
-    "renoise",
-    "solve",
-]
+__all__ = ["SOLVERS", "ancestral", "batches", "ddim", "dpmpp2m", "heun", "noise", "paint_on", "renoise", "solve"]

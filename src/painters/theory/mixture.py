@@ -132,26 +132,6 @@ class Mixture:
             samples[rows] = self.components[i].sample(noise[rows], level=level)
         return samples
 
-    def gaussian(self, *, rank: int | None = None) -> Gaussian:
-        """Return the Gaussian with the same mean and covariance, the best that one mode can say of these data.
-
-        Sigma = sum_i pi_i [Sigma_i + (mu_i - mu)(mu_i - mu)^T]. The factors of all terms are stacked, F diag(c) F^T,
-        and reduced by QR, which is exact; beyond ``rank`` PCs the variance is spread evenly over the rest.
-        """
-        D, mean = self.dim, self.mean
-        rests = [g.rest if len(g.lam) < D else 0.0 for g in self.components]
-        rest = float(self.weights @ self.weights.new_tensor(rests))
-        within = [w * (g.lam - r) for w, g, r in zip(self.weights, self.components, rests)]
-        between = torch.stack([g.mu - mean for g in self.components], 1)
-        Q, R = torch.linalg.qr(torch.cat([*(g.U for g in self.components), between], 1))
-        extra, V = torch.linalg.eigh((R * torch.cat([*within, self.weights])) @ R.T)
-        moved = (extra.abs() > torch.finfo(extra.dtype).eps * D * extra.abs().max()).nonzero()[:, 0].flip(0)
-        U, lam = Q @ V[:, moved], (rest + extra[moved]).clamp(min=0)
-        r = len(lam) if rank is None else min(rank, len(lam))
-        if r < D:
-            rest = (float(lam[r:].sum()) + (D - len(lam)) * rest) / (D - r)
-        return Gaussian(mean, U[:, :r].contiguous(), lam[:r], rest)
-
     def __repr__(self) -> str:
         low, high = float(self.weights.min()), float(self.weights.max())
         return f"Mixture({len(self.components)} Gaussians, D = {self.dim}, weights {low:.3g} to {high:.3g})"

@@ -9,7 +9,7 @@ from statistics import NormalDist
 
 import pytest
 import torch
-from partners import dense, gaussian, randn, rel
+from partners import dense, gaussian, matched, randn, rel
 from scipy import stats
 from sklearn.cluster import KMeans
 from sklearn.datasets import load_digits
@@ -222,25 +222,10 @@ def test_states_keep_their_shape_and_dtype(device: torch.device) -> None:
 # moments and samples
 
 
-def test_moment_match_is_exact() -> None:
-    m = three(7)  # one remainder is larger than an eigenvalue beside it
-    mean = m.mean
-    want = sum(w * (dense(g) + torch.outer(g.mu - mean, g.mu - mean)) for w, g in zip(m.weights, m.components))
-    got = m.gaussian()
-    assert rel(got.mu, mean) < 1e-14 and rel(dense(got), want) < 1e-12
-    wide = mixture([0.25, 0.75], gaussian([2.0], dim=50, rest=0.5, seed=1), gaussian([0.1], dim=50, rest=0.2, seed=2))
-    assert wide.gaussian().U.shape == (50, 3) and wide.gaussian().rest == pytest.approx(0.25 * 0.5 + 0.75 * 0.2)
-    low = m.gaussian(rank=2)
-    assert low.U.shape == (7, 2) and float(low.spectrum.sum()) == pytest.approx(float(want.trace()), rel=1e-12)
-    assert rel(low.lam, torch.linalg.eigvalsh(want).flip(0)[:2]) < 1e-12
-    lone = gaussian([3.0, 1.0], dim=6, rest=0.2, seed=3)
-    assert rel(dense(mixture([1.0], lone).gaussian()), dense(lone)) < 1e-13
-
-
 def test_classes_together_have_the_moments_of_the_data(digits: tuple[Tensor, Tensor]) -> None:
     images, labels = digits
     m = Mixture.of_classes(images, labels)
-    whole, moments = m.gaussian(), Moments.of(images)
+    whole, moments = matched(m), Moments.of(images)
     assert rel(whole.mu, moments.mean) < 1e-13 and rel(dense(whole), moments.covariance) < 1e-12
     assert rel(m.weights, labels.bincount() / len(labels)) < 1e-6
     third = Gaussian.from_moments(Moments.of(images[labels == 3]))
@@ -298,7 +283,7 @@ def test_samples_have_the_mixture_s_moments_at_any_level() -> None:
     m, n = three(), 20_000
     for level in ((1.0, 0.0), (0.6, 0.8)):
         x = m.sample(n, seed=21, level=level)
-        g = m.gaussian()
+        g = matched(m)
         want = level[0] ** 2 * dense(g) + level[1] ** 2 * torch.eye(5, dtype=torch.float64)
         assert rel(x.mean(0), level[0] * m.mean) < 0.04
         assert rel(torch.cov(x.T), want) < 0.04
@@ -324,7 +309,7 @@ def test_a_mixture_of_points_is_a_point_cloud() -> None:
 
 def noisy_axis(m: Mixture, level: tuple[float, float]) -> tuple[Tensor, Tensor]:
     """A grid of noisy states (n, 1) and their probabilities (n,)."""
-    g, spread = m.gaussian(), 0.0
+    g, spread = matched(m), 0.0
     for part in m.components:
         spread = max(
             spread, level[0] * abs(float(part.mu)) + 12 * math.hypot(level[0] * float(part.lam.sqrt()), level[1])
@@ -339,7 +324,7 @@ def noisy_axis(m: Mixture, level: tuple[float, float]) -> tuple[Tensor, Tensor]:
 def test_gaussian_error_is_the_best_error_plus_the_distance_to_the_best(level: tuple[float, float]) -> None:
     """Pythagoras: E|x_0 - D_gauss|^2 = E|x_0 - D|^2 + E|D - D_gauss|^2, with E|x_0 - D|^2 = E x_0^2 - E D^2."""
     m = skewed()
-    g, (x, p) = m.gaussian(), noisy_axis(m, level)
+    g, (x, p) = matched(m), noisy_axis(m, level)
     best = float(m.mean.square() + g.lam) - float(p @ m(x, *level)[:, 0].square())
     apart = float(p @ (m(x, *level) - g(x, *level))[:, 0].square())
     assert best + apart == pytest.approx(g.mmse(level), rel=1e-7)
@@ -350,7 +335,7 @@ def test_gaussian_error_is_the_best_error_plus_the_distance_to_the_best(level: t
 def test_emergence_and_factors_are_never_later_than_the_gaussian_says(level: tuple[float, float]) -> None:
     """Var D >= lam sigmoid(log-SNR + ln lam), and Var E[f|x] >= alpha^2 c^2 / V for the factor f = 'third bump'."""
     m = skewed()
-    (lam,), (x, p) = m.gaussian().lam, noisy_axis(m, level)
+    (lam,), (x, p) = matched(m).lam, noisy_axis(m, level)
     D = m(x, *level)[:, 0]
     share = float(p @ (D - m.mean) ** 2 / lam)
     bound = float(emergence(lam, level))
@@ -386,7 +371,7 @@ def test_flip_probability_by_the_package_s_own_solver(alpha: float, share: float
 
 
 def test_in_a_gaussian_a_kick_in_standard_deviations_is_never_early_or_late() -> None:
-    g, kick = mixture([0.5, 0.5], line(6.0, 1.0), line(-6.0, 1.0)).gaussian(), 0.3
+    g, kick = matched(mixture([0.5, 0.5], line(6.0, 1.0), line(-6.0, 1.0))), 0.3
     assert float(g.lam) == pytest.approx(37.0)
     for alpha in (0.08, 0.37, 0.78):
         level = (alpha, math.sqrt(1 - alpha**2))
