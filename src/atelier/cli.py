@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from painters import cli as core
-from painters.cli import Commands, parse_seeds
+from painters.cli import Commands, number, parse_seeds, whole
 from painters.sampling import SOLVERS
 
 
@@ -106,23 +106,23 @@ def _varying(commands: Any) -> None:
     vary.add_argument("--keep", choices=["outline", "details"], default="outline", help="default: %(default)s")
     vary.add_argument(
         "--level",
-        type=float,
+        type=number,
         default=None,
         help="noise level sigma/alpha at which the state is changed (default: where the outline holds 80%% of the "
         "data's variance)",
     )
     vary.add_argument("--pcs", type=int, default=None, help="PCs of the outline (default: those that stand there)")
-    vary.add_argument("--n", type=int, default=8, help="variations (default: %(default)s)")
-    vary.add_argument("--steps", type=int, default=50, help="solver steps (default: %(default)s)")
+    vary.add_argument("--n", type=whole, default=8, help="variations (default: %(default)s)")
+    vary.add_argument("--steps", type=whole, default=50, help="solver steps (default: %(default)s)")
     vary.add_argument("--solver", choices=list(SOLVERS), default="heun", help="default: %(default)s")
     vary.add_argument("--prompt", default=None, help="a text, or the name or index of a class")
-    vary.add_argument("--guidance", type=float, default=1.0, help="classifier-free guidance (default: %(default)s)")
+    vary.add_argument("--guidance", type=number, default=1.0, help="classifier-free guidance (default: %(default)s)")
     vary.add_argument("--moments", default=None, metavar="FILE", help="its data's, made by painters moments")
-    vary.add_argument("--batch", type=int, default=8, help="variations painted at once (default: %(default)s)")
+    vary.add_argument("--batch", type=whole, default=8, help="variations painted at once (default: %(default)s)")
     vary.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
     vary.add_argument("--dtype", default="auto", help="auto, float32, bfloat16 or float16")
     vary.add_argument("--out", default="variations", help="folder for the images (default: %(default)s)")
-    vary.set_defaults(command=_vary)
+    vary.set_defaults(command=_vary, kept=True)
 
 
 if __name__ == "__main__":

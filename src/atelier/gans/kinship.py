@@ -1,114 +1,78 @@
-"""Diffusion models beside GANs: both are maps from noise to images, so both have a metric, axes, and an order in depth.
+"""Diffusion models beside GANs: both are maps from noise to images, so both have a metric, and axes.
 
 The sampler's map is looked at in the span of the data's first principal components (PCs), a generator in all of its
-latents: as many unit normal numbers in both. Beside the trained GAN stand three generators that learned nothing from a
-critic: one that was never trained, one with its weights shuffled, and the linear one of the PCs.
+latents. Beside a trained GAN stand three generators that learned nothing from a critic: one that was never trained, one
+with its weights shuffled, and the linear one of the PCs.
 """
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from atelier.gans import pullback, styles
-from atelier.gans.maps import Mapping, feature_map, generator_of, latents, nulls, pushed
-from atelier.manifold import alignment, whole_directions
+from atelier.gans import pullback
+from atelier.gans.maps import Mapping, generator_of, latents, nulls, pushed
+from atelier.manifold import whole_directions
 from atelier.networks.generator import Generator
-from atelier.scoring import Ruler
 from atelier.statistics import mean
 from atelier.subject import Settings, Subject
-from atelier.variations import invert
 from painters.sampling import noise
 
 AXES = 8
 """Directions in which spans are compared."""
+DRAWS = 20
+"""How often as many differences of test pictures are drawn, to see what any pictures of these data share."""
 
 
 def measure(subject: Subject, settings: Settings) -> dict[str, Any]:
     """Return the geometry of a model's map from noise to image, and a GAN's beside it where one paints the same data.
 
-    ``n`` points, ``pcs`` of the basis, ``steps`` of the map; ``theory`` [pcs] eigenvalues of the exact Gaussian's
-    metric, psi^2, and ``theory_participation`` of these; ``map``, see :func:`summary`; ``whole``, see there; ``depth``:
-    ``map``, see :func:`atelier.gans.styles.depth`, with ``ratio`` sigma/alpha of its stages.
-
-    With a GAN also ``generators`` (``trained``, ``untrained``, ``shuffled``, ``linear``), each as ``map`` but for its
-    ``outside``; ``depth`` of the first three; ``overlap``, see :func:`shared`; ``same``, see :func:`same_image`;
-    ``walks`` and ``mixing``, see :mod:`atelier.gans.styles`.
+    See :func:`geometry` and :func:`beside`.
     """
     n, pcs, steps = settings.pick(ci=(2, 6, 4), book=(20, 48, 8), full=(40, 64, 25))
-    pcs, seeds = min(pcs, len(subject.gaussian.lam)), settings.seeds
-    mapping, features, partner = Mapping.of(subject, steps), feature_map(subject), generator_of(subject)
-    basis = principal(subject, pcs)
-    J, seen, outside = pushed(mapping, seeds[:n], basis, features)
-    run = mapping.stages(seeds, subject.shape, batch=settings.batch)
+    record, J = geometry(subject, settings.seeds[:n], pcs=pcs, steps=steps)
+    partner = generator_of(subject)
+    return record if partner is None else record | beside(subject, partner, J)
+
+
+def geometry(subject: Subject, seeds: tuple[int, ...], *, pcs: int, steps: int) -> tuple[dict[str, Any], Tensor]:
+    """Return the record of a model's map, and its Jacobians (n, D, pcs) in the span of the data's first PCs.
+
+    ``n`` points, ``pcs`` of the basis, ``steps`` of the map; ``theory`` [pcs] eigenvalues of the exact Gaussian's
+    metric, psi^2, and ``theory_participation`` of these; ``map``: ``pixels``, see :func:`described`, and ``outside``,
+    the share of the trace of J^T J outside the basis, an interval over points; ``whole``, see there.
+    """
+    pcs = min(pcs, len(subject.gaussian.lam))
+    mapping, basis = Mapping.of(subject, steps), principal(subject, pcs)
+    J, outside = pushed(mapping, seeds, basis)
+    trace = J.square().sum((1, 2))
     theory = mapping.scale**2 * subject.gaussian.gain(frm=mapping.levels[0])[:pcs].square()
-    record: dict[str, Any] = {
+    record = {
         "n": len(J),
         "pcs": pcs,
         "steps": steps,
         "theory": theory.tolist(),
         "theory_participation": float(pullback.participation(theory)),
-        "map": summary(subject, J, seen, _variance(run[-1]), outside),
+        "map": {"pixels": described(J), "outside": mean(outside / (trace + outside)).record()},
         "whole": whole(mapping, noise(seeds[:1], subject.shape)[0], basis, J[0]),
-        "depth": {"map": styles.depth(run[:-1], run[:-1], run[-1], subject.gaussian)},
     }
-    record["depth"]["map"]["ratio"] = mapping.levels.ratio[:-1].tolist()
-    if partner is None:
-        return record
-    record |= {"generators": {}, "overlap": {}, "same": same_image(subject, mapping, partner, settings, basis)}
-    z, metrics = latents(range(n), partner.latent), {"map": J}
-    for name, generate in {"trained": partner, **nulls(subject, partner)}.items():
-        metrics[name] = pullback.metric(generate, z)[1]
-        seen = None if features is None else pullback.metric(generate, z, features=features)[1]
-        variance = _variance(generate(latents(seeds, partner.latent)))
-        record["generators"][name] = summary(subject, metrics[name], seen, variance)
-        if isinstance(generate, Generator):
-            maps, pictures = generate.depth(latents(range(settings.pick(ci=60, book=1000, full=4000)), partner.latent))
-            record["depth"][name] = styles.depth(maps, pictures, pictures[-1], subject.gaussian)
-    record["overlap"] = shared({name: metrics[name] for name in ("map", "trained", "untrained")}, subject)
-    return record | styled(subject, settings, mapping, partner, metrics)
+    return record, J
 
 
-def styled(
-    subject: Subject, settings: Settings, mapping: Mapping, partner: Generator, J: dict[str, Tensor]
-) -> dict[str, Any]:
-    """Return ``walks`` along the first axes of ``J`` of "map" and "trained", and ``mixing``; empty without a reader."""
-    ruler = Ruler.of(subject, settings.pick(ci=60, book=400, full=1000))
-    if ruler is None:
-        return {}
-    seeds = settings.seeds[: settings.pick(ci=2, book=8, full=50)]
-    axes = {name: pullback.spectra(J[name].mT @ J[name])[1][: len(seeds)].mT for name in ("map", "trained")}
-    basis = principal(subject, axes["map"].shape[-1])
-    through = torch.einsum("nad,d...->na...", axes["map"].float(), basis)
-    return {
-        "walks": {
-            "map": styles.walks(ruler, mapping, noise(seeds, subject.shape), through),
-            "gan": styles.walks(ruler, partner, latents(range(len(seeds)), partner.latent), axes["trained"].float()),
-        },
-        "mixing": styles.mixing(ruler, partner, mapping, settings.pick(ci=4, book=50, full=400)),
-    }
+def beside(subject: Subject, partner: Generator, J: Tensor) -> dict[str, Any]:
+    """Return what a GAN's metric is like beside the map's Jacobians ``J`` (n, D, d), at as many points.
 
-
-def summary(
-    subject: Subject, J: Tensor, seen: Tensor | None, variance: float, outside: Tensor | None = None
-) -> dict[str, Any]:
-    """Return what a map's metric is like, from Jacobians at n points: ``J`` (n, D, d), ``seen`` (n, f, d) in features.
-
-    ``pixels`` and ``features``, see :func:`described`; intervals over points: ``aligned``, the overlap of the first 8
-    image directions with the data's PCs; ``degree``, see :func:`atelier.gans.pullback.degree`; and
-    ``outside``, the share of the trace of J^T J outside the directions of J, of which there is ``outside`` (n,).
+    ``generators`` (``trained``, ``untrained``, ``shuffled``, ``linear``): ``pixels`` of each, see :func:`described`;
+    ``overlap``, see :func:`shared`.
     """
-    trace = J.square().sum((1, 2))
-    rest = torch.zeros_like(trace) if outside is None else outside
+    z = latents(range(len(J)), partner.latent)
+    made = {"trained": partner, **nulls(subject, partner)}
+    metrics = {name: pullback.metric(generate, z)[1].cpu() for name, generate in made.items()}
     return {
-        "pixels": described(J),
-        **({} if seen is None else {"features": described(seen)}),
-        "aligned": mean(pullback.overlaps(axes(J), principal(subject, AXES).flatten(1).double()[None])[:, 0]).record(),
-        "degree": pullback.degree(trace + rest, variance).record(),
-        **({} if outside is None else {"outside": mean(rest / (trace + rest)).record()}),
+        "generators": {name: {"pixels": described(part)} for name, part in metrics.items()},
+        "overlap": shared({"map": J} | {name: metrics[name] for name in ("trained", "untrained")}, subject),
     }
 
 
@@ -137,19 +101,12 @@ def whole(mapping: Mapping, z: Tensor, basis: Tensor, J: Tensor) -> dict[str, An
     And ``restricted``, those of ``J`` (D, d), the same map in the span of ``basis`` (d, ...).
     """
     k = min(AXES, len(basis) // 2)
-    start = mapping.scale * z
-    found = whole_directions(mapping.denoise, start, mapping.levels, start=basis[:k], blocks=3)
-    values = mapping.scale * found.values
+    found = whole_directions(mapping.denoise, mapping.scale * z, mapping.levels, start=basis[:k], blocks=3)
     return {
-        "found": values.tolist(),
+        "found": (mapping.scale * found.values).tolist(),
         "residuals": (mapping.scale * found.residuals).tolist(),
         "restricted": torch.linalg.svdvals(J)[:k].tolist(),
     }
-
-
-def axes(J: Tensor) -> Tensor:
-    """Return the first image directions of Jacobians (n, m, d), orthonormal, (n, AXES, m)."""
-    return pullback.image_axes(J.mT @ J, J, min(AXES, J.shape[2]))
 
 
 def principal(subject: Subject, k: int) -> Tensor:
@@ -162,49 +119,17 @@ def shared(J: dict[str, Tensor], subject: Subject) -> dict[str, Any]:
 
     ``A B``: interval over points, A and B at different images; ``A pictures``: with differences of as many pairs of
     test pictures, drawn at random, which says how much pictures of these data share in any case; ``random``: the mean
-    for directions drawn evenly; ``principal A B``: principal cosines of the spans of all points together.
+    for directions drawn evenly.
     """
-    spans = {name: axes(part) for name, part in J.items()}
+    spans = {name: pullback.image_axes(part, min(AXES, part.shape[2])) for name, part in J.items()}
     names, found = list(J), {}
     for i, a in enumerate(names):
         for b in names[i:]:
             table = pullback.overlaps(spans[a], spans[b])
             found[f"{a} {b}"] = (pullback.between(table) if a == b else pullback.across(table)).record()
-    draws = 20
-    data = subject.data(2 * AXES * draws)
-    if data is not None and len(data) == 2 * AXES * draws:
-        apart = (data[::2] - data[1::2]).flatten(1).double().reshape(draws, AXES, -1)
+    data = subject.data(2 * AXES * DRAWS)
+    if data is not None and len(data) == 2 * AXES * DRAWS:
+        apart = (data[::2] - data[1::2]).flatten(1).double().reshape(DRAWS, AXES, -1)
         chance = torch.linalg.qr(apart.mT).Q.mT
         found |= {f"{a} pictures": pullback.across(pullback.overlaps(spans[a], chance)).record() for a in names}
-    first, second = (torch.linalg.svd(torch.cat(list(J[a]), 1), full_matrices=False)[0][:, :AXES] for a in names[:2])
-    cosines = alignment.cosines(first.T, second.T).tolist()
-    return found | {"random": AXES / subject.dim, f"principal {names[0]} {names[1]}": cosines}
-
-
-def same_image(
-    subject: Subject, mapping: Mapping, partner: Generator, settings: Settings, basis: Tensor
-) -> dict[str, Any]:
-    """Compare the image directions of GAN and map at the same images, the GAN's, whose noise is found by inversion.
-
-    Intervals over images: ``same``, the overlap of the first 8 directions at the same image, ``other`` at different
-    ones, ``missed`` |repainted - image| / |image - mu|, and ``length`` of the noise over its expected one, sqrt(D).
-    """
-    z = latents(range(settings.pick(ci=2, book=4, full=20)), partner.latent)
-    with torch.no_grad():
-        images = partner(z)
-        start = invert(mapping.denoise, images, subject.levels(2 * mapping.levels.steps)).final / mapping.scale
-        missed = (mapping(start) - images).flatten(1).norm(dim=1)
-    columns = torch.stack([mapping.push(one, basis)[1].flatten(1).double().cpu().T for one in start])
-    table = pullback.overlaps(axes(pullback.metric(partner, z)[1]), axes(columns))
-    whole = (images - subject.gaussian.mu.to(images).reshape(subject.shape)).flatten(1).norm(dim=1)
-    return {
-        "same": mean(table.diagonal()).record(),
-        "other": pullback.between(table).record(),
-        "missed": mean(missed / whole).record(),
-        "length": mean(start.flatten(1).norm(dim=1) / math.sqrt(subject.dim)).record(),
-    }
-
-
-def _variance(images: Tensor) -> float:
-    """The total variance of images (n, ...), summed over their dimensions."""
-    return float(images.flatten(1).double().var(0).sum())
+    return found | {"random": AXES / subject.dim}

@@ -1,4 +1,4 @@
-"""A generator as a manifold: the metric it pulls back from images, how alike it is everywhere, and depth as time.
+"""A generator as a manifold: the metric it pulls back from images, and how alike it is everywhere.
 
 A map G from latents to images measures latents by what they do to the image: |dG|^2 = dz^T H dz with the metric
 H = J^T J. For Gaussian data the PF-ODE's map from noise to image is linear, H = Sigma: anisotropic, and the same
@@ -8,7 +8,6 @@ everywhere. Source: Wang and Ponce (2021) for the metric of generators and the c
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
@@ -22,17 +21,11 @@ Generate = Callable[[Tensor], Tensor]
 """Latents (B, d) -> images (B, ...), differentiable."""
 
 
-def metric(
-    generate: Generate, z: Tensor, *, features: Callable[[Tensor], Tensor] | None = None
-) -> tuple[Tensor, Tensor]:
-    """Return H = J^T J (n, d, d) and the Jacobians J (n, m, d) of a generator at latents ``z`` (n, d), float64.
-
-    With ``features``, a map of images (B, ...) to (B, m), distances are those of the features: J is d features/dz.
-    """
+def metric(generate: Generate, z: Tensor) -> tuple[Tensor, Tensor]:
+    """Return H = J^T J (n, d, d) and the Jacobians J (n, m, d) of a generator at latents ``z`` (n, d), float64."""
 
     def one(point: Tensor) -> Tensor:
-        image = generate(point[None])
-        return (image if features is None else features(image)).flatten()
+        return generate(point[None]).flatten()
 
     J = torch.stack([torch.func.jacfwd(one)(point) for point in z]).double()  # type: ignore[arg-type]
     return J.mT @ J, J
@@ -73,11 +66,6 @@ def homogeneity(H: Tensor, *, floor: float = 1e-8) -> tuple[Tensor, Tensor]:
     return _correlation(seen.clamp(min=low).log(), own.clamp(min=low).log()), _correlation(seen, own)
 
 
-def off_diagonal(table: Tensor) -> Tensor:
-    """Return the entries i != j of a table (n, n), (n (n - 1),)."""
-    return table[~torch.eye(len(table), dtype=torch.bool)]
-
-
 def between(table: Tensor) -> Interval:
     """Return the mean of the entries i != j of a table (n, n) of pairs of points, with its bootstrap interval.
 
@@ -106,22 +94,14 @@ def across(table: Tensor) -> Interval:
         return float(values[np.ix_(rows[:, 0].astype(int), columns)].mean())
 
     found = bootstrap(np.arange(len(values))[:, None], mean)[0]
+    # bootstrap takes its estimate from the same function, whose columns are drawn; the mean of the table is not.
     return Interval(float(values.mean()), found.low, found.high, min(values.shape))
 
 
-def degree(traces: Tensor, variance: float) -> Interval:
-    """Return E tr(J^T J) / tr Cov G(z) from traces (n,) at latents z ~ N(0, I), with its interval over points.
-
-    Expanded in Hermite polynomials, G = sum_d G_d, the variance is sum_d E|G_d|^2 (d > 0) and the mean trace is
-    sum_d d E|G_d|^2: the ratio is the mean degree of the map, 1 for an affine one and for no other. Source: Chernoff
-    (1981), for the inequality.
-    """
-    return bootstrap(traces.double() / variance)[0]
-
-
-def image_axes(H: Tensor, J: Tensor, k: int) -> Tensor:
-    """Return the first ``k`` directions in which images move at each point, left singular vectors of J, (n, k, m)."""
-    values, vectors = spectra(H)
+def image_axes(J: Tensor, k: int) -> Tensor:
+    """Return the first ``k`` directions in which images move, left singular vectors of J (n, m, d), (n, k, m)."""
+    values, vectors = spectra(J.mT @ J)
+    # QR mends what rounding does to the directions of small values; in place of zero any small length will do for it.
     return torch.linalg.qr(J @ vectors[..., :k] / values[:, None, :k].clamp(min=1e-300).sqrt()).Q.mT
 
 
@@ -131,41 +111,6 @@ def overlaps(a: Tensor, b: Tensor) -> Tensor:
     Rows are orthonormal. 1 for the same span, k/m on average for random ones.
     """
     return torch.einsum("nim,pjm->npij", a, b).square().sum((-1, -2)) / a.shape[1]
-
-
-@dataclass(frozen=True, eq=False)
-class Readout:
-    """What linear readouts of each stage know of the final image's PCs: ``r2`` (stages, K), on held-out images."""
-
-    r2: Tensor
-
-    def half(self, share: float = 0.5) -> list[int | None]:
-        """Return the first stage, counted from 0, at which each PC is known to ``share``; ``None`` if at none."""
-        known = self.r2 >= share
-        return [int(column.nonzero()[0]) if bool(column.any()) else None for column in known.T]
-
-
-def readout(stages: Sequence[Tensor], targets: Tensor, *, ridge: float = 1e-3, held_out: float = 0.25) -> Readout:
-    """Fit ridge regressions from each stage's maps (n, ...) to ``targets`` (n, K); the last images test them.
-
-    min |X W - Y|^2 + ridge n tr(X^T X)/(n p) |W|^2 on centred data, solved in the smaller of both dimensions. R^2 is
-    1 - E|y - y_hat|^2 / Var y, on the held-out share, and may be negative.
-    """
-    cut = round(len(targets) * (1 - held_out))
-    if not 2 <= cut < len(targets) - 1:
-        raise ValueError(f"{len(targets)} images are too few to fit and to test a readout")
-    y = targets.double()
-    centre = y[:cut].mean(0)
-    rows = []
-    for stage in stages:
-        x = stage.flatten(1).double()
-        x = x - x[:cut].mean(0)
-        gram = x[:cut] @ x[:cut].T
-        weight = ridge * gram.diagonal().mean()
-        dual = torch.linalg.solve(gram + weight * torch.eye(cut).double(), y[:cut] - centre)
-        missed = y[cut:] - centre - (x[cut:] @ x[:cut].T) @ dual
-        rows.append(1 - missed.square().mean(0) / (y[cut:] - y[cut:].mean(0)).square().mean(0))
-    return Readout(torch.stack(rows))
 
 
 def linear_generator(U: Tensor, lam: Tensor, mu: Tensor, shape: Sequence[int]) -> Generate:

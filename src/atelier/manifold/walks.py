@@ -17,18 +17,20 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from atelier.evidence.order import short
 from atelier.scoring import Ruler, distance, linearity, purity
+from atelier.statistics import short
+from atelier.subject import Settings
 from painters.denoiser import Denoiser
-from painters.levels import Level, Levels
-from painters.sampling import solve
-from painters.sampling.solvers import Solver
+from painters.levels import NOISE, Level, Levels
+from painters.sampling import paint_on
 from painters.theory.gaussian import Gaussian
-from painters.trajectory import Frames
 
-NOISE: Level = (0.0, 1.0)
 Walk = Callable[[Tensor], Tensor]
 """Angles (k, n) in radians -> images (k, n, ...) of k walks of n steps."""
+TARGET = 0.5
+"""The ends of every walk are so far apart, 1 for two unrelated images."""
+RANGE = 2.0
+"""A coordinate is set from so many standard deviations of the noise below its mean to as many above."""
 
 
 def shell(x: Tensor, tangents: Tensor) -> Tensor:
@@ -59,18 +61,6 @@ def line(x: Tensor, directions: Tensor, angles: Tensor) -> Tensor:
     units = tangent(x, directions)
     steps = angles.double().expand(len(units), -1)
     return torch.stack([shell(x, a.reshape(-1, *(1,) * x.ndim) * u) for a, u in zip(steps, units)])
-
-
-def plane(x: Tensor, a: Tensor, b: Tensor, angles: Tensor) -> Tensor:
-    """Return a grid of the sphere around ``x`` (...), (n, n, ...): rows turn along ``a`` (...), columns along ``b``.
-
-    ``b`` is made orthogonal to a. Both angles, in radians, are coordinates of the exponential map. float64.
-    """
-    first = tangent(x, a[None])[0]
-    second = tangent(x, b[None])
-    second = tangent(first, second)[0]
-    grid = [[s * first + t * second for t in angles.tolist()] for s in angles.tolist()]
-    return torch.stack([shell(x, torch.stack(row)) for row in grid])
 
 
 def dial(x: Tensor, directions: Tensor, values: Tensor) -> Tensor:
@@ -105,28 +95,10 @@ def at_level(gaussian: Gaussian, x: Tensor, level: Level, directions: Tensor, an
     return back.flow(points.flatten(0, 1), frm=NOISE, to=level).reshape(points.shape)
 
 
-def straight(image: Tensor, directions: Tensor, sizes: Tensor) -> Tensor:
-    """Return image + size * direction, (k, n, ...), for unit ``directions`` (k, ...) and ``sizes`` (n,) or (k, n).
-
-    The walk of an image itself, with no diffusion after it. float64.
-    """
-    steps = sizes.double().expand(len(directions), -1)
-    return image.double() + torch.einsum("kn,k...->kn...", steps, directions.double())
-
-
-def paint(
-    denoise: Denoiser,
-    states: Tensor,
-    levels: Levels,
-    *,
-    start: int = 0,
-    solver: str | Solver = "dpmpp2m",
-    batch: int = 50,
-) -> Tensor:
+def paint(denoise: Denoiser, states: Tensor, levels: Levels, *, start: int = 0, batch: int = 50) -> Tensor:
     """Return the images (k, n, ...) that ``states`` (k, n, ...) at level ``start`` lead to, float32."""
     parts = states.flatten(0, 1).float().split(batch)
-    runs = [solve(denoise, x, levels, solver=solver, start=start, save=Frames(None), progress=False) for x in parts]
-    return torch.cat([run.final for run in runs]).reshape(states.shape)
+    return torch.cat([paint_on(denoise, x, levels, start=start, solver="dpmpp2m") for x in parts]).reshape(states.shape)
 
 
 def matched(
@@ -134,7 +106,7 @@ def matched(
     gaussian: Gaussian,
     k: int,
     *,
-    target: float = 0.5,
+    target: float = TARGET,
     most: float = 1.4,
     rounds: int = 3,
     begin: Tensor | None = None,
@@ -151,6 +123,7 @@ def matched(
         ends = walk(torch.stack([-angles, angles], 1))
         apart = distance(gaussian, ends[:, 0], ends[:, 1]).clamp(min=1e-12)
         miss = (apart / target).log().abs()
+        # a network's map is not linear: a step may overshoot, so the last angles need not be the best
         best, closest = torch.where(miss < closest, angles, best), torch.minimum(miss, closest)
         angles = (angles.sin() * target / apart).clamp(max=math.sin(most)).asin()
     return best
@@ -160,33 +133,75 @@ def matched(
 class Score:
     """What k walks change from their first image to their last.
 
-    ``distance`` (k,): 1 as for unrelated images. ``change`` (k, F): of each factor, 1 likewise. ``factor`` (k,): the
-    index of the factor that changes most, ``purity`` (k,) its share of all change, and ``linearity`` (k,) how evenly
-    it does so along the walk.
+    ``answers`` (k, n, m): those of the ruler to all images. ``distance`` (k,): 1 as for unrelated images. ``change``
+    (k, F): of each factor, 1 likewise. ``factor`` (k,): the index of the factor that changes most, ``purity`` (k,) its
+    share of all change, and ``linearity`` (k,) how evenly it does so along the walk.
     """
 
+    answers: Tensor
     distance: Tensor
     change: Tensor
     factor: Tensor
     purity: Tensor
     linearity: Tensor
 
+    def part(self, at: slice) -> Score:
+        """Return the score of some of the walks."""
+        return Score(**{key: value[at] for key, value in vars(self).items()})
+
     def record(self) -> dict[str, Any]:
-        """Return the score as lists."""
-        return {key: short(value) for key, value in vars(self).items() if key != "factor"} | {
-            "factor": self.factor.tolist()
-        }
+        """Return the score as lists, without the answers."""
+        found = {key: short(getattr(self, key)) for key in ("distance", "change", "purity", "linearity")}
+        return found | {"factor": self.factor.tolist()}
 
 
-def score(ruler: Ruler, images: Tensor, positions: Tensor, *, answers: Tensor | None = None) -> Score:
-    """Score walks of ``images`` (k, n, ...) at ``positions`` (n,), or (k, n), with a ruler.
-
-    ``answers`` (k, n, m): those of the ruler to the images, if they are at hand.
-    """
-    said = ruler.answers(images.flatten(0, 1)).reshape(*images.shape[:2], -1) if answers is None else answers
+def score(ruler: Ruler, images: Tensor, positions: Tensor) -> Score:
+    """Score walks of ``images`` (k, n, ...) at ``positions`` (n,) with a ruler."""
+    said = ruler.answers(images.flatten(0, 1)).reshape(*images.shape[:2], -1)
     change = ruler.change(said[:, 0], said[:, -1])
     top = change.argmax(1)
-    steps = positions.expand(len(images), -1)
-    even = [linearity(ruler.path(a, ruler.names[i]), t) for a, i, t in zip(said, top.tolist(), steps)]
+    even = [linearity(ruler.path(a, ruler.names[i]), positions) for a, i in zip(said, top.tolist())]
     apart = distance(ruler.subject.gaussian, images[:, 0], images[:, -1])
-    return Score(apart, change, top, purity(change), torch.tensor(even, dtype=torch.float64))
+    return Score(said, apart, change, top, purity(change), torch.tensor(even, dtype=torch.float64))
+
+
+def turned(
+    ruler: Ruler, x: Tensor, rows: Tensor, levels: Levels, *, level: int | None = None, settings: Settings
+) -> Score:
+    """Walk from the state ``x`` (...) along ``rows`` (n, ...), in noise or at a level, until ends are TARGET apart."""
+    subject, start = ruler.subject, level or 0
+    g = subject.gaussian
+
+    def states(angles: Tensor) -> Tensor:
+        return line(x, rows, angles) if level is None else at_level(g, x, levels[start], rows, angles)
+
+    def images(angles: Tensor) -> Tensor:
+        return paint(subject.denoise, states(angles), levels, start=start)
+
+    def exact(angles: Tensor) -> Tensor:
+        points = states(angles)
+        return g.flow(points.flatten(0, 1), frm=levels[start]).reshape(points.shape)
+
+    # what the exact Gaussian needs costs no network call, and a network is rarely far from it
+    guess = matched(exact, g, len(rows), rounds=8)
+    angles = matched(images, g, len(rows), rounds=settings.pick(ci=1, book=2, full=3), begin=guess)
+    at = _positions(settings)
+    return score(ruler, images(angles[:, None] * at), at)
+
+
+def dialled(ruler: Ruler, noises: Tensor, rows: Tensor, levels: Levels, *, settings: Settings) -> Score:
+    """Set coordinates of the unit noise ``noises`` (...), those along ``rows`` (n, ...), from -RANGE to RANGE."""
+    values = RANGE * _positions(settings)
+    return score(ruler, paint(ruler.subject.denoise, levels.start(dial(noises, rows, values)), levels), values)
+
+
+def stepped(ruler: Ruler, image: Tensor, rows: Tensor, *, settings: Settings) -> Score:
+    """Step from an ``image`` (...) along unit ``rows`` (n, ...), with no diffusion, until the ends are TARGET apart."""
+    size = TARGET * math.sqrt(2 * float(ruler.subject.gaussian.spectrum.sum())) / 2
+    at = _positions(settings)
+    images = image.double() + torch.einsum("n,k...->kn...", size * at, rows.double())
+    return score(ruler, images.float(), at)
+
+
+def _positions(settings: Settings) -> Tensor:
+    return torch.linspace(-1, 1, settings.pick(ci=3, book=5, full=9), dtype=torch.float64)

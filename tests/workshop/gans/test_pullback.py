@@ -52,8 +52,7 @@ def test_the_metric_of_a_curved_map_against_differences():
         ]
     torch.testing.assert_close(J, torch.stack(columns, 2), rtol=1e-5, atol=1e-7)
     torch.testing.assert_close(H, J.mT @ J)
-    inside, _ = pullback.metric(network, z, features=lambda x: x.flatten(1)[:, :3] * 2)
-    torch.testing.assert_close(inside, 4 * J[:, :3].mT @ J[:, :3])
+    torch.testing.assert_close(pullback.restricted_metric(lambda v: v @ J[0].T, torch.eye(6).double())[0], H[0])
 
 
 def test_homogeneity_tells_turned_axes_apart():
@@ -63,23 +62,12 @@ def test_homogeneity_tells_turned_axes_apart():
     assert log.diagonal().min() > 1 - 1e-9 and linear.diagonal().min() > 1 - 1e-9
     seen = (other.diagonal().log(), g.lam.log())
     assert float(log[0, 1]) == pytest.approx(float(torch.corrcoef(torch.stack(seen))[0, 1]))
-    assert len(pullback.off_diagonal(log)) == 2 and float(pullback.off_diagonal(log).max()) < 0.9
+    assert float(log[0, 1]) < 0.9 and float(log[1, 0]) < 0.9
 
 
 def test_participation():
     assert float(pullback.participation(torch.ones(7))) == pytest.approx(7)
     assert float(pullback.participation(torch.tensor([5.0, 0, 0]))) == pytest.approx(1)
-
-
-def test_a_readout_knows_what_a_stage_holds():
-    x = random(400, 20)
-    targets = torch.stack([x[:, 0] * 2 + 1, random(400, seed=9)], 1)
-    early, late = random(400, 4, seed=2), x.reshape(400, 4, 5)
-    found = pullback.readout([early, late], targets)
-    assert float(found.r2[1, 0]) > 0.99 and float(found.r2[0, 0]) < 0.1 and float(found.r2[1, 1]) < 0.1
-    assert found.half() == [1, None]
-    with pytest.raises(ValueError, match="too few"):
-        pullback.readout([early[:3]], targets[:3])
 
 
 def test_shuffling_keeps_the_values_and_loses_their_places():

@@ -3,6 +3,7 @@
 import errno
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pipelines
@@ -11,9 +12,10 @@ import torch
 from PIL import Image
 
 import painters
+from atelier.cli import main
+from atelier.data import scenes
 from atelier.variations import varying
 from painters import Gaussian
-from painters.cli import main
 from painters.models import moments
 
 FAST = ["--steps", "6", "--solver", "ddim", "--device", "cpu"]
@@ -68,19 +70,19 @@ def test_what_is_kept_and_what_changes(tmp_path):
     model = painters.load("fashion-ddpm", device="cpu")
     base = {"model": "fashion-ddpm", "seed": 3, "level": 1.0, "n": 2, "steps": 6, "solver": "ddim"}
     full = Gaussian(model.moments.mu, torch.eye(784).double(), torch.full((784,), 0.1).double())
-    everything = varying.vary(model, varying.Settings(**base, pcs=784), tmp_path / "a", gaussian=full)
+    everything = varying.vary(model, varying.Plan(**base, pcs=784), tmp_path / "a", gaussian=full)
     assert max(everything["distance"]) < 1e-4 and everything["variance_kept"] == pytest.approx(1)
-    nothing = varying.vary(model, varying.Settings(**base, pcs=0), tmp_path / "b", gaussian=full)
+    nothing = varying.vary(model, varying.Plan(**base, pcs=0), tmp_path / "b", gaussian=full)
     assert min(nothing["distance"]) > 0.2 and nothing["variance_kept"] == 0
-    details = varying.vary(model, varying.Settings(**base, keep="details", pcs=0), tmp_path / "c", gaussian=full)
+    details = varying.vary(model, varying.Plan(**base, keep="details", pcs=0), tmp_path / "c", gaussian=full)
     assert max(details["distance"]) < 1e-4 and details["variance_kept"] == 1
     np.testing.assert_allclose(pixels(tmp_path / "a" / "variation-00.png"), pixels(tmp_path / "a" / "original.png"))
 
 
 def test_the_batch_does_not_matter(tmp_path):
     model = painters.load("fashion-ddpm", device="cpu")
-    settings = varying.Settings("fashion-ddpm", 1, n=3, steps=4, solver="ancestral")
-    one, other = (varying.vary(model, settings, tmp_path / str(b), batch=b)["distance"] for b in (1, 3))
+    plan = varying.Plan("fashion-ddpm", 1, n=3, steps=4, solver="ancestral")
+    one, other = (varying.vary(model, plan, tmp_path / str(b), batch=b)["distance"] for b in (1, 3))
     np.testing.assert_allclose(one, other, rtol=1e-3)
 
 
@@ -95,37 +97,12 @@ def test_the_default_level_keeps_an_outline_that_is_most_of_the_picture():
     assert varying.default_level(few, levels) == 5
 
 
-@pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "LA", "P", "1", "CMYK", "I;16", "F"])
-def test_pictures_of_any_mode_and_shape_are_taken(mode, tmp_path):
-    model = painters.load("scenes-ddpm", device="cpu")
-    ramp = np.tile(np.linspace(0, 255, 50).astype(np.uint8), (40, 1))
-    path = tmp_path / ("picture.tiff" if mode in ("CMYK", "I;16", "F") else "picture.png")
-    if mode == "I;16":
-        Image.fromarray(ramp.astype(np.uint16) * 257).save(path)
-    elif mode == "F":
-        Image.fromarray(ramp.astype(np.float32)).save(path)
-    else:
-        Image.fromarray(ramp).convert("RGB").convert(mode).save(path)
-    x = varying.picture(path, model)
-    assert x.shape == (1, 3, 32, 32)
-    middle = x[0].mean((0, 1))  # grey rises from left to right over the central 40 of 50 columns
-    assert middle[0] < -0.4 and middle[-1] > 0.4
-
-
-def test_transparency_is_white(tmp_path):
-    model = painters.load("scenes-ddpm", device="cpu")
-    Image.new("RGBA", (9, 9), (0, 0, 0, 0)).save(tmp_path / "clear.png")
-    assert float(varying.picture(tmp_path / "clear.png", model).min()) == 1
-
-
 def test_an_own_picture_is_inverted_and_varied(tmp_path, capsys):
-    states = painters.load("scenes-ddpm", device="cpu")
-    from atelier.data import scenes
-
+    states = painters.load("scenes-sd", device="cpu")
     drawn = scenes.render(scenes.sample(1, scenes.TEST_SEEDS.start), 64)[0].permute(1, 2, 0).numpy()
     Image.fromarray(drawn).save(tmp_path / "mine.png")
     options = ["--image", str(tmp_path / "mine.png"), "--level", "0.5", "--n", "2", "--out", str(tmp_path / "out")]
-    assert main(["vary", "scenes-ddpm", *options, "--steps", "12", "--device", "cpu"]) == 0
+    assert main(["vary", "scenes-sd", *options, "--steps", "12", "--device", "cpu"]) == 0
     found = json.loads((tmp_path / "out" / "vary.json").read_text())
     assert 0 < found["round_trip"] < 0.1 and "inverted" in capsys.readouterr().out
     want = (states.decode(varying.picture(tmp_path / "mine.png", states))[0] * 255).permute(1, 2, 0)
@@ -148,15 +125,18 @@ def test_a_latent_model_takes_a_prompt_moments_and_a_picture(latent, tmp_path):
     ("arguments", "says"),
     [
         (["no-such-model"], "bundled name"),
-        (["fashion-ddpm", "--n", "0"], "at least one variation"),
+        (["fashion-ddpm", "--n", "0"], "--n: give a whole number of at least 1"),
         (["fashion-ddpm", "--level", "500"], "noise level sigma/alpha between"),
         (["fashion-ddpm", "--level", "-1"], "noise level sigma/alpha between"),
-        (["fashion-ddpm", "--level", "nan"], "noise level sigma/alpha between"),
+        (["fashion-ddpm", "--level", "nan"], "--level: give a number"),
         (["fashion-ddpm", "--pcs", "513"], "512 components"),
         (["fashion-ddpm", "--pcs", "-1"], "512 components"),
         (["fashion-ddpm", "--seed", "-1"], "a seed lies between"),
-        (["fashion-ddpm", "--steps", "0"], "1 to 1000 steps"),
-        (["fashion-ddpm", "--batch", "0"], "at least one variation"),
+        (["fashion-ddpm", "--steps", "0"], "--steps: give a whole number of at least 1"),
+        (["fashion-ddpm", "--steps", "1001"], "1 to 1000 steps"),
+        (["fashion-ddpm", "--batch", "0"], "--batch: give a whole number of at least 1"),
+        (["fashion-ddpm", "--guidance", "a,b"], "--guidance: give a number"),
+        (["fashion-ddpm", "--device", "foo"], "foo"),
         (["fashion-ddpm", "--image", "nowhere.png"], "no picture nowhere.png"),
         (["fashion-ddpm", "--guidance", "3"], "needs a prompt"),
         (["fashion-ddpm", "--moments", "nowhere.safetensors"], "no moments file"),
@@ -182,7 +162,7 @@ def test_a_model_without_moments_and_broken_pictures_are_one_sentence(latent, tm
         options = ["--image", str(tmp_path / name), *FAST, "--out", str(tmp_path / "out")]
         assert main(["vary", "fashion-ddpm", *options]) == 1
         error = capsys.readouterr().err.strip()
-        assert "no picture that can be read" in error and "\n" not in error
+        assert f"{name} cannot be read" in error and "\n" not in error
 
 
 def test_a_folder_of_another_run_and_a_full_disk(tmp_path, monkeypatch, capsys):
@@ -202,6 +182,59 @@ def test_a_folder_of_another_run_and_a_full_disk(tmp_path, monkeypatch, capsys):
     monkeypatch.undo()
     np.testing.assert_array_equal(pixels(tmp_path / "original.png"), before)
     assert not list(tmp_path.glob(".*"))
+
+
+def test_an_interrupted_call_keeps_what_was_finished_and_continues(tmp_path, monkeypatch, capsys):
+    base = ["vary", "fashion-ddpm", "--n", "5", "--batch", "2", *FAST]
+    assert main([*base, "--out", str(tmp_path / "whole")]) == 0
+    real, calls = varying.paint_on, []
+
+    def interrupted(*args, **kwargs):
+        calls.append(kwargs["seeds"])
+        if len(calls) == 3:  # the original, the first two variations, and then
+            raise KeyboardInterrupt
+        return real(*args, **kwargs)
+
+    monkeypatch.setattr(varying, "paint_on", interrupted)
+    out = tmp_path / "out"
+    assert main([*base, "--out", str(out)]) == 130
+    assert "what was finished is kept, the same command continues" in capsys.readouterr().err
+    assert len(json.loads((out / "vary.json").read_text())["distance"]) == 2
+    before = [(out / f"variation-{j:02d}.png").stat().st_mtime_ns for j in range(2)]
+    assert main([*base, "--out", str(out)]) == 0
+    assert before == [(out / f"variation-{j:02d}.png").stat().st_mtime_ns for j in range(2)]
+    assert [len(seeds) for seeds in calls] == [1, 2, 2, 1, 2, 1]  # of the variations only the missing ones
+    for name in ("original.png", "sheet.png", *(f"variation-{j:02d}.png" for j in range(5))):
+        np.testing.assert_allclose(pixels(out / name), pixels(tmp_path / "whole" / name), atol=1, err_msg=name)
+    found, whole = (json.loads((folder / "vary.json").read_text()) for folder in (out, tmp_path / "whole"))
+    np.testing.assert_allclose(found.pop("distance"), whole.pop("distance"), rtol=1e-3)
+    assert found == whole
+
+
+def test_more_variations_are_added_and_fewer_take_none_away(tmp_path):
+    model = painters.load("fashion-ddpm", device="cpu")
+    plan = varying.Plan("fashion-ddpm", steps=4, solver="ddim", n=2)
+    first = varying.vary(model, plan, tmp_path)["distance"]
+    more = varying.vary(model, replace(plan, n=3), tmp_path)
+    assert more["distance"][:2] == first and more["n"] == 3
+    assert varying.vary(model, plan, tmp_path)["distance"] == more["distance"]
+
+
+def test_what_was_made_of_something_else_is_refused(tmp_path):
+    model = painters.load("fashion-ddpm", device="cpu")
+    plan = varying.Plan("fashion-ddpm", steps=4, solver="ddim", n=1, image=str(tmp_path / "mine.png"))
+    Image.new("L", (28, 28), 90).save(tmp_path / "mine.png")
+    varying.vary(model, plan, tmp_path / "out")
+    other = painters.load("fashion-twin-v", device="cpu")
+    with pytest.raises(ValueError, match="weights"):
+        varying.vary(other, plan, tmp_path / "out", gaussian=model.moments)
+    with pytest.raises(ValueError, match="theory"):
+        varying.vary(model, plan, tmp_path / "out", gaussian=replace(model.moments, rest=0.5))
+    with pytest.raises(ValueError, match="keep"):
+        varying.vary(model, replace(plan, keep="details"), tmp_path / "out")
+    Image.new("L", (28, 28), 91).save(tmp_path / "mine.png")
+    with pytest.raises(ValueError, match="picture"):
+        varying.vary(model, plan, tmp_path / "out")
 
 
 def test_a_wrong_seed_leaves_no_folder(tmp_path, capsys):

@@ -2,47 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-from atelier.ledger.claim import Claim, Records, Reported, above, at_least, near, positive
+from atelier.ledger.claim import Claim, Records, Reported, above, at_least, near
 from atelier.ledger.rows.reading import interval
 from atelier.statistics import Interval
 
-WHERE = "gans#sec-gans-metric"
-TEST = "tests/experiments/test_kinship.py"
-NOTEBOOK = "authors' notebook"
-KEPT = 16
-"""PCs of the noise that are kept where two ways of mixing are compared."""
-CUT = 2
-"""Blocks of the GAN that are kept in the same place."""
+WHERE = "gans#sec-gans-networks"
+TEST = "tests/workshop/gans/test_kinship.py"
 
 
-def _map(key: str, part: str | None = None) -> Callable[[Records], Interval]:
-    def read(r: Records) -> Interval:
-        found = r["kinship"]["map"]
-        return interval(found[key] if part is None else found[part][key])
-
-    return read
+def _map(r: Records, key: str) -> Interval:
+    return interval(r["kinship"]["map"]["pixels"][key])
 
 
-def _generators(key: str, part: str | None = None) -> Callable[[Records], dict[str, float]]:
-    def read(r: Records) -> dict[str, float]:
-        found = r["kinship"].get("generators", {})
-        return {
-            f"{name} {'GAN' if name != 'linear' else 'generator'}": float((one[part] if part else one)[key]["value"])
-            for name, one in found.items()
-        }
-
-    return read
-
-
-def _mixed(way: str, at: float) -> Callable[[Records], Interval]:
-    return lambda r: interval(next(one for one in r["kinship"]["mixing"][way] if one["at"] == at)["selective"])
-
-
-def _plain(r: Records) -> float:
-    """The best that mixing two noises at an angle does."""
-    return max(float(one["selective"]["value"]) for one in r["kinship"]["mixing"]["map angle"])
+def _generators(r: Records, key: str) -> dict[str, float]:
+    """The same number of the GAN and of its nulls, where one paints the model's data."""
+    found = r["kinship"].get("generators", {})
+    return {
+        f"{name} {'GAN' if name != 'linear' else 'generator'}": float(one["pixels"][key]["value"])
+        for name, one in found.items()
+    }
 
 
 CLAIMS = (
@@ -56,9 +34,9 @@ CLAIMS = (
         "interval over points; prediction: of the exact Gaussian's psi^2",
         unit="",
         rule=near(0.25, 0.5),
-        measure=_map("participation", "pixels"),
+        measure=lambda r: _map(r, "participation"),
         predict=lambda r: float(r["kinship"]["theory_participation"]),
-        nulls=_generators("participation", "pixels"),
+        nulls=lambda r: _generators(r, "participation"),
         rivals=("untrained GAN", "shuffled GAN"),
         where=WHERE,
         test=f"{TEST}::test_the_map_of_a_gaussian_has_its_metric",
@@ -73,11 +51,11 @@ CLAIMS = (
         "over points, in the span of the data's first PCs; 1 for one Gaussian",
         unit="",
         rule=at_least(0.9, 0.7),
-        measure=_map("log", "pixels"),
+        measure=lambda r: _map(r, "log"),
         predict=lambda r: 1.0,
-        nulls=_generators("log", "pixels"),
+        nulls=lambda r: _generators(r, "log"),
         rivals=("untrained GAN", "shuffled GAN"),
-        reported=(Reported("DCGAN, 120 latents, features: 0.952 (0.739 without the logarithm)", NOTEBOOK),),
+        reported=(Reported("DCGAN, 120 latents, features: 0.952 (0.739 without the logarithm)", "authors' notebook"),),
         where=WHERE,
         test=f"{TEST}::test_the_map_of_a_gaussian_has_its_metric",
         agreement=True,
@@ -101,7 +79,3 @@ CLAIMS = (
         test=f"{TEST}::test_overlaps_between_models",
     ),
 )
-
-
-def _less_one(found: Interval) -> Interval:
-    return Interval(found.value - 1, found.low - 1, found.high - 1, found.n)

@@ -2,39 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from statistics import fmean
-from typing import Any
 
 import numpy as np
 
 from atelier.ledger.claim import Claim, Records, above, at_least, near
-from atelier.ledger.rows.reading import exact, interval
+from atelier.ledger.rows.reading import interval
 from atelier.statistics import Interval, mean
 
 PAGE = "manifold#sec-manifold"
-TESTS = "tests/experiments"
+TESTS = "tests/workshop/manifold"
 
 
-def _seeds(*keys: str) -> Callable[[Records], Interval]:
-    """The mean over seeds of a list in the record."""
-    return lambda r: mean(_at(r, keys))
-
-
-def _value(*keys: str) -> Callable[[Records], float]:
-    return lambda r: float(mean(_at(r, keys)).value)
-
-
-def _at(r: Records, keys: tuple[str, ...]) -> Any:
-    found = r["manifold"]
-    for key in keys:
-        found = found[key]
-    return found
-
-
-def _first(kind: str) -> Callable[[Records], Interval]:
+def _contrast(r: Records, kind: str) -> Interval:
     """The share of the first component of an endpoint path inside a span."""
-    return lambda r: interval(r["manifold"]["endpoint"]["inside"][kind][0])
+    return interval(r["manifold"]["endpoint"]["inside"][kind][0])
 
 
 def _turns(r: Records, kind: str) -> Interval:
@@ -59,11 +41,11 @@ MANIFOLD = (
         "with as many PCs; mean over seeds",
         unit="%",
         rule=near(0.1, 0.5),
-        measure=_seeds("whole", "images"),
+        measure=lambda r: mean(np.array(r["manifold"]["whole"]["images"])),
         predict=lambda r: 1.0,
         nulls=lambda r: {"random directions": float(r["manifold"]["chance"])},
         where=f"{PAGE}-alignment",
-        test=f"{TESTS}/test_manifold.py::test_on_a_gaussian_the_whole_map_has_the_pcs_and_their_gains",
+        test=f"{TESTS}/test_search.py::test_on_a_gaussian_the_whole_map_has_the_pcs_and_their_gains",
         agreement=True,
     ),
     Claim(
@@ -75,13 +57,13 @@ MANIFOLD = (
         metric="share of the component's squared length along x_0 - mu; mean over seeds",
         unit="%",
         rule=at_least(0.8, 0.5),
-        measure=_first("image"),
+        measure=lambda r: _contrast(r, "image"),
         nulls=lambda r: {
-            "copies of another image": _first("other")(r).value,
+            "copies of another image": _contrast(r, "other").value,
             "random direction": 1 / float(r["manifold"]["dim"]),
         },
         where=f"{PAGE}-endpoint",
-        test=f"{TESTS}/test_alignment.py::test_the_record_of_endpoint_paths_against_a_plain_svd",
+        test=f"{TESTS}/test_manifold.py::test_the_record_of_endpoint_paths_against_a_plain_svd",
     ),
     Claim(
         id="m-walks-pure",
@@ -93,12 +75,9 @@ MANIFOLD = (
         unit="%",
         rule=above("random directions"),
         measure=lambda r: _purity(r, "whole"),
-        nulls=lambda r: {
-            "random directions": _purity(r, "random").value,
-            "data's PCs": _purity(r, "pcs").value,
-        },
+        nulls=lambda r: {"random directions": _purity(r, "random").value, "data's PCs": _purity(r, "pcs").value},
         where=f"{PAGE}-walks",
-        test=f"{TESTS}/test_steering.py::test_on_the_exact_gaussian_found_directions_walk_like_the_pcs_and_every_walk_goes_equally_far",
+        test=f"{TESTS}/test_manifold.py::test_on_the_exact_gaussian_found_directions_walk_like_the_pcs_and_every_walk_goes_equally_far",
     ),
     Claim(
         id="m-knobs",
@@ -112,7 +91,7 @@ MANIFOLD = (
         measure=lambda r: _turns(r, "hit"),
         nulls=lambda r: {"random directions": float(r["manifold"]["knobs"]["chance"])},
         where=f"{PAGE}-knobs",
-        test=f"{TESTS}/test_steering.py::test_the_record_of_knobs_counts_what_happened",
+        test=f"{TESTS}/test_manifold.py::test_the_record_of_knobs_counts_what_happened",
     ),
     Claim(
         id="m-knobs-turn",
@@ -127,6 +106,6 @@ MANIFOLD = (
         measure=lambda r: _turns(r, "right"),
         nulls=lambda r: {"a coin": 0.5},
         where=f"{PAGE}-knobs",
-        test=f"{TESTS}/test_steering.py::test_the_record_of_knobs_counts_what_happened",
+        test=f"{TESTS}/test_manifold.py::test_the_record_of_knobs_counts_what_happened",
     ),
 )

@@ -2,50 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from atelier.ledger.claim import Claim, Records, at_least, at_most, near, positive
 from atelier.ledger.rows.reading import interval, nearest
-from atelier.statistics import Interval
 
 PAGE = "variations#sec-variations"
-TESTS = "tests/experiments/test_variations.py"
-PARETO = "tests/experiments/test_pareto.py"
+TESTS = "tests/workshop/variations"
+RECORD = f"{TESTS}/test_variations.py"
 LEVEL = 1.0
+"""Noise level sigma/alpha at which noise and back is held against its law."""
 STEPS = 20
+"""Steps each way of an inversion."""
+OTHERS = {"noise and back (img2img)": "renoise", "mixed noises": "mix"}
+"""The ways that ask for no theory."""
 
 
-def _method(r: Records, name: str) -> Any:
-    return r["variations"]["methods"][name]
+def _ways(r: Records) -> Any:
+    return r["variations"]["methods"]
 
 
-def _most(name: str) -> Callable[[Records], Interval]:
-    return lambda r: interval(_method(r, name)["most_detail"])
+def _back(r: Records, key: str) -> Any:
+    found = _ways(r)["renoise"]
+    return found[key][nearest(found["level"], LEVEL)]
 
 
-def _others(*names: tuple[str, str]) -> Callable[[Records], dict[str, float]]:
-    return lambda r: {said: _most(name)(r).value for said, name in names if "most_detail" in _method(r, name)}
-
-
-def _gain(name: str) -> Callable[[Records], Interval]:
-    return lambda r: interval(r["variations"]["gain"][name])
-
-
-def _at_level(key: str) -> Callable[[Records], Any]:
-    def read(r: Records) -> Any:
-        found = _method(r, "renoise")
-        return found[key][nearest(found["level"], LEVEL)]
-
-    return read
-
-
-def _inversion(pictures: str, solver: str) -> Callable[[Records], Interval]:
-    def read(r: Records) -> Interval:
-        found = r["variations"]["inversion"]
-        return interval(found[pictures][solver][found["steps"].index(STEPS)])
-
-    return read
+def _inverted(r: Records) -> Any:
+    found = r["variations"]["inversion"]
+    return found["data"]["heun"][found["steps"].index(STEPS)]
 
 
 VARIATIONS = (
@@ -59,11 +43,11 @@ VARIATIONS = (
         "(sigma/alpha)^2 stay and all others are drawn anew; interval over seeds",
         unit="%",
         rule=at_least(0.5, 0.35),
-        measure=_most("state"),
-        nulls=_others(("noise and back (img2img)", "renoise"), ("mixed noises", "mix")),
-        rivals=("noise and back (img2img)", "mixed noises"),
+        measure=lambda r: interval(_ways(r)["state"]["most_detail"]),
+        nulls=lambda r: {said: float(_ways(r)[way]["most_detail"]["value"]) for said, way in OTHERS.items()},
+        rivals=tuple(OTHERS),
         where=f"{PAGE}-outline",
-        test=f"{PARETO}::test_the_most_change_is_read_where_the_curve_crosses",
+        test=f"{RECORD}::test_the_most_change_is_read_where_the_curve_crosses",
     ),
     Claim(
         id="v-beats",
@@ -73,9 +57,9 @@ VARIATIONS = (
         metric="that share less the same of noise and back (img2img, SDEdit); paired over seeds",
         unit="%",
         rule=positive(),
-        measure=_gain("state"),
+        measure=lambda r: interval(r["variations"]["gain"]["state"]),
         where=f"{PAGE}-who",
-        test=f"{PARETO}::test_gains_are_paired_over_seeds",
+        test=f"{RECORD}::test_gains_are_paired_over_seeds",
     ),
     Claim(
         id="v-law",
@@ -86,11 +70,11 @@ VARIATIONS = (
         "pictures, after noise of that level; prediction: variance-weighted mean of 1 - alpha (lambda/v)^(1/2)",
         unit="",
         rule=near(0.1, 0.3),
-        measure=lambda r: interval(_at_level("low")(r)),
-        predict=lambda r: float(_at_level("low_law")(r)),
+        measure=lambda r: interval(_back(r, "low")),
+        predict=lambda r: float(_back(r, "low_law")),
         nulls=lambda r: {"unrelated pictures": 1.0},
         where=f"{PAGE}-back",
-        test=f"{PARETO}::test_each_way_follows_its_law",
+        test=f"{RECORD}::test_each_way_follows_its_law",
         agreement=True,
     ),
     Claim(
@@ -102,8 +86,8 @@ VARIATIONS = (
         "pictures of its data; mean over pictures",
         unit="%",
         rule=at_most(0.05, 0.15),
-        measure=_inversion("data", "heun"),
+        measure=lambda r: interval(_inverted(r)),
         where=f"{PAGE}-given",
-        test=f"{TESTS}::test_inversion_comes_back_in_the_exact_world",
+        test=f"{TESTS}/test_states.py::test_inversion_comes_back_in_the_exact_world",
     ),
 )
