@@ -6,13 +6,14 @@ This module also holds the conversions between the things a network may predict.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Literal, Protocol
 
 import torch
 from torch import Tensor
 
-Prediction = Literal["epsilon", "v_prediction", "sample", "flow_prediction"]
-PREDICTIONS: tuple[Prediction, ...] = ("epsilon", "v_prediction", "sample", "flow_prediction")
+Prediction = Literal["epsilon", "v_prediction", "sample", "flow_prediction", "score"]
+PREDICTIONS: tuple[Prediction, ...] = ("epsilon", "v_prediction", "sample", "flow_prediction", "score")
 Scalar = float | Tensor
 
 
@@ -44,8 +45,9 @@ def endpoint(x: Tensor, output: Tensor, alpha: Tensor, sigma: Tensor, *, predict
 
     ``epsilon``: (x - sigma eps)/alpha; ``v_prediction`` (v = alpha eps - sigma x_0, alpha^2 + sigma^2 = 1):
     alpha x - sigma v; ``sample``: the output itself; ``flow_prediction`` (u = eps - x_0, alpha + sigma = 1):
-    x - sigma u. All tensors broadcast against ``x``. Raises ``ValueError`` for ``epsilon`` at alpha = 0, where the
-    noise says nothing about the image.
+    x - sigma u; ``score`` (s = grad log p(x) = -E[eps | x]/sigma): (x + sigma^2 s)/alpha. All tensors broadcast against
+    ``x``. Raises ``ValueError`` for ``epsilon`` and ``score`` at alpha = 0, where the noise says nothing about the
+    image; near it both lose digits, an error of the network counting sigma/alpha times.
     """
     if prediction == "v_prediction":
         return alpha * x - sigma * output
@@ -53,12 +55,13 @@ def endpoint(x: Tensor, output: Tensor, alpha: Tensor, sigma: Tensor, *, predict
         return output
     if prediction == "flow_prediction":
         return x - sigma * output
-    if prediction == "epsilon":
+    if prediction in ("epsilon", "score"):
         if alpha.device.type == "cpu" and bool((alpha < 1e-8).any()):
             raise ValueError(
-                "a noise-predicting network gives no endpoint estimate at alpha = 0: start below pure noise"
+                f"a network that predicts {prediction} gives no endpoint estimate at alpha = 0: start below pure noise"
             )
-        return (x - sigma * output) / alpha
+        noise = output if prediction == "epsilon" else -sigma * output
+        return (x - sigma * noise) / alpha
     raise ValueError(f"prediction must be one of {', '.join(PREDICTIONS)}, got {prediction!r}")
 
 
@@ -72,4 +75,36 @@ def target(x0: Tensor, eps: Tensor, alpha: Tensor, sigma: Tensor, *, prediction:
         return x0
     if prediction == "flow_prediction":
         return eps - x0
+    if prediction == "score":
+        return -eps / sigma
     raise ValueError(f"prediction must be one of {', '.join(PREDICTIONS)}, got {prediction!r}")
+
+
+@dataclass(frozen=True, eq=False)
+class _Guided:
+    conditional: Denoiser
+    unconditional: Denoiser
+    weight: float
+
+    @property
+    def calls(self) -> int:
+        """Network evaluations per sample and call."""
+        return getattr(self.conditional, "calls", 1) + getattr(self.unconditional, "calls", 1)
+
+    @property
+    def device(self) -> torch.device | None:
+        """Where the conditional one lives, ``None`` for one that runs where x is."""
+        return getattr(self.conditional, "device", None)
+
+    def __call__(self, x: Tensor, alpha: Scalar, sigma: Scalar, /) -> Tensor:
+        without = self.unconditional(x, alpha, sigma)
+        return without + self.weight * (self.conditional(x, alpha, sigma) - without)
+
+
+def guided(conditional: Denoiser, unconditional: Denoiser, weight: float) -> Denoiser:
+    """Return the denoiser x0_u + w (x0_c - x0_u): classifier-free guidance between any two, networks or theory.
+
+    The endpoint estimate is linear in what a network predicts, so this equals guiding the outputs. ``weight`` 1 is the
+    conditional denoiser itself. NFE count both: ``calls``. Source: Ho and Salimans (2022).
+    """
+    return conditional if weight == 1 else _Guided(conditional, unconditional, weight)

@@ -5,27 +5,30 @@ Every forward process in this book mixes data and noise linearly,
     x = alpha x_0 + sigma eps,        eps ~ N(0, I),
 
 so a noise level is nothing but the pair ``(alpha, sigma)``. A :class:`Schedule` says which pairs training saw,
-as a function of a time t in [0, 1] (clean at 0, noisy at 1). :class:`Levels` are the N + 1 pairs of one run,
-noisy to clean, in float64.
+as a function of a time t in [0, 1] (clean at 0, noisy at 1), and at which time of its own a network trained with it
+is asked about a level. :class:`Levels` are the N + 1 pairs of one run, noisy to clean, in float64.
 """
 
 from __future__ import annotations
 
 import copy
 import math
+import operator
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, overload
 
+import numpy as np
 import torch
 from torch import Tensor
 
 Coordinates = Literal["vp", "ve", "flow"]
-Spacing = Literal["trailing", "leading", "linspace", "karras", "logsnr"]
+Spacing = Literal["trailing", "leading", "linspace", "karras", "logsnr", "even"]
 Level = tuple[float, float]
 
 COORDINATES: tuple[Coordinates, ...] = ("vp", "ve", "flow")
 CLEAN: Level = (1.0, 0.0)
+NOISE: Level = (0.0, 1.0)
 
 
 @dataclass(frozen=True)
@@ -34,13 +37,15 @@ class Schedule:
 
     ``steps`` is the number of discrete training times, ``None`` for a continuous process. A discrete schedule is
     defined at t = (i + 1) / steps, i = 0 ... steps - 1. ``coordinates`` names the scale in which the network
-    reads x: ``"vp"`` (alpha^2 + sigma^2 = 1), ``"ve"`` (alpha = 1) or ``"flow"`` (alpha + sigma = 1).
+    reads x: ``"vp"`` (alpha^2 + sigma^2 = 1), ``"ve"`` (alpha = 1) or ``"flow"`` (alpha + sigma = 1). ``clock`` turns
+    alpha and sigma in these coordinates into the time that the network is called with, see :meth:`time`.
     """
 
     name: str
-    at: Callable[[Tensor], tuple[Tensor, Tensor]]
+    at: Callable[[Tensor], tuple[Tensor, Tensor]] = field(repr=False)
     coordinates: Coordinates
     steps: int | None = None
+    clock: Callable[[Tensor, Tensor], Tensor] | None = field(default=None, repr=False)
 
     def table(self) -> tuple[Tensor, Tensor]:
         """Return alpha and sigma, float64 (steps,), at every training time of a discrete schedule, clean first."""
@@ -48,12 +53,39 @@ class Schedule:
             raise ValueError(f"the schedule {self.name!r} is continuous, it has no table: call .at(t) instead")
         return self.at(torch.arange(1, self.steps + 1, dtype=torch.float64) / self.steps)
 
+    @property
+    def ends(self) -> tuple[float, float]:
+        """sigma / alpha at the noisiest and at the cleanest level; infinite where the noisiest is pure noise."""
+        alpha, sigma = self.at(torch.tensor([1.0, 1 / (self.steps or math.inf)], dtype=torch.float64))
+        high, low = (sigma / alpha).tolist()
+        return high, low
+
+    def time(self, alpha: Tensor, sigma: Tensor) -> Tensor:
+        """Return the network's time, float64 (n,), for levels of any shape and in any coordinates.
+
+        Raises ``ValueError`` for levels noisier or cleaner than those of training, where a network was never asked.
+        """
+        if self.clock is None:
+            raise ValueError(f"no network time is known for the schedule {self.name!r}: give it a clock")
+        alpha, sigma = alpha.flatten().double().cpu(), sigma.flatten().double().cpu()
+        ratio, (high, low) = sigma / alpha, self.ends
+        # written so that NaN, the level (0, 0), is refused as well
+        if not bool(((ratio >= low * (1 - 1e-4)) & (ratio <= high * (1 + 1e-4))).all()):
+            raise ValueError(
+                f"the network was trained from sigma/alpha {low:.4g} to {high:.4g} and was asked at "
+                f"{float(ratio.min()):.4g} ... {float(ratio.max()):.4g}: take levels inside its range, e.g. "
+                "model.levels(n)"
+            )
+        c = rescale(alpha, sigma, self.coordinates)
+        return self.clock(c * alpha, c * sigma)
+
 
 def discrete(alphas_cumprod: Tensor, *, name: str = "discrete") -> Schedule:
     """Return the variance-preserving schedule alpha_i^2 = ``alphas_cumprod[i]`` of a discrete-time model.
 
     ``alphas_cumprod``, (T,), decreases from almost 1. Beware of the name: in diffusers it is the square of the
-    alpha used here and in the paper.
+    alpha used here and in the paper. The network's time is the training index from 0, interpolated in log-SNR. Where
+    the last level is pure noise, whose log-SNR is infinite, the last interval is linear in alpha instead.
     """
     alpha_bar = torch.as_tensor(alphas_cumprod, dtype=torch.float64).cpu()
     if alpha_bar.ndim != 1 or not bool(((alpha_bar >= 0) & (alpha_bar < 1)).all() & (alpha_bar.diff() < 0).all()):
@@ -66,7 +98,21 @@ def discrete(alphas_cumprod: Tensor, *, name: str = "discrete") -> Schedule:
             raise ValueError(f"a discrete schedule is defined at t = 1/{len(alpha)} ... 1, got t = {t}")
         return alpha[index], sigma[index]
 
-    return Schedule(name, at, "vp", len(alpha))
+    def logs(a: Tensor, s: Tensor) -> np.ndarray:
+        tiny = 1e-12
+        return torch.log(s.clamp(min=tiny) / a.clamp(min=tiny)).numpy()
+
+    table = logs(alpha, sigma)
+
+    def clock(a: Tensor, s: Tensor) -> Tensor:
+        ratio = logs(a, s)
+        t = np.interp(ratio, table, np.arange(len(table), dtype=np.float64))
+        if alpha[-1] == 0:
+            t = np.where(ratio > table[-2], len(table) - 1 - (a / alpha[-2]).numpy(), t)
+        nearest = np.round(t)  # a training level, come through other coordinates, keeps its whole time
+        return torch.from_numpy(np.where(np.abs(t - nearest) < 1e-4, nearest, t))
+
+    return Schedule(name, at, "vp", len(alpha), clock)
 
 
 def vp_linear(*, beta_0: float = 1e-4, beta_1: float = 0.02, steps: int = 1000) -> Schedule:
@@ -82,32 +128,90 @@ def scaled_linear(*, beta_0: float = 0.00085, beta_1: float = 0.012, steps: int 
 
 
 def cosine() -> Schedule:
-    """Return the continuous cosine schedule alpha = cos(pi t / 2), sigma = sin(pi t / 2); alpha = 0 at t = 1."""
+    """Return the continuous cosine schedule alpha = cos(pi t / 2), sigma = sin(pi t / 2); alpha = 0 at t = 1.
+
+    The network's time is t.
+    """
 
     def at(t: Tensor) -> tuple[Tensor, Tensor]:
         return torch.sin(math.pi / 2 * (1 - t)), torch.sin(math.pi / 2 * t)
 
-    return Schedule("cosine", at, "vp")
+    return Schedule("cosine", at, "vp", clock=lambda alpha, sigma: 2 / math.pi * torch.atan2(sigma, alpha))
 
 
 def edm(*, sigma_min: float = 0.002, sigma_max: float = 80.0, rho: float = 7.0) -> Schedule:
-    """Return the EDM schedule: alpha = 1, sigma^(1/rho) linear in t from ``sigma_min`` to ``sigma_max``."""
+    """Return the EDM schedule: alpha = 1, sigma^(1/rho) linear in t from ``sigma_min`` to ``sigma_max``.
+
+    The network's time is sigma (sigma/alpha in other coordinates): with prediction ``"sample"`` it is an EDM denoiser
+    D(x/alpha, sigma/alpha), with ``"epsilon"`` or ``"score"`` a raw network of variance-exploding noise.
+    """
     low, high = sigma_min ** (1 / rho), sigma_max ** (1 / rho)
 
     def at(t: Tensor) -> tuple[Tensor, Tensor]:
         return torch.ones_like(t), (low + t * (high - low)) ** rho
 
-    return Schedule("edm", at, "ve")
+    return Schedule("edm", at, "ve", clock=lambda alpha, sigma: sigma)
 
 
-def flow(*, shift: float = 1.0) -> Schedule:
-    """Return the linear flow-matching schedule: alpha = 1 - s, sigma = s, with s = shift t / (1 + (shift - 1) t)."""
+def vp_sde(
+    *, beta_0: float = 0.1, beta_1: float = 20.0, t_max: float = 1.0, t_min: float = 0.0, time_scale: float = 1.0
+) -> Schedule:
+    """Return the variance-preserving SDE dx = -beta x/2 ds + beta^(1/2) dW, s in [0, ``t_max``].
+
+    beta is linear from ``beta_0`` at 0 to ``beta_1`` at ``t_max``; alpha = exp(-B/2), sigma = (1 - exp(-B))^(1/2) with
+    B(s) = beta_0 s + (beta_1 - beta_0) s^2/(2 t_max). The network's time is ``time_scale`` s (999 for those of Song's
+    code, which predict epsilon). Levels run down to ``t_min``; at 0 the cleanest has no noise, and spacings in log-SNR
+    need some. Source: Song et al. (2021).
+    """
+    if not (beta_0 >= 0 and beta_1 >= 0 and beta_0 + beta_1 > 0 and 0 <= t_min < t_max):
+        raise ValueError(
+            f"a VP process needs betas above 0 and 0 <= t_min < t_max, got {beta_0}, {beta_1}, {t_min} and {t_max}"
+        )
+    slope = (beta_1 - beta_0) / t_max
+
+    def at(t: Tensor) -> tuple[Tensor, Tensor]:
+        s = t_min + t * (t_max - t_min)
+        B = beta_0 * s + slope / 2 * s**2
+        return torch.exp(-B / 2), torch.sqrt(-torch.expm1(-B))
+
+    def clock(alpha: Tensor, sigma: Tensor) -> Tensor:
+        B = torch.log1p((sigma / alpha) ** 2)  # not -2 ln(alpha), which loses its digits where alpha is near 1
+        root = torch.sqrt((beta_0**2 + 2 * slope * B).clamp(min=0))
+        return time_scale * 2 * B / (beta_0 + root).clamp(min=1e-300)
+
+    return Schedule("vp-sde", at, "vp", clock=clock)
+
+
+def ve_sde(*, sigma_min: float = 0.01, sigma_max: float = 50.0, time_scale: float = 1.0) -> Schedule:
+    """Return the variance-exploding SDE: alpha = 1, sigma = sigma_min (sigma_max/sigma_min)^s, s in [0, 1].
+
+    The network's time is ``time_scale`` s; for a network called with sigma itself take :func:`edm`. Source: Song et
+    al. (2021).
+    """
+    if not 0 < sigma_min < sigma_max:
+        raise ValueError(f"a VE process needs 0 < sigma_min < sigma_max, got {sigma_min} and {sigma_max}")
+
+    def at(t: Tensor) -> tuple[Tensor, Tensor]:
+        return torch.ones_like(t), sigma_min * (sigma_max / sigma_min) ** t
+
+    def clock(alpha: Tensor, sigma: Tensor) -> Tensor:
+        return time_scale * torch.log(sigma / sigma_min) / math.log(sigma_max / sigma_min)
+
+    return Schedule("ve-sde", at, "ve", clock=clock)
+
+
+def flow(*, shift: float = 1.0, time_scale: float = 1000.0) -> Schedule:
+    """Return the linear flow-matching schedule: alpha = 1 - s, sigma = s, with s = shift t / (1 + (shift - 1) t).
+
+    The network's time is ``time_scale`` s: 1000 as in diffusers, 1 for one trained on s in [0, 1]. A network that
+    counts from noise to data is wrapped: ``lambda x, s: -network(x, 1 - s)``.
+    """
 
     def at(t: Tensor) -> tuple[Tensor, Tensor]:
         s = shift * t / (1 + (shift - 1) * t)
         return 1 - s, s
 
-    return Schedule("flow", at, "flow")
+    return Schedule("flow", at, "flow", clock=lambda alpha, sigma: time_scale * sigma)
 
 
 def rescale(alpha: Tensor, sigma: Tensor, to: Coordinates) -> Tensor:
@@ -162,17 +266,23 @@ class Levels:
         noisiest level); ``"linspace"`` both ends of the training range (the default for EDM, whose published grid
         it is); ``"leading"`` every (T // n)-th training index from ``offset`` on, which starts below the
         noisiest level. ``"karras"`` is linear in (sigma/alpha)^(1/7), ``"logsnr"`` in ln(alpha/sigma), both
-        between the ends of the schedule, so both need alpha > 0. Raises ``ValueError`` if n does not fit.
+        between the ends of the schedule, so both need finite ones; ``"even"`` is ``"logsnr"`` where they are, so that
+        every component has as many levels while it emerges, and else ``"trailing"``. Raises ``ValueError`` if n does
+        not fit.
         """
+        n = _whole(n)
         if n < 1 or (schedule.steps is not None and n > schedule.steps):
             raise ValueError(f"{schedule.name} allows 1 to {schedule.steps or 'any number of'} steps, got {n}")
         spacing = spacing or ("linspace" if schedule.coordinates == "ve" else "trailing")
+        if spacing == "even":
+            spacing = "logsnr" if _finite(schedule) else "trailing"
         if spacing in ("karras", "logsnr"):
             alpha, sigma = _between_ends(schedule, n, spacing)
         else:
             alpha, sigma = schedule.at(_times(schedule, n, spacing, offset))
-        one, zero = torch.ones(1, dtype=torch.float64), torch.zeros(1, dtype=torch.float64)
-        return cls(torch.cat([alpha, one]), torch.cat([sigma, zero]), f"{schedule.name}, {spacing}")
+        return cls(
+            torch.cat([alpha, alpha.new_ones(1)]), torch.cat([sigma, sigma.new_zeros(1)]), f"{schedule.name}, {spacing}"
+        )
 
     @classmethod
     def from_scheduler(cls, scheduler: object, n: int) -> Levels:
@@ -185,7 +295,7 @@ class Levels:
         name = type(scheduler).__name__
         if not hasattr(scheduler, "set_timesteps"):
             raise ValueError(f"{name} is not a diffusers scheduler: it has no set_timesteps")
-        scheduler.set_timesteps(n)  # type: ignore[attr-defined]
+        scheduler.set_timesteps(_whole(n))  # type: ignore[attr-defined]
         sigmas = getattr(scheduler, "sigmas", None)
         if sigmas is not None and len(sigmas) > len(scheduler.timesteps):  # type: ignore[attr-defined]
             sigma = torch.unique_consecutive(torch.as_tensor(sigmas, dtype=torch.float64).cpu())
@@ -256,6 +366,20 @@ class Levels:
         return f"Levels({self.steps} steps of {self.origin}: {ends[0]} -> {ends[1]}, starts at sigma/alpha {start:.4g})"
 
 
+def _whole(n: int) -> int:
+    """A number of steps, refused unless it is whole: the levels of 2.5 steps would be those of neither 2 nor 3."""
+    try:
+        return operator.index(n)
+    except TypeError:
+        raise ValueError(f"the number of steps is a whole number, got {n!r}") from None
+
+
+def _finite(schedule: Schedule) -> bool:
+    """Whether log-SNR is finite at both ends; cos(pi/2) is 6e-17 and not 0, hence the bound."""
+    high, low = schedule.ends
+    return high < 1e8 and low > 0
+
+
 def _times(schedule: Schedule, n: int, spacing: Spacing, offset: int) -> Tensor:
     """Times t in [0, 1] of the n network calls, noisy first."""
     i = torch.arange(n, dtype=torch.float64)
@@ -263,23 +387,19 @@ def _times(schedule: Schedule, n: int, spacing: Spacing, offset: int) -> Tensor:
     if spacing == "trailing":
         return 1 - i / n if steps is None else (steps - i * (steps / n)).round() / steps
     if spacing == "linspace":
-        if n == 1:
-            return torch.ones(1, dtype=torch.float64)
         t = torch.linspace(1, 0, n, dtype=torch.float64)
         return t if steps is None else ((t * (steps - 1)).round() + 1) / steps
     if spacing == "leading":
         if steps is None:
             raise ValueError(f"'leading' counts training indices and {schedule.name} is continuous: use 'trailing'")
         return ((n - 1 - i) * (steps // n) + offset + 1).clamp(max=steps) / steps
-    raise ValueError(f"spacing must be trailing, leading, linspace, karras or logsnr, got {spacing!r}")
+    raise ValueError(f"spacing must be trailing, leading, linspace, karras, logsnr or even, got {spacing!r}")
 
 
 def _between_ends(schedule: Schedule, n: int, spacing: Spacing) -> tuple[Tensor, Tensor]:
     """Levels spaced evenly in a function of sigma / alpha between the two ends of the schedule."""
-    first = 0.0 if schedule.steps is None else 1 / schedule.steps
-    alpha, sigma = schedule.at(torch.tensor([1.0, first], dtype=torch.float64))
-    high, low = (sigma / alpha).tolist()
-    if not (math.isfinite(high) and high < 1e8 and low > 0):
+    high, low = schedule.ends
+    if not _finite(schedule):
         raise ValueError(
             f"{spacing!r} needs finite noise at both ends and {schedule.name} runs from sigma/alpha {high:.3g} to "
             f"{low:.3g}: use 'trailing'"

@@ -46,23 +46,25 @@ def test_conversion_table() -> None:
     assert rel(s * x + a * v, eps) < 1e-12
     assert rel(target(x0, eps, a, s, prediction="epsilon"), eps) == 0
     assert rel(target(x0, eps, a, s, prediction="sample"), x0) == 0
+    assert rel(target(x0, eps, a, s, prediction="score"), -eps / s) < 1e-12
     assert rel(target(x0, eps, a, s, prediction="flow_prediction"), eps - x0) == 0
 
 
 def test_pure_noise() -> None:
-    """All but eps say something at alpha = 0; eps says nothing, and is refused."""
+    """All but eps and the score say something at alpha = 0; these say nothing, and are refused."""
     zero, one = torch.zeros((), dtype=torch.float64), torch.ones((), dtype=torch.float64)
     x0, eps = randn(3, seed=3), randn(3, seed=4)
     for prediction in ("v_prediction", "sample", "flow_prediction"):
         output = target(x0, eps, zero, one, prediction=prediction)
         assert rel(endpoint(eps, output, zero, one, prediction=prediction), x0) < 1e-12
-    with pytest.raises(ValueError, match="start below pure noise"):
-        endpoint(eps, eps, zero, one, prediction="epsilon")
+    for prediction in ("epsilon", "score"):
+        with pytest.raises(ValueError, match=f"predicts {prediction} .* start below pure noise"):
+            endpoint(eps, eps, zero, one, prediction=prediction)
 
 
 def test_unknown_prediction_is_refused() -> None:
     x = torch.zeros(1)
-    for call in (lambda: endpoint(x, x, x, x, prediction="score"), lambda: target(x, x, x, x, prediction="score")):  # type: ignore[arg-type]
+    for call in (lambda: endpoint(x, x, x, x, prediction="noise"), lambda: target(x, x, x, x, prediction="noise")):  # type: ignore[arg-type]
         with pytest.raises(ValueError, match="epsilon, v_prediction, sample, flow_prediction"):
             call()
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -17,17 +17,30 @@ Network = Callable[[Tensor, Tensor, Tensor | None], Tensor]
 """A bare network call: (x, t, condition) -> output, with ``t`` (B,) in the network's own units."""
 
 
-def call_unet(network: torch.nn.Module) -> Network:
-    """Return a network as a bare function (x, t, condition) -> output.
+def call_unet(network: Callable[..., Any]) -> Network:
+    """Return a module or function as a bare function (x, t, condition) -> output.
 
     The condition, where there is one, is its third argument: the class labels of a diffusers ``UNet2DModel``, the text
-    embedding of a ``UNet2DConditionModel``, or what a plain module takes there. The output may be a tensor, or carry
-    one as ``.sample``.
+    embedding of a ``UNet2DConditionModel``, or what a plain module takes there. The output may be a tensor, carry one
+    as ``.sample``, be a tuple that starts with it, or a dict that holds it alone or as "sample". ``ValueError`` else.
     """
 
     def call(x: Tensor, t: Tensor, condition: Tensor | None) -> Tensor:
         output = network(x, t) if condition is None else network(x, t, condition)
-        return getattr(output, "sample", output)
+        if isinstance(output, Tensor):
+            return output
+        found = getattr(output, "sample", None)
+        if isinstance(output, Mapping):
+            found = output.get("sample", next(iter(output.values())) if len(output) == 1 else None)
+        elif isinstance(output, (tuple, list)) and output:
+            found = output[0]
+        if not isinstance(found, Tensor):
+            keys = f" of {', '.join(map(str, output))}" if isinstance(output, Mapping) else ""
+            raise ValueError(
+                f"no prediction is found in the {type(output).__name__}{keys} that the network returned: wrap it in a "
+                "function that returns one tensor"
+            )
+        return found
 
     return call
 
@@ -36,25 +49,28 @@ def call_unet(network: torch.nn.Module) -> Network:
 class NetworkDenoiser:
     """A trained network as a :class:`~painters.denoiser.Denoiser`.
 
-    ``schedule`` is the one it was trained with: a state at any level is rescaled to the network's coordinates, and
-    its time is found by interpolating the training times in log-SNR. ``prediction`` says what it predicts.
-    ``condition`` and ``unconditional``, (1 or B, ...), are passed to the network; with ``guidance`` w other than 1
-    both are evaluated in one batch of 2B and combined as out_u + w (out_c - out_u) (classifier-free guidance).
-    ``shape`` is that of one state, checked where given. Arithmetic outside the network stays in the dtype of x (for
-    the combination, at least float32), inside it runs in ``dtype``. ``grad=True`` keeps the graph, for Jacobians.
+    ``schedule`` is the one it was trained with: a state at any level is rescaled to the network's coordinates, and its
+    time is ``schedule.time``. ``prediction`` says what it predicts; of an output with twice the channels of x (a
+    learned variance) the first half is used. ``condition`` and ``unconditional``, (1 or B, ...), are passed to the
+    network; with ``guidance`` w other than 1 both are evaluated in one batch of 2B and combined as
+    out_u + w (out_c - out_u) (classifier-free guidance). ``shape`` is that of one state, checked where given.
+    ``times`` are the dtypes of time that the network takes: training indices go in as integers where they are whole and
+    an integer is among ``times``. Arithmetic outside the network stays in the dtype of x (for the combination, at least
+    float32), inside it runs in ``dtype``. ``grad=True`` keeps the graph, for Jacobians.
     """
 
-    network: Network
+    network: Network = field(repr=False)
     schedule: Schedule
     prediction: Prediction
     device: torch.device
     dtype: torch.dtype = torch.float32
-    condition: Tensor | None = None
-    unconditional: Tensor | None = None
+    condition: Tensor | None = field(default=None, repr=False)
+    unconditional: Tensor | None = field(default=None, repr=False)
     guidance: float = 1.0
     shape: tuple[int, ...] | None = None
-    channels_last: bool = False
+    channels_last: bool = field(default=False, repr=False)
     grad: bool = False
+    times: tuple[torch.dtype, ...] = field(default=(torch.int64, torch.float32), repr=False)
 
     def __post_init__(self) -> None:
         if self.guidance != 1.0 and (self.condition is None or self.unconditional is None):
@@ -77,64 +93,56 @@ class NetworkDenoiser:
             )
         x = x if self.grad else x.detach()  # else x_0 = alpha x - sigma v would keep half of its graph
         a, s = column(alpha, x).cpu(), column(sigma, x).cpu()
-        t = self.time(a, s).to(self.device)
+        t = self._timed(self.schedule.time(a, s))
         c = rescale(a, s, self.schedule.coordinates)
         scaled = x * c.to(x)
         with contextlib.nullcontext() if self.grad else torch.no_grad():
             output = self._evaluate(scaled, t.expand(len(x)) if len(t) == 1 else t).to(x.device)
-        return endpoint(scaled, output, *_known(c * a, c * s, x), prediction=self.prediction).to(x.dtype)
+        exact = torch.promote_types(x.dtype, torch.float32)
+        a, s = (c * a).to(x.device, exact), (c * s).to(x.device, exact)
+        return endpoint(scaled, output, a, s, prediction=self.prediction).to(x.dtype)
 
-    def time(self, alpha: Tensor, sigma: Tensor) -> Tensor:
-        """Return the network's time for levels of any shape, float64 (n,), interpolated in log-SNR.
-
-        Discrete schedules count training indices from 0; flow matching uses 1000 sigma / (alpha + sigma). Where the
-        last training level is pure noise, whose log-SNR is infinite, the last interval is linear in alpha instead.
-        """
-        alpha, sigma = alpha.flatten().double().cpu(), sigma.flatten().double().cpu()
-        if self.schedule.steps is None:
-            if self.schedule.coordinates != "flow":
-                raise ValueError(f"no network time is known for the continuous schedule {self.schedule.name!r}")
-            return 1000 * sigma / (alpha + sigma)
-        table_alpha, table_sigma = self.schedule.table()
-        tiny, size = 1e-12, torch.hypot(alpha, sigma)
-        alpha, sigma = alpha / size, sigma / size
-        table = torch.log(table_sigma / table_alpha.clamp(min=tiny)).numpy()
-        ratio = torch.log(sigma.clamp(min=tiny) / alpha.clamp(min=tiny)).numpy()
-        if ratio.min() < table[0] - 1e-4 or ratio.max() > table[-1] + 1e-4:
+    def _timed(self, t: Tensor) -> Tensor:
+        """Times as the network takes them: whole ones as integers, which index a table; none is rounded to be one."""
+        if self.schedule.steps is not None and torch.int64 in self.times and torch.equal(t, t.round()):
+            return t.long().to(self.device)
+        real = next((dtype for dtype in self.times if dtype.is_floating_point), None)
+        if real is None:
             raise ValueError(
-                f"the network was trained from sigma/alpha {np.exp(table[0]):.4g} to {np.exp(table[-1]):.4g} and was "
-                f"asked at {np.exp(ratio.min()):.4g} ... {np.exp(ratio.max()):.4g}: take levels inside its range, "
-                "e.g. model.levels(n)"
+                f"this network takes whole times only and was asked at {t.tolist()[0]:.4g}: take training levels, as "
+                "model.levels(n, spacing='trailing') does, and a solver that stays on them"
             )
-        t = np.interp(ratio, table, np.arange(len(table), dtype=np.float64))
-        if table_alpha[-1] == 0:
-            t = np.where(ratio > table[-2], len(table) - 1 - (alpha / table_alpha[-2]).numpy(), t)
-        nearest = np.round(t)
-        return torch.from_numpy(np.where(np.abs(t - nearest) < 1e-4, nearest, t))
+        return t.to(real).to(self.device)  # in this order: some devices have no float64
 
     def _evaluate(self, x: Tensor, t: Tensor) -> Tensor:
         x = x.to(self.device, self.dtype)
         if self.channels_last and x.ndim == 4:
             x = x.contiguous(memory_format=torch.channels_last)
-        t = t.to(self.device, torch.float32)
         if self.condition is None:
-            return self.network(x, t, None)
+            return self._half(self.network(x, t, None), x)
         condition = self._batch(self.condition, len(x))
         if self.guidance == 1.0:
-            return self.network(x, t, condition)
+            return self._half(self.network(x, t, condition), x)
         assert self.unconditional is not None
         both = torch.cat([self._batch(self.unconditional, len(x)), condition])
-        output = self.network(torch.cat([x, x]), torch.cat([t, t]), both)
+        x = torch.cat([x, x])
+        output = self._half(self.network(x, torch.cat([t, t]), both), x)
         without, with_ = output.to(torch.promote_types(output.dtype, torch.float32)).chunk(2)
         return without + self.guidance * (with_ - without)
+
+    @staticmethod
+    def _half(output: Tensor, x: Tensor) -> Tensor:
+        """The output, without the half that is a learned variance; refused where it would broadcast against x."""
+        if output.shape == x.shape:
+            return output
+        if output.ndim > 1 and output.shape == (len(x), 2 * x.shape[1], *x.shape[2:]):
+            return output[:, : x.shape[1]]
+        raise ValueError(
+            f"the network turned states of shape {tuple(x.shape[1:])} into {tuple(output.shape[1:])}: it has to return "
+            "their shape, or twice the channels if it learned a variance"
+        )
 
     def _batch(self, condition: Tensor, n: int) -> Tensor:
         if len(condition) not in (1, n):
             raise ValueError(f"{len(condition)} conditions for a batch of {n}: give one, or one per image")
         return condition.to(self.device).expand(n, *condition.shape[1:])
-
-
-def _known(a: Tensor, s: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
-    """Levels in the precision the combination is done in: float64 on the CPU for a float64 x, else float32."""
-    dtype = torch.promote_types(x.dtype, torch.float32)
-    return a.to(x.device, dtype), s.to(x.device, dtype)

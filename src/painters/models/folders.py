@@ -1,10 +1,12 @@
-"""Diffusers folders: what kind of model one holds, how it was trained, and how its parts are read."""
+"""Diffusers folders and pipelines: what kind of model one is, how it was trained, and how its parts are read."""
 
 from __future__ import annotations
 
 import contextlib
+import inspect
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,6 +16,7 @@ from painters.levels import Schedule, discrete, flow
 from painters.models.precision import Precision
 from painters.models.registry import instead, read_json
 
+Kind = Literal["pixel", "latent"]
 NOT_YET = (
     "served are UNet2DModel pipelines (DDPM, DDIM) and Stable Diffusion 1.x and 2.x; Stable Diffusion XL, transformer "
     "(DiT) and flow pipelines are not served yet"
@@ -31,88 +34,127 @@ _MORE_THAN_TEXT = (
 )
 """UNet settings of other pipelines: XL, unCLIP, upscalers, image prompts, distilled guidance."""
 
+_FOREIGN = {"transformer", "text_encoder_2", "prior", "vqvae", "movq", "controlnet", "low_res_scheduler"}
+"""Parts of pipelines that are not served."""
+
+_UNFOLLOWED = ("clip_sample", "thresholding", "use_dynamic_shifting", "use_karras_sigmas", "use_exponential_sigmas")
+"""Scheduler settings that a run of ours does not follow where they are on."""
+
 
 def unet_folder(folder: Path) -> Path:
     """Return where a pipeline keeps its UNet: ``unet/``, or the folder itself in old pipelines and bare UNets."""
     return folder / "unet" if (folder / "unet").is_dir() else folder
 
 
-def kind_of(folder: Path, name: object) -> Literal["pixel", "latent"]:
-    """Return what a folder holds, judged by its parts: a pixel model, or a text-to-image latent model.
+def kind_of_folder(folder: Path, name: object) -> Kind:
+    """Return what a folder holds, judged by its configuration files alone, see :func:`kind_of`.
 
-    Only configuration files are read. Raises ``FileNotFoundError`` for a folder of another layout or with a part
-    missing, and ``ValueError`` for a pipeline that is not served; one sentence each.
+    Raises ``FileNotFoundError`` for a folder of another layout, and what :func:`kind_of` raises.
     """
     index = read_json(folder / "model_index.json") if (folder / "model_index.json").is_file() else {}
     named = {part for part, origin in index.items() if isinstance(origin, list) and any(origin)}
-    parts = named | {path.name for path in folder.iterdir() if path.is_dir()}
-    pipeline = index.get("_class_name", "pipeline")
-    if parts & {"transformer", "text_encoder_2", "prior", "vqvae", "movq"}:
-        raise ValueError(f"{name} is a {pipeline}: {NOT_YET}; {instead(latent=True)}")
-    config_path = unet_folder(folder) / "config.json"
-    if not config_path.is_file():
+    parts = {path.name for path in folder.iterdir() if path.is_dir()}
+    unet = unet_folder(folder) / "config.json"
+    if not unet.is_file() and not (parts | named) & _FOREIGN:
         raise FileNotFoundError(
-            f"{name} is not a diffusers folder: there is no config.json in {config_path.parent.name}/; "
+            f"{name} is not a diffusers folder: there is no config.json in {unet.parent.name}/; "
             f"{instead(latent='vae' in parts)}"
         )
-    config = read_json(config_path)
+    paths = {"unet": unet} | {part: folder / part / "config.json" for part in ("text_encoder", "vae")}
+    configs = {part: read_json(path) for part, path in paths.items() if path.is_file()}
+    if "tokenizer" in parts:
+        configs["tokenizer"] = {}
+    return kind_of(name, str(index.get("_class_name", "pipeline")), parts | named, configs)
+
+
+def kind_of(name: object, pipeline: str, parts: set[str], configs: Mapping[str, Mapping[str, Any]]) -> Kind:
+    """Return what a pipeline of these ``parts`` is: a pixel model, or a text-to-image latent model.
+
+    ``configs`` are those of UNet, text encoder and VAE, with their ``_class_name``, and one for a tokenizer. Raises
+    ``FileNotFoundError`` where a part is missing, and ``ValueError`` for a pipeline that is not served.
+    """
+    other = instead(latent="vae" in parts)
+    config = configs.get("unet", {})
     network = config.get("_class_name")
+    if parts & _FOREIGN or network is None:
+        raise ValueError(f"{name} is a {pipeline}: {NOT_YET}; {instead(latent=True)}")
     if network == "UNet2DModel" and "vae" not in parts:
         return "pixel"
     if network != "UNet2DConditionModel":
-        raise ValueError(f"{name} holds a {network}: {NOT_YET}; {instead(latent='vae' in parts)}")
-    _check_latent(folder, config, name)
-    return "latent"
-
-
-def _check_latent(folder: Path, config: dict[str, Any], name: object) -> None:
-    """Raise one sentence unless a text-to-image folder has the parts of Stable Diffusion 1.x and 2.x and no others."""
+        raise ValueError(f"{name} holds a {network}: {NOT_YET}; {other}")
     other = instead(latent=True)
-    if missing := [part for part in ("text_encoder", "tokenizer", "vae") if not (folder / part).is_dir()]:
+    if missing := [part for part in ("text_encoder", "tokenizer", "vae") if part not in configs]:
         raise FileNotFoundError(
             f"{name} has a text-to-image network but no {missing[0].replace('_', ' ')} ({missing[0]}/): give the whole "
             f"pipeline, or {other}"
         )
-    if found := [key for key in _MORE_THAN_TEXT if config.get(key) is not None]:
-        raise ValueError(f"the network of {name} takes more than a text ({found[0]}): {NOT_YET}; {other}")
-    encoder = read_json(folder / "text_encoder" / "config.json").get("model_type")
-    if encoder != "clip_text_model":
-        raise ValueError(f"the text encoder of {name} is a {encoder}, not CLIP: {NOT_YET}; {other}")
-    vae = read_json(folder / "vae" / "config.json")
-    if vae.get("_class_name") != "AutoencoderKL":
-        raise ValueError(f"{name} decodes with a {vae.get('_class_name')}, not an AutoencoderKL: {NOT_YET}; {other}")
-    if config.get("in_channels", 4) != vae.get("latent_channels", 4):
-        raise ValueError(
-            f"the network of {name} reads {config.get('in_channels')} channels and its VAE makes "
-            f"{vae.get('latent_channels')} (inpainting and editing models see a second image): {NOT_YET}; {other}"
-        )
+    more = next((key for key in _MORE_THAN_TEXT if config.get(key) is not None), None)
+    text, vae = configs["text_encoder"].get("model_type"), configs["vae"].get("_class_name")
+    reads, makes = config.get("in_channels", 4), configs["vae"].get("latent_channels", 4)
+    wrong = {
+        f"has a network that takes more than a text ({more})": more is not None,
+        f"has a text encoder that is a {text}, not CLIP": text != "clip_text_model",
+        f"decodes with a {vae}, not an AutoencoderKL": vae != "AutoencoderKL",
+        f"reads {reads} channels where its VAE makes {makes} (inpainting and editing see two images)": reads != makes,
+    }
+    if any(wrong.values()):
+        raise ValueError(f"{name} {next(what for what in wrong if wrong[what])}: {NOT_YET}; {other}")
+    return "latent"
 
 
-def training_of(folder: Path, name: object) -> tuple[Schedule | None, str | None]:
-    """Return the schedule and the prediction type that a folder's scheduler states; nothing is guessed.
+@dataclass(frozen=True)
+class Training:
+    """What a scheduler says of a network's training, and which of its settings a run of ours does not follow."""
 
-    The scheduler may be any of diffusers' with ``alphas_cumprod``, or a flow-matching one; it is only read. With
-    ``rescale_betas_zero_snr`` the last level is pure noise, alpha = 0, also for schedulers that keep a little signal
-    there to avoid dividing by it.
-    """
+    schedule: Schedule | None = None
+    prediction: str | None = None
+    unfollowed: dict[str, Any] = field(default_factory=dict)
+    problem: str = "has no scheduler"
+
+
+def scheduler_of(folder: Path, name: object) -> Any:
+    """Return a folder's scheduler, ``None`` if it has none. ``ValueError`` for one that diffusers does not know."""
     path = next((p for p in (folder / "scheduler", folder) if (p / "scheduler_config.json").is_file()), None)
     if path is None:
-        return None, None
+        return None
     import diffusers
 
     config = read_json(path / "scheduler_config.json")
     cls = getattr(diffusers, str(config.get("_class_name")), None)
     if cls is None:
         raise ValueError(f"{name} names the scheduler {config.get('_class_name')!r}, which diffusers does not know")
-    if "FlowMatch" in cls.__name__:
-        return flow(shift=float(config.get("shift", 1.0))), "flow_prediction"
-    scheduler = cls.from_config(config)
+    # not cls.from_config: to compare them, it imports every scheduler of diffusers, and scipy with them
+    known = inspect.signature(cls).parameters
+    scheduler = cls(**{key: value for key, value in config.items() if key in known})
+    scheduler.register_to_config(**{key: value for key, value in config.items() if key not in known})
+    return scheduler
+
+
+def training_of(scheduler: Any) -> Training:
+    """Return what a scheduler of diffusers says of the training, nothing for ``None``; nothing is guessed.
+
+    Any scheduler with ``alphas_cumprod`` will do, or a flow-matching one; it is only read. With
+    ``rescale_betas_zero_snr`` the last level is pure noise, alpha = 0, also for schedulers that keep a little signal
+    there to avoid dividing by it.
+    """
+    if scheduler is None:
+        return Training()
+    kind, config = type(scheduler).__name__, scheduler.config
+    unfollowed = {key: config[key] for key in _UNFOLLOWED if config.get(key)}
+    if config.get("timestep_spacing", "trailing") != "trailing":
+        unfollowed["timestep_spacing"] = config["timestep_spacing"]
+    if "FlowMatch" in kind:
+        schedule = flow(shift=float(config["shift"]), time_scale=float(config["num_train_timesteps"]))
+        return Training(schedule, "flow_prediction", unfollowed)
     if not hasattr(scheduler, "alphas_cumprod"):
-        raise ValueError(f"{name} was trained with {cls.__name__}, whose schedule this package cannot read yet")
+        return Training(problem=f"has a {kind}, whose levels are not read here,")
     squares = scheduler.alphas_cumprod.double().clone()
-    if scheduler.config.get("rescale_betas_zero_snr"):
+    if config.get("rescale_betas_zero_snr"):
         squares[-1] = 0.0
-    return discrete(squares, name=str(scheduler.config.beta_schedule)), scheduler.config.prediction_type
+    prediction = config.get("prediction_type")
+    if config.get("predict_epsilon") is not None:  # how it was said before diffusers 0.10, and it took precedence
+        prediction = "epsilon" if config["predict_epsilon"] else "sample"
+    return Training(discrete(squares, name=str(config.get("beta_schedule"))), prediction, unfollowed)
 
 
 def weight_files(names: Iterable[str], *, half: bool = False, pickled: bool = False) -> tuple[list[str], str | None]:

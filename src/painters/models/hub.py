@@ -8,31 +8,44 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from painters.models.folders import NOT_YET, kind_of, no_weights, wants_half, weight_files
+from painters.models.folders import NOT_YET, kind_of_folder, no_weights, wants_half, weight_files
 from painters.models.precision import Precision
 from painters.models.registry import BUNDLED, bundled, card_of, instead
 
 
-def find(name: str | Path, *, precision: Precision, pickled: bool = False) -> tuple[Path, dict[str, Any]]:
+def find(
+    name: str | Path,
+    *,
+    precision: Precision,
+    pickled: bool = False,
+    revision: str | None = None,
+    token: str | bool | None = None,
+) -> tuple[Path, dict[str, Any]]:
     """Return the folder of a model and, for one from the hub, where it came from.
 
     ``name``: a bundled name, an existing folder, or a hub id "owner/name", downloaded once and then read from the
-    cache. Where an id is gone, the mirrors on its card are tried in order. Raises ``FileNotFoundError`` or
-    ``ValueError`` with one sentence, naming a bundled model to use instead.
+    cache. Where an id is gone, the mirrors on its card are tried in order, unless a ``revision`` is asked for. Raises
+    ``FileNotFoundError`` or ``ValueError`` with one sentence, naming a bundled model to use instead.
     """
-    if str(name) in bundled():
-        return BUNDLED / str(name), {}
-    if Path(name).is_dir():
-        return Path(name), {}
-    if str(name).count("/") != 1 or str(name).startswith((".", "/", "~")):
+    here = BUNDLED / name if str(name) in bundled() else Path(name)
+    if here.is_dir():
+        return here, {}
+    if isinstance(name, Path) or name.count("/") != 1 or name.startswith((".", "/", "~")):
         raise FileNotFoundError(
-            f"there is no model {str(name)!r}: give a bundled name ({', '.join(bundled())}), a folder, "
-            "or a hub id 'owner/name'"
+            f"{_no_folder(name)}: give a bundled name ({', '.join(bundled())}), a folder, or a hub id 'owner/name'"
         )
-    return _from_hub(str(name), precision, pickled)
+    return _from_hub(name, precision, pickled, {"revision": revision, "token": token})
 
 
-def _from_hub(name: str, precision: Precision, pickled: bool) -> tuple[Path, dict[str, Any]]:
+def _no_folder(name: str | Path) -> str:
+    """The beginning of an error's sentence: that there is no such folder, and which there are beside it."""
+    above = Path(name).parent
+    beside = sorted(path.name for path in above.iterdir() if path.is_dir()) if above.is_dir() else []
+    told = f" ({above} holds {', '.join(beside[:8])})" if beside and above != Path() else ""
+    return f"there is no model or folder {str(name)!r} here{told}"
+
+
+def _from_hub(name: str, precision: Precision, pickled: bool, access: dict[str, Any]) -> tuple[Path, dict[str, Any]]:
     """Download a repository or, if it is gone, the first of its mirrors that is there."""
     from huggingface_hub.errors import RepositoryNotFoundError
 
@@ -40,21 +53,23 @@ def _from_hub(name: str, precision: Precision, pickled: bool) -> tuple[Path, dic
     other = instead(latent=card is not None and card.kind != "pixel")
     if card is not None and not card.served:
         raise ValueError(f"{name} ({card.note}) cannot be loaded: {NOT_YET}; {other}")
-    addresses = list(dict.fromkeys([name, *((card.id, *card.mirrors) if card else ())]))
+    addresses = list(dict.fromkeys([name, *((card.id, *card.mirrors) if card and access["revision"] is None else ())]))
     for repository in addresses:
         try:
-            folder = _download(repository, precision, pickled, other)
+            folder = _download(repository, precision, pickled, other, access)
         except RepositoryNotFoundError:
             continue
         if repository != name:
-            warnings.warn(f"the hub has no model {name!r} any more: {repository!r} was loaded", stacklevel=4)
+            warnings.warn(f"the hub has no model {name!r} any more: {repository!r} was loaded", stacklevel=5)
         origin = {"source": repository, "revision": folder.name}
         return folder, origin if card is None else {"id": card.id, "licence": card.licence, "note": card.note} | origin
     mirrors = f", nor {' or '.join(addresses[1:])}" if addresses[1:] else ""
-    raise FileNotFoundError(f"the hub has no model {name!r}{mirrors}: check the spelling, or {other}")
+    raise FileNotFoundError(
+        f"{_no_folder(name)}, and the hub has no model {name!r}{mirrors}: check the spelling, or {other}"
+    )
 
 
-def _download(repository: str, precision: Precision, pickled: bool, other: str) -> Path:
+def _download(repository: str, precision: Precision, pickled: bool, other: str, access: dict[str, Any]) -> Path:
     """Fetch what loading needs: configurations, then, if the model is served, one set of weights for each part.
 
     Raises huggingface_hub's ``RepositoryNotFoundError`` if it is not there; every other failure is one sentence.
@@ -63,29 +78,29 @@ def _download(repository: str, precision: Precision, pickled: bool, other: str) 
 
     with _sentences(repository, other):
         try:
-            found = huggingface_hub.model_info(repository, files_metadata=True)
+            found = huggingface_hub.model_info(repository, files_metadata=True, **access)
         except Exception:
-            if (cached := _cached(repository)) is not None:
+            if (cached := _cached(repository, access["revision"])) is not None:
                 return cached
             raise
     files = {file.rfilename: file.size or 0 for file in found.siblings or []}
     small = [path for path in files if _is_configuration(path)]
     with _sentences(repository, other):
-        folder = Path(huggingface_hub.snapshot_download(repository, allow_patterns=small))
-    latent = kind_of(folder, repository) == "latent"
+        folder = Path(huggingface_hub.snapshot_download(repository, allow_patterns=small, **access))
+    latent = kind_of_folder(folder, repository) == "latent"
     weights = needed_weights(files, latent=latent, precision=precision, pickled=pickled)
     if weights is None:
         raise no_weights(repository, latent=latent)
     with _sentences(repository, other):
-        return Path(huggingface_hub.snapshot_download(repository, allow_patterns=[*small, *weights]))
+        return Path(huggingface_hub.snapshot_download(repository, allow_patterns=[*small, *weights], **access))
 
 
-def _cached(repository: str) -> Path | None:
+def _cached(repository: str, revision: str | None) -> Path | None:
     """Return what was fetched before, for when there is no network or the repository is gone."""
     import huggingface_hub
 
     try:
-        return Path(huggingface_hub.snapshot_download(repository, local_files_only=True))
+        return Path(huggingface_hub.snapshot_download(repository, revision=revision, local_files_only=True))
     except Exception:
         return None
 
@@ -93,19 +108,22 @@ def _cached(repository: str) -> Path | None:
 @contextlib.contextmanager
 def _sentences(repository: str, other: str) -> Iterator[None]:
     """Turn a failure of the hub, other than a missing repository, into one sentence."""
-    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
+    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
 
     try:
         yield
     except GatedRepoError as error:
         raise FileNotFoundError(
-            f"{repository!r} is gated: accept its licence on the hub and run 'hf auth login', or {other}"
+            f"{repository!r} is gated: accept its licence on the hub and run 'hf auth login' or pass token=, or {other}"
         ) from error
+    except RevisionNotFoundError as error:
+        raise FileNotFoundError(f"{repository!r} has no such revision: check its commits, or {other}") from error
     except RepositoryNotFoundError:
         raise
     except Exception as error:
         raise FileNotFoundError(
-            f"{repository!r} could not be fetched from the hub ({type(error).__name__}): check the network, or {other}"
+            f"{_no_folder(repository)}, and it could not be fetched from the hub ({type(error).__name__}): check the "
+            f"spelling and the network, or {other}"
         ) from error
 
 

@@ -15,11 +15,12 @@ CHUNK_PIXELS = 2**18
 
 @dataclass(frozen=True, eq=False)
 class Codec:
-    """The VAE of a latent model, a diffusers ``AutoencoderKL``: always in float32, and deterministic.
+    """The VAE of a latent model, a diffusers ``AutoencoderKL``: deterministic, and in its own dtype.
 
-    Latents are z = (E[z | image] - ``shift``) ``scale``, with the mean of the encoder's posterior, in the units the
-    network was trained in. ``factor``: pixels of an image for one of its latent, along a side. Gradients pass through
-    both directions where the input asks for them.
+    That is float32 wherever ``load`` reads it, since half precision overflows in some. Latents are
+    z = (E[z | image] - ``shift``) ``scale``, with the mean of the encoder's posterior, in the units the network was
+    trained in. ``factor``: pixels of an image for one of its latent, along a side. Gradients pass through both
+    directions where the input asks for them.
     """
 
     vae: Any = field(repr=False)
@@ -47,14 +48,14 @@ class Codec:
     def decode(self, z: Tensor) -> Tensor:
         """Return images (B, C, H, W) in [0, 1], clamped, for latents (B, c, h, w); at least float32, where z lives."""
         pixels = z.shape[-2] * z.shape[-1] * self.factor**2
-        chunks = z.to(self.device, torch.float32).split(max(1, CHUNK_PIXELS // pixels))
+        chunks = z.to(self.device, self.vae.dtype).split(max(1, CHUNK_PIXELS // pixels))
         images = torch.cat([self.vae.decode(part / self.scale + self.shift).sample for part in chunks])
         return (images / 2 + 0.5).clamp(0, 1).to(z.device, torch.promote_types(z.dtype, torch.float32))
 
     def encode(self, images: Tensor) -> Tensor:
         """Return latents (B, c, h, w) for images (B, C, H, W) in [0, 1]; at least float32, where the images live."""
         pixels = images.shape[-2] * images.shape[-1]
-        chunks = (images * 2 - 1).to(self.device, torch.float32).split(max(1, CHUNK_PIXELS // pixels))
+        chunks = (images * 2 - 1).to(self.device, self.vae.dtype).split(max(1, CHUNK_PIXELS // pixels))
         mean = torch.cat([self.vae.encode(part).latent_dist.mean for part in chunks])
         z = (mean - self.shift) * self.scale
         return z.to(images.device, torch.promote_types(images.dtype, torch.float32))

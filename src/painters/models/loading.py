@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 
-from painters.denoiser import PREDICTIONS, Prediction
+from painters.denoiser import Prediction
 from painters.levels import Schedule
-from painters.models.folders import kind_of, read_part, training_of, unet_folder, wants_half
+from painters.models import folders
+from painters.models.fitting import classes_of, fitted, settled, shape_of
 from painters.models.hub import find
 from painters.models.latent import Codec, TextConditioner
 from painters.models.model import Model
 from painters.models.moments import load_moments
-from painters.models.precision import choose_device, choose_dtype, move
-from painters.models.registry import instead, read_card
+from painters.models.precision import Precision, choose_device, choose_dtype, move
+from painters.models.registry import bundled, instead, read_card
+
+Parts = dict[str, Any]
+"""The parts of a pipeline by their names in diffusers: ``unet``, and ``scheduler``, ``vae`` and others if there are."""
 
 
 def load(
-    name: str | Path | torch.nn.Module,
+    source: Any,
     *,
     device: str | torch.device = "auto",
     dtype: str | torch.dtype = "auto",
@@ -30,164 +37,170 @@ def load(
     shape: Sequence[int] | None = None,
     classes: Sequence[str] = (),
     null_label: int | None = None,
+    network: torch.nn.Module | Callable[[], torch.nn.Module] | None = None,
+    revision: str | None = None,
+    token: str | bool | None = None,
     pickled: bool = False,
 ) -> Model:
-    """Load a model by bundled name, local diffusers folder, or hub id, or take a module that is at hand.
+    """Load a model by name, folder, hub id or file of weights, or take a pipeline, module or function at hand.
 
-    Folders and ids may hold a ``DDPMPipeline`` or ``DDIMPipeline``, a ``StableDiffusionPipeline`` (1.x or 2.x), or a
-    bare UNet. A ``torch.nn.Module`` is called as module(x, t), or module(x, t, labels) with ``classes``, where t (B,)
-    counts training indices (1000 sigma for flow matching), and is set to evaluation mode.
+    ``source`` is one of
+
+    - a bundled name, a local diffusers folder, or a hub id "owner/name" (``revision``, ``token``), which hold a
+      ``DDPMPipeline`` or ``DDIMPipeline``, a ``StableDiffusionPipeline`` (1.x or 2.x), or a bare UNet;
+    - such a pipeline as an object of diffusers, whose parts are taken and not copied;
+    - a module or function, called as network(x, t), or network(x, t, labels) with ``classes``: x in the coordinates of
+      ``schedule``, t (B,) the time it gives (training indices, sigma, a process's own t). A module is set to evaluation
+      mode; both are called once or twice on zeros, so that what does not fit is said now;
+    - a single .safetensors file, with the ``network`` its weights belong to: a module, which is filled, or a function
+      (a class) that makes one.
 
     ``device="auto"`` takes CUDA, else MPS, else the CPU. ``dtype="auto"`` is float32, but half precision on a GPU for
-    networks above 100 M parameters (bfloat16 from compute capability 8.0, else float16); a VAE stays in float32. A
-    module stays where and as it is. ``prediction`` and ``schedule`` are read from the folder's scheduler; a bare UNet
-    and a module have none and need both, a module also its ``shape`` (C, H, W). ``classes`` names the classes of a
-    class-conditional network and ``null_label`` its label for "no class", where no card says so. ``pickled`` allows
-    .bin weights, read by torch's restricted loader. Raises ``FileNotFoundError`` or ``ValueError`` with one sentence
-    saying what is wrong and what to do.
+    networks above 100 M parameters (bfloat16 from compute capability 8.0, else float16); a VAE stays in float32. What
+    is at hand stays where and as it is. ``prediction`` and ``schedule`` are read from a scheduler; without one both are
+    needed, and for a module also its ``shape`` (C, H, W). ``classes`` names the classes of a class-conditional network
+    and ``null_label`` its label for "no class", where no card says so. ``pickled`` allows .bin weights, read by torch's
+    restricted loader. Raises ``FileNotFoundError`` or ``ValueError`` with one sentence saying what is wrong and what to
+    do; warns where a scheduler clips, which a run here does not.
     """
-    if isinstance(name, torch.nn.Module):
-        return _adopt(name, device, dtype, prediction, schedule, shape, classes, null_label)
-    where = choose_device(device)
-    precision = partial(choose_dtype, dtype, where)
-    folder, origin = find(name, precision=precision, pickled=pickled)
-    latent = kind_of(folder, name) == "latent"
-    known, predicted = training_of(folder, name)
-    schedule, prediction = _checked(schedule or known, prediction or predicted, name)
-    unet = unet_folder(folder)
-    half = wants_half({p.name: p.stat().st_size for p in unet.iterdir() if p.is_file()}, precision, pickled=pickled)
-    network = read_part(_unet_class(latent), unet, name, latent=latent, half=half, pickled=pickled)
-    kind = precision(sum(p.numel() for p in network.parameters()))
-    move(network, where, kind, channels_last=True)
-    codec = text = None
-    if latent:
-        codec, text = _latent_parts(folder, name, where, kind, half=half, pickled=pickled)
-        _check_widths(network, text, name)
-    card = origin | read_card(folder)
-    return Model(
-        network,
+    file = isinstance(source, (str, Path)) and Path(source).is_file()
+    stored = isinstance(source, (str, Path)) and not file
+    here = not isinstance(source, str) or source in bundled() or Path(source).exists()
+    if (network is not None and not file) or (here and (revision, token) != (None, None)):
+        raise ValueError("network= is for a file of weights, revision= and token= are for an id of the hub")
+    if stored:
+        name, where = str(source), choose_device(device)
+        precision = partial(choose_dtype, dtype, where)
+        folder, origin = find(source, precision=precision, pickled=pickled, revision=revision, token=token)
+        parts, kind = _read(folder, name, where, precision, pickled)
+        card = origin | read_card(folder)
+    else:
+        parts, name = _at_hand(source, network)
+        where, kind = _placed(parts, device, dtype)
+        numbers = parts["unet"].parameters() if isinstance(parts["unet"], torch.nn.Module) else ()
+        card = {"name": name, "parameters": sum(p.numel() for p in numbers)}
+    known = folders.training_of(parts.get("scheduler"))
+    schedule, prediction, unfollowed = settled(known, prediction, schedule, name)
+    null_label = card.get("null_label") if null_label is None else null_label
+    vae = parts.get("vae")
+    model = Model(
+        parts["unet"],
         schedule,
         prediction,
-        _shape(network, shape, name),
+        shape_of(parts["unet"], shape, name),
         where,
         kind,
-        _classes(network, classes or card.get("classes") or (), name),
-        card.get("null_label") if null_label is None else null_label,
-        load_moments(path)[0] if (path := folder / "moments.safetensors").is_file() else None,
+        classes_of(parts["unet"], tuple(classes or card.get("classes") or ()), null_label, name),
+        null_label,
+        parts.get("moments"),
         card,
-        codec,
-        text,
+        None if vae is None else Codec(vae, where),
+        None if vae is None else TextConditioner(parts["tokenizer"], parts["text_encoder"], where),
+        channels_last=stored,
     )
+    return fitted(model, unfollowed, name)
 
 
-def _unet_class(latent: bool) -> Any:
-    """The UNet's class, imported by itself: a pipeline would import every other model of diffusers."""
+def _read(
+    folder: Path, name: str, device: torch.device, precision: Precision, pickled: bool
+) -> tuple[Parts, torch.dtype]:
+    """Read the parts of a folder to a device, the VAE in float32; the text encoder and the network share a dtype.
+
+    Each class is imported by itself: a pipeline would import every other model of diffusers.
+    """
+    latent = folders.kind_of_folder(folder, name) == "latent"
+    read = partial(folders.read_part, name=name, latent=latent, pickled=pickled)
+    unet = folders.unet_folder(folder)
+    half = folders.wants_half(
+        {p.name: p.stat().st_size for p in unet.iterdir() if p.is_file()}, precision, pickled=pickled
+    )
+    parts: Parts = {"scheduler": folders.scheduler_of(folder, name)}
     if latent:
-        from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
+        from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+        from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel as UNet
+        from transformers import CLIPTextModel, CLIPTokenizer
 
-        return UNet2DConditionModel
-    from diffusers.models.unets.unet_2d import UNet2DModel
+        parts["vae"] = read(AutoencoderKL, folder / "vae")
+        parts["text_encoder"] = read(CLIPTextModel, folder / "text_encoder", half=half)
+        try:
+            parts["tokenizer"] = CLIPTokenizer.from_pretrained(str(folder / "tokenizer"))
+        except Exception as error:
+            raise ValueError(
+                f"the tokenizer of {name} cannot be read ({type(error).__name__}): fetch it again, or "
+                f"{instead(latent=True)}"
+            ) from error
+    else:
+        from diffusers.models.unets.unet_2d import UNet2DModel as UNet
+    parts["unet"] = read(UNet, unet, half=half)
+    kind = precision(sum(p.numel() for p in parts["unet"].parameters()))
+    move(parts["unet"], device, kind, channels_last=True)
+    if latent:
+        move(parts["vae"], device, torch.float32)
+        move(parts["text_encoder"], device, kind)
+    moments = folder / "moments.safetensors"
+    return parts | ({"moments": load_moments(moments)[0]} if moments.is_file() else {}), kind
 
-    return UNet2DModel
 
-
-def _latent_parts(
-    folder: Path, name: object, device: torch.device, dtype: torch.dtype, *, half: bool, pickled: bool
-) -> tuple[Codec, TextConditioner]:
-    """Read the VAE, in float32, and the text encoder, in the network's dtype."""
-    from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
-    from transformers import CLIPTextModel, CLIPTokenizer
-
-    vae = read_part(AutoencoderKL, folder / "vae", name, latent=True, pickled=pickled)
-    encoder = read_part(CLIPTextModel, folder / "text_encoder", name, latent=True, half=half, pickled=pickled)
-    try:
-        tokenizer = CLIPTokenizer.from_pretrained(str(folder / "tokenizer"))
-    except Exception as error:
+def _at_hand(source: Any, network: torch.nn.Module | Callable[[], torch.nn.Module] | None) -> tuple[Parts, str]:
+    """The parts of a file of weights, pipeline, module or function, and its name. Raises one sentence for others."""
+    if isinstance(source, (str, Path)):
+        source = _filled(Path(source), network)
+    name = getattr(source, "__name__", type(source).__name__)
+    pipelines = sys.modules.get("diffusers.pipelines.pipeline_utils")  # what was not imported cannot be at hand
+    if pipelines is not None and isinstance(source, pipelines.DiffusionPipeline):
+        parts = {part: value for part, value in source.components.items() if value is not None}
+        configs: dict[str, dict[str, Any]] = {"tokenizer": {}} if "tokenizer" in parts else {}
+        for part in {"unet", "text_encoder", "vae"} & parts.keys():
+            config = parts[part].config
+            config = config.to_dict() if hasattr(config, "to_dict") else dict(config)
+            configs[part] = config | {"_class_name": type(parts[part]).__name__}
+        folders.kind_of(f"the {name}", name, set(parts), configs)
+        return parts, name
+    if name == "UNet2DConditionModel":
+        raise ValueError(f"a {name} needs its text encoder and VAE: load the folder of the whole pipeline, or pass it")
+    if not callable(source):
         raise ValueError(
-            f"the tokenizer of {name} cannot be read ({type(error).__name__}): fetch it again, or "
-            f"{instead(latent=True)}"
-        ) from error
-    move(vae, device, torch.float32)
-    move(encoder, device, dtype)
-    return Codec(vae, device), TextConditioner(tokenizer, encoder, device)
-
-
-def _check_widths(network: torch.nn.Module, text: TextConditioner, name: object) -> None:
-    """Raise one sentence if the network cannot attend to what the text encoder makes."""
-    wanted, given = _config(network).cross_attention_dim, text.encoder.config.hidden_size
-    if wanted != given:
-        raise ValueError(
-            f"the network of {name} attends to text of width {wanted} and its text encoder makes {given}: they are "
-            f"parts of different models; {instead(latent=True)}"
+            "load takes a bundled name, a folder, a hub id, a .safetensors file, a pipeline of diffusers, a module or "
+            f"a function, got a {name}"
         )
+    return {"unet": source}, name
 
 
-def _adopt(
-    module: torch.nn.Module,
-    device: str | torch.device,
-    dtype: str | torch.dtype,
-    prediction: Prediction | None,
-    schedule: Schedule | None,
-    shape: Sequence[int] | None,
-    classes: Sequence[str],
-    null_label: int | None,
-) -> Model:
-    """Wrap a module that is at hand."""
-    kind = type(module).__name__
-    if kind == "UNet2DConditionModel":
-        raise ValueError(f"a {kind} needs its text encoder and VAE: load the folder of the whole pipeline")
-    schedule, prediction = _checked(schedule, prediction, kind)
-    state, names = _shape(module, shape, kind), _classes(module, classes, kind)
-    first = next((p for p in module.parameters() if p.is_floating_point()), torch.empty(0))
+def _placed(parts: Parts, device: str | torch.device, dtype: str | torch.dtype) -> tuple[torch.device, torch.dtype]:
+    """Set the modules at hand to evaluation, and bring them where and to what is asked for, if it is."""
+    modules: Parts = {part: value for part, value in parts.items() if isinstance(value, torch.nn.Module)}
+    numbers = modules["unet"].parameters() if "unet" in modules else ()
+    first = next((p for p in numbers if p.is_floating_point()), torch.empty(0))
     where = first.device if device == "auto" else choose_device(device)
-    numbers = first.dtype if dtype == "auto" else choose_dtype(dtype, where, 0)
-    move(module.eval(), where, numbers)
-    card = {"name": kind, "parameters": sum(p.numel() for p in module.parameters())}
-    return Model(module, schedule, prediction, state, where, numbers, names, null_label, card=card, channels_last=False)
+    kind = first.dtype if dtype == "auto" else choose_dtype(dtype, where, 0)
+    for part in {"unet", "vae", "text_encoder"} & modules.keys():
+        move(modules[part].eval(), where, modules[part].dtype if part == "vae" else kind)
+    return where, kind
 
 
-def _checked(schedule: Schedule | None, prediction: str | None, name: object) -> tuple[Schedule, Prediction]:
-    """Return schedule and prediction type if both are known and fit each other; raise one sentence otherwise."""
-    if schedule is None or prediction is None:
+def _filled(path: Path, network: torch.nn.Module | Callable[[], torch.nn.Module] | None) -> torch.nn.Module:
+    """The module that a file of weights belongs to, with these weights. Raises one sentence if they do not fit."""
+    if path.suffix != ".safetensors":
         raise ValueError(
-            f"{name} has no scheduler to say what its network predicts: pass prediction= (one of "
-            f"{', '.join(PREDICTIONS)}) and schedule= (e.g. painters.levels.vp_linear())"
+            f"{path} is a file and no model: give the diffusers folder it belongs to, or a .safetensors file with "
+            "network= (of a pickled checkpoint, read the weights yourself with torch.load(..., weights_only=True))"
         )
-    if prediction not in PREDICTIONS:
-        raise ValueError(f"{name} predicts {prediction!r}, which is not one of {', '.join(PREDICTIONS)}")
-    needed = {"v_prediction": "vp", "flow_prediction": "flow"}.get(prediction, schedule.coordinates)
-    if schedule.coordinates != needed:
-        raise ValueError(f"{prediction} is defined on a {needed!r} schedule and {schedule.name!r} is not one")
-    if schedule.steps is None and schedule.coordinates != "flow":
-        raise ValueError(f"no network time is known for the continuous schedule {schedule.name!r}: give a discrete one")
-    if prediction == "epsilon" and float(schedule.at(torch.ones((), dtype=torch.float64))[0]) == 0:
+    try:
+        weights = load_file(path)
+    except SafetensorError as error:
+        raise ValueError(f"{path} is damaged or no safetensors file ({error}): fetch it again") from error
+    if network is None:
         raise ValueError(
-            f"{name} predicts the noise on a schedule that ends in pure noise, where that says nothing about the "
-            "image: there a model has to predict v or the sample"
+            f"{path} holds weights alone, {len(weights)} tensors such as {min(weights, default='none')!r}: pass "
+            "network= (the module, or the class, that they belong to), or give the whole diffusers folder instead"
         )
-    return schedule, cast(Prediction, prediction)
-
-
-def _shape(network: torch.nn.Module, shape: Sequence[int] | None, name: object) -> tuple[int, ...]:
-    """Return the shape of a state: the one given, or the one in the network's configuration."""
-    if shape is not None:
-        return tuple(shape)
-    config = _config(network)
-    size, channels = getattr(config, "sample_size", None), getattr(config, "in_channels", None)
-    if size is None or channels is None:
-        raise ValueError(f"{name} does not say what it paints: pass shape=(channels, height, width) of one state")
-    return (channels, size, size) if isinstance(size, int) else (channels, *size)
-
-
-def _classes(network: torch.nn.Module, classes: Sequence[str], name: object) -> tuple[str, ...]:
-    """Return the names of the classes: those given, or numbers for the labels of a diffusers network."""
-    config = _config(network)
-    labels = getattr(config, "num_class_embeds", None)
-    if classes and config is not None and not labels:
-        raise ValueError(f"{name} is not class-conditional: it takes no classes")
-    return tuple(classes) or tuple(str(i) for i in range(labels or 0))
-
-
-def _config(network: torch.nn.Module) -> Any:
-    """The configuration of a diffusers network, ``None`` for other modules."""
-    return getattr(network, "config", None) if hasattr(network, "register_to_config") else None
+    module = network if isinstance(network, torch.nn.Module) else network()
+    own = module.state_dict()
+    wrong = own.keys() ^ weights.keys() | {k for k in own.keys() & weights.keys() if own[k].shape != weights[k].shape}
+    if wrong:
+        raise ValueError(
+            f"the weights in {path} do not fit a {type(module).__name__}: {len(wrong)} are missing, left over or of "
+            f"another shape, such as {min(wrong)!r}"
+        )
+    module.load_state_dict(weights)
+    return module

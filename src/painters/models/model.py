@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,7 +19,7 @@ from painters.theory.gaussian import Gaussian
 Prompt = int | str | Sequence[int | str]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Model:
     """A trained model: its denoiser, its levels, its data's moments, and its card.
 
@@ -26,10 +27,11 @@ class Model:
     ``codec`` between the two and a ``text`` encoder for its prompts. ``moments`` is the Gaussian with the mean and
     covariance of the training data's states, where known. ``classes`` names the classes of a class-conditional model;
     ``null_label`` is the one that means "no class", if it was trained with one. ``card`` says what the model is, where
-    it came from, how it was trained, and how well it denoises.
+    it came from, how it was trained, how well it denoises, and under ``"unfollowed"`` what of its scheduler a run does
+    not follow. ``times``: the dtypes of time that the network takes.
     """
 
-    network: torch.nn.Module = field(repr=False)
+    network: Callable[..., Any]
     schedule: Schedule
     prediction: Prediction
     shape: tuple[int, ...]
@@ -37,11 +39,34 @@ class Model:
     dtype: torch.dtype
     classes: tuple[str, ...] = ()
     null_label: int | None = None
-    moments: Gaussian | None = field(default=None, repr=False)
-    card: dict[str, Any] = field(default_factory=dict, repr=False)
-    codec: Codec | None = field(default=None, repr=False)
-    text: TextConditioner | None = field(default=None, repr=False)
-    channels_last: bool = field(default=True, repr=False)
+    moments: Gaussian | None = None
+    card: dict[str, Any] = field(default_factory=dict)
+    codec: Codec | None = None
+    text: TextConditioner | None = None
+    channels_last: bool = True
+    times: tuple[torch.dtype, ...] = (torch.int64, torch.float32)
+
+    def __repr__(self) -> str:
+        takes = "a text" if self.text is not None else f"one of {len(self.classes)} classes" if self.classes else ""
+        return (
+            f"Model({self.card.get('name', type(self.network).__name__)}: states {self.shape}, {self.prediction} on "
+            f"{self.schedule.name}{f', takes {takes}' if takes else ''}; {self.device}, {self.dtype})"
+        )
+
+    @property
+    def weights(self) -> str:
+        """Twelve hexadecimal digits of all weights, the autoencoder's and text encoder's included.
+
+        Raises ``ValueError`` for a plain function, which has none to tell it from another.
+        """
+        parts = [self.network, *([self.codec.vae] if self.codec else []), *([self.text.encoder] if self.text else [])]
+        digest = hashlib.sha256()
+        for part in parts:
+            if not isinstance(part, torch.nn.Module):
+                raise ValueError("a model made of a plain function has no weights to know it by: give a module")
+            for value in part.state_dict().values():
+                digest.update(value.detach().float().cpu().contiguous().numpy().tobytes())
+        return digest.hexdigest()[:12]
 
     @property
     def image_shape(self) -> tuple[int, ...]:
@@ -86,6 +111,7 @@ class Model:
             shape=self.shape,
             channels_last=self.channels_last,
             grad=grad,
+            times=self.times,
         )
 
     def levels(self, n: int, *, spacing: Spacing | None = None) -> Levels:
@@ -105,7 +131,17 @@ class Model:
         return self.codec.decode(x)
 
     def encode(self, images: Tensor) -> Tensor:
-        """Return clean states (B, *shape) for images (B, *image_shape) in [0, 1]. ``ValueError`` for another shape."""
+        """Return clean states (B, *shape) for images (B, *image_shape) in [0, 1].
+
+        Raises ``ValueError`` for another shape, and for bytes or pictures in other units.
+        """
+        low, high = (float(v) for v in torch.aminmax(images.detach()))
+        # a tenth beyond, for what interpolation or an edit overshoots; never as far as -1 or 255
+        if not images.is_floating_point() or not (low >= -0.1 and high <= 1.1):
+            raise ValueError(
+                f"images to encode are real numbers in [0, 1], got {images.dtype} from {low:.4g} to {high:.4g}: divide "
+                "bytes by 255, and map [-1, 1] by x / 2 + 0.5"
+            )
         if tuple(images.shape[1:]) != self.image_shape:
             raise ValueError(f"this model paints images of shape {self.image_shape}, got {tuple(images.shape[1:])}")
         return images * 2 - 1 if self.codec is None else self.codec.encode(images)

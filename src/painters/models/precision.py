@@ -16,12 +16,20 @@ DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.
 
 
 def choose_device(device: str | torch.device) -> torch.device:
-    """Return the device of this name; ``"auto"`` takes CUDA, else MPS, else the CPU."""
-    if device != "auto":
-        return torch.device(device)
-    if torch.cuda.is_available():
-        return torch.device("cuda")
-    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    """Return the device of this name; ``"auto"`` takes CUDA, else MPS, else the CPU.
+
+    Raises ``ValueError`` for a name that torch does not know, or a device that is not there.
+    """
+    present = ["cuda"] * torch.cuda.is_available() + ["mps"] * torch.backends.mps.is_available() + ["cpu"]
+    if device == "auto":
+        return torch.device(present[0])
+    try:
+        # torch knows many names that this machine lacks, and says so only when memory is asked for
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, TypeError) as error:
+        names = ", ".join(["auto", *present])
+        raise ValueError(f"there is no device {str(device)!r} here: give one of {names}") from error
+    return torch.device(device)
 
 
 def choose_dtype(dtype: str | torch.dtype, device: torch.device, parameters: int) -> torch.dtype:

@@ -13,7 +13,7 @@ from partners import gaussian, randn, rel
 
 from painters import Gaussian, Levels, solve
 from painters.denoiser import target
-from painters.levels import Schedule, cosine, edm, flow, rescale, vp_linear
+from painters.levels import Schedule, flow, rescale, vp_linear
 from painters.models.adapters import NetworkDenoiser, call_unet
 
 CPU = torch.device("cpu")
@@ -88,11 +88,10 @@ def test_training_levels_have_whole_times() -> None:
     """Every training level, in every coordinate system, is asked at exactly its own index."""
     schedule = vp_linear()
     alpha, sigma = schedule.table()
-    denoise = denoiser(Recorder(), schedule, "epsilon")
     index = torch.arange(1000, dtype=torch.float64)
     for coordinates in ("vp", "ve", "flow"):
         c = rescale(alpha, sigma, coordinates)
-        assert torch.equal(denoise.time(c * alpha, c * sigma), index)
+        assert torch.equal(schedule.time(c * alpha, c * sigma), index)
 
 
 def test_the_network_sees_the_interpolated_time_and_not_a_truncated_one() -> None:
@@ -111,15 +110,8 @@ def test_the_network_sees_the_interpolated_time_and_not_a_truncated_one() -> Non
 def test_time_is_linear_in_log_snr_between_training_levels(i: int, share: float) -> None:
     alpha, sigma = vp_linear().table()
     ratio = torch.exp((1 - share) * (sigma[i] / alpha[i]).log() + share * (sigma[i + 1] / alpha[i + 1]).log())
-    t = denoiser(Recorder(), vp_linear(), "epsilon").time(torch.ones(1), ratio.reshape(1))
+    t = vp_linear().time(torch.ones(1), ratio.reshape(1))
     assert float(t[0]) == pytest.approx(i + share, abs=1e-4)
-
-
-def test_time_of_flow_matching() -> None:
-    denoise = denoiser(Recorder(), flow(), "flow_prediction")
-    sigma = torch.tensor([0.0, 0.25, 1.0], dtype=torch.float64)
-    assert denoise.time(1 - sigma, sigma).tolist() == [0.0, 250.0, 1000.0]
-    assert denoise.time(3 * (1 - sigma), 3 * sigma).tolist() == pytest.approx([0.0, 250.0, 1000.0])
 
 
 @pytest.mark.parametrize("level", [(1.0, 0.009), (0.0, 1.0), (0.006, 1.0), (1.0, 200.0)])
@@ -161,10 +153,10 @@ def test_guidance_is_combined_in_float32() -> None:
     assert rel(denoise(x, 0.8, 0.6), (low + 0.3 * (high - low)).reshape(1, 1)) < 1e-6
 
 
-def test_a_continuous_schedule_without_known_time_is_refused() -> None:
-    for schedule in (cosine(), edm()):
-        with pytest.raises(ValueError, match="no network time is known"):
-            denoiser(Recorder(), schedule, "sample")(randn(1, 3), 0.8, 0.6)
+def test_a_schedule_without_a_clock_is_refused() -> None:
+    schedule = Schedule("mine", lambda t: (1 - t, t), "flow")
+    with pytest.raises(ValueError, match="no network time is known for the schedule 'mine'"):
+        denoiser(Recorder(), schedule, "sample")(randn(1, 3), 0.8, 0.6)
 
 
 def test_a_level_per_sample_is_one_call() -> None:

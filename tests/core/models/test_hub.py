@@ -31,17 +31,23 @@ class Hub:
     def __init__(self, cache: Path) -> None:
         self.cache, self.folders, self.failures = cache, {}, {}
         self.asked: list[str] = []
+        self.access: list[tuple[str | None, str | None]] = []
         self.fetched: dict[str, set[str]] = {}
 
-    def model_info(self, repository: str, *, files_metadata: bool) -> SimpleNamespace:
+    def model_info(self, repository: str, *, files_metadata: bool, revision, token) -> SimpleNamespace:
         assert files_metadata
+        self.access.append((revision, token))
         self.asked.append(repository)
         self._check(repository)
         paths = self._files(repository)
         return SimpleNamespace(siblings=[SimpleNamespace(rfilename=k, size=v.stat().st_size) for k, v in paths.items()])
 
-    def snapshot_download(self, repository: str, *, allow_patterns=None, local_files_only: bool = False) -> str:
-        target = self.cache / repository.replace("/", "--") / "snapshots" / "0123abcd"
+    def snapshot_download(
+        self, repository: str, *, allow_patterns=None, local_files_only: bool = False, revision=None, token=None
+    ) -> str:
+        if not local_files_only:
+            self.access.append((revision, token))
+        target = self.cache / repository.replace("/", "--") / "snapshots" / (revision or "0123abcd")
         if local_files_only:
             if not target.is_dir():
                 raise errors.LocalEntryNotFoundError("not in the cache")
@@ -83,7 +89,7 @@ def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Hub:
 def saved(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """One pixel pipeline and one latent one, each in both precisions."""
     root = tmp_path_factory.mktemp("saved")
-    pixel = DDPMPipeline(pipelines.unet(), DDPMScheduler())
+    pixel = DDPMPipeline(pipelines.unet(), DDPMScheduler(clip_sample=False, timestep_spacing="trailing"))
     latent = pipelines.stable_diffusion(root / "make")
     for name, pipeline in (("pixel", pixel), ("latent", latent)):
         pipeline.save_pretrained(str(root / name))
@@ -104,8 +110,55 @@ def test_a_pixel_model_is_fetched_once_in_one_precision(hub, saved, tmp_path):
     hub.folders["somebody/pixels"] = folder
     model = painters.load("somebody/pixels", device="cpu")
     assert model.shape == (2, 8, 8) and model.prediction == "epsilon"
+    assert model.weights == painters.load(folder, device="cpu").weights
     assert hub.fetched["somebody/pixels"] == CONFIGURATIONS | {f"{UNET}.safetensors"}
     assert model.card == {"source": "somebody/pixels", "revision": "0123abcd"}
+    assert set(hub.access) == {(None, None)}
+
+
+def test_a_revision_and_a_token_reach_the_hub(hub, saved):
+    hub.folders["somebody/pixels"] = saved["pixel"]
+    model = painters.load("somebody/pixels", device="cpu", revision="v2", token="secret")
+    assert set(hub.access) == {("v2", "secret")}
+    assert model.card["revision"] == "v2" and "secret" not in str(model.card)
+
+
+def test_a_revision_is_of_one_repository_and_not_of_its_mirrors(hub, saved):
+    card = card_of("stable-diffusion-v1-5/stable-diffusion-v1-5")
+    hub.folders[card.mirrors[0]] = saved["latent"]
+    with pytest.raises(FileNotFoundError, match="check the spelling"):
+        painters.load(card.id, device="cpu", revision="v2")
+    assert hub.asked == [card.id]
+
+
+def test_an_unknown_revision_is_said(hub, saved):
+    hub.folders["somebody/pixels"] = saved["pixel"]
+    error = errors.RevisionNotFoundError.__new__(errors.RevisionNotFoundError)
+    Exception.__init__(error, "from the hub")
+    hub.failures["somebody/pixels"] = error
+    with pytest.raises(FileNotFoundError, match=r"'somebody/pixels' has no such revision: check its commits, or use"):
+        painters.load("somebody/pixels", device="cpu", revision="v2")
+
+
+@pytest.mark.parametrize("source", ["fashion-ddpm", torch.nn.Identity()])
+def test_revision_and_token_are_for_the_hub_alone(source):
+    with pytest.raises(ValueError, match="revision= and token= are for an id of the hub"):
+        painters.load(source, token="secret")
+
+
+def test_a_mistyped_folder_is_not_only_a_matter_of_the_network(hub, saved, tmp_path, monkeypatch):
+    """Fails before: 'could not be fetched from the hub (ConnectionError): check the network' and no more."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(saved["pixel"], tmp_path / "runs" / "scenes")
+    hub.failures["runs/scnes"] = ConnectionError("no route to host")
+    with pytest.raises(FileNotFoundError, match=r"no model or folder 'runs/scnes' here \(runs holds scenes\), and it"):
+        painters.load("runs/scnes")
+    for name in ("./runs/scnes", tmp_path / "runs" / "scnes", Path("runs/scnes")):
+        with pytest.raises(
+            FileNotFoundError, match=r"no model or folder .*scnes' here \(.*runs holds scenes\): give a"
+        ):
+            painters.load(name)
+    assert hub.asked == ["runs/scnes"]
 
 
 def test_a_latent_model_is_fetched_without_its_safety_checker(hub, saved, tmp_path):
@@ -249,10 +302,16 @@ def test_a_pickle_that_runs_code_is_refused_even_on_request(tmp_path, saved):
 @pytest.mark.parametrize(
     ("failure", "says"),
     [
-        ("missing", "the hub has no model 'somebody/some-model': check the spelling"),
-        ("gated", "gated: accept its licence on the hub and run 'hf auth login'"),
-        (ConnectionError("no route to host\nat all"), r"could not be fetched .*\(ConnectionError\): check the network"),
-        (errors.OfflineModeIsEnabled("offline"), r"could not be fetched .*\(OfflineModeIsEnabled\): check the network"),
+        ("missing", "no model or folder 'somebody/some-model' here, and the hub has no model .*: check the spelling"),
+        ("gated", "gated: accept its licence on the hub and run 'hf auth login' or pass token="),
+        (
+            ConnectionError("no route to host\nat all"),
+            r"could not be fetched .*\(ConnectionError\): check the spelling",
+        ),
+        (
+            errors.OfflineModeIsEnabled("offline"),
+            r"could not be fetched .*\(OfflineModeIsEnabled\): check the spelling and the network",
+        ),
     ],
 )
 def test_failures_are_one_sentence_with_a_way_out(hub, saved, failure, says):
@@ -341,7 +400,7 @@ def test_every_hub_model_of_the_plan_has_a_card():
 
 def test_cards_say_what_is_known_and_nothing_else():
     for card in cards():
-        assert card.note and card.seconds is None  # nothing was measured yet
+        assert card.note
         assert card.memory is None or 0.1 < card.memory < 8
         assert (card.memory is None) == (not card.parameters)
     assert card_of("google/ddpm-cifar10-32").memory == pytest.approx(4 * 0.0357, rel=0.01)

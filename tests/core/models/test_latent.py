@@ -187,11 +187,11 @@ def test_the_last_training_level_is_pure_noise(folders):
 
 def test_times_of_a_zero_snr_schedule(folders):
     model = painters.load(folders[2], device="cpu")
-    denoise, (alpha, sigma) = model.denoiser(), model.schedule.table()
-    assert torch.equal(denoise.time(alpha, sigma), torch.arange(1000, dtype=torch.float64))
-    assert torch.equal(denoise.time(3 * alpha, 3 * sigma), torch.arange(1000, dtype=torch.float64))
+    time, (alpha, sigma) = model.schedule.time, model.schedule.table()
+    assert torch.equal(time(alpha, sigma), torch.arange(1000, dtype=torch.float64))
+    assert torch.equal(time(3 * alpha, 3 * sigma), torch.arange(1000, dtype=torch.float64))
     near = alpha[-2] * torch.tensor([0.75, 0.5, 0.25], dtype=torch.float64)
-    times = denoise.time(near, (1 - near**2).sqrt())
+    times = time(near, (1 - near**2).sqrt())
     assert times.tolist() == pytest.approx([998.25, 998.5, 998.75], abs=1e-9)
 
 

@@ -18,7 +18,7 @@ from partners import rel
 
 import painters
 from painters import Levels
-from painters.levels import edm, flow, vp_linear
+from painters.levels import Schedule, edm, flow, vp_linear
 from painters.models import bundled, registry
 from painters.models.precision import LARGE, choose_dtype
 
@@ -35,7 +35,9 @@ def network():
 @pytest.fixture
 def pipeline(network, tmp_path):
     """A DDPM pipeline saved as diffusers saves it."""
-    DDPMPipeline(network, DDPMScheduler(prediction_type="v_prediction")).save_pretrained(tmp_path / "ddpm")
+    DDPMPipeline(network, DDPMScheduler(prediction_type="v_prediction", clip_sample=False)).save_pretrained(
+        tmp_path / "ddpm"
+    )
     return tmp_path / "ddpm"
 
 
@@ -67,17 +69,18 @@ def test_the_bundled_moments_are_those_the_card_was_measured_with():
 @pytest.mark.parametrize("scheduler", [DDIMScheduler, DDPMScheduler])
 @pytest.mark.parametrize("prediction", ["epsilon", "v_prediction", "sample"])
 def test_prediction_type_and_schedule_are_read_from_the_folder(network, tmp_path, scheduler, prediction):
-    made = scheduler(beta_schedule="scaled_linear", prediction_type=prediction)
+    made = scheduler(beta_schedule="scaled_linear", prediction_type=prediction, clip_sample=False)
     DDPMPipeline(network, made).save_pretrained(tmp_path)
     model = painters.load(tmp_path, device="cpu")
     assert model.prediction == prediction
     expected = made.alphas_cumprod.double().sqrt()
     torch.testing.assert_close(model.schedule.table()[0], expected)
-    assert model.shape == (1, 8, 8) and model.classes == () and model.moments is None and model.card == {}
+    assert model.shape == (1, 8, 8) and model.classes == () and model.moments is None
+    assert model.card == {"unfollowed": {"timestep_spacing": "leading"}}
 
 
 def test_a_flow_matching_scheduler_is_read_with_its_shift(network, tmp_path):
-    DDPMPipeline(network, DDPMScheduler()).save_pretrained(tmp_path)
+    DDPMPipeline(network, DDPMScheduler(clip_sample=False)).save_pretrained(tmp_path)
     shutil.rmtree(tmp_path / "scheduler")
     FlowMatchEulerDiscreteScheduler(shift=3.0).save_pretrained(tmp_path / "scheduler")
     model = painters.load(tmp_path, device="cpu")
@@ -257,7 +260,9 @@ def test_a_module_stays_where_and_as_it_is_unless_told(device):
         ({"prediction": "velocity", "schedule": vp_linear(), "shape": (1, 2, 2)}, "not one of"),
         ({"prediction": "v_prediction", "schedule": flow(), "shape": (1, 2, 2)}, "'vp' schedule"),
         ({"prediction": "flow_prediction", "schedule": vp_linear(), "shape": (1, 2, 2)}, "'flow' schedule"),
-        ({"prediction": "sample", "schedule": edm(), "shape": (1, 2, 2)}, "no network time is known"),
+        ({"prediction": "score", "schedule": flow(), "shape": (1, 2, 2)}, "ends in pure noise"),
+        ({"prediction": "sample", "schedule": Schedule("mine", flow().at, "flow"), "shape": (1,)}, "give it a clock"),
+        ({"prediction": "sample", "schedule": edm(), "shape": (1, 2.5)}, "whole numbers"),
         ({"prediction": "epsilon", "schedule": flow(), "shape": (1, 2, 2)}, "ends in pure noise"),
     ],
 )
@@ -313,7 +318,7 @@ def test_a_class_conditional_model_without_a_null_label_asks_for_a_prompt(tmp_pa
         sample_size=8, in_channels=1, out_channels=1, block_out_channels=(8, 8), norm_num_groups=4, layers_per_block=1,
         down_block_types=("DownBlock2D", "DownBlock2D"), up_block_types=("UpBlock2D", "UpBlock2D"), num_class_embeds=3,
     )  # fmt: skip
-    DDPMPipeline(network, DDPMScheduler()).save_pretrained(tmp_path)
+    DDPMPipeline(network, DDPMScheduler(clip_sample=False)).save_pretrained(tmp_path)
     model = painters.load(tmp_path, device="cpu")
     assert model.classes == ("0", "1", "2") and model.denoiser(2).condition.tolist() == [2]
     for wrong in ({}, {"prompt": 1, "guidance": 3.0}):
