@@ -16,6 +16,8 @@ from painters.sampling import SOLVERS
 
 Commands = Any
 """What ``argparse.ArgumentParser.add_subparsers`` returns."""
+EXTRA = ("matplotlib", "scipy", "sklearn", "ipywidgets")
+"""The modules of ``painters[book]``."""
 
 
 def run(parts: Sequence[Callable[[Commands], None]], arguments: Sequence[str] | None = None) -> int:
@@ -38,6 +40,11 @@ def run(parts: Sequence[Callable[[Commands], None]], arguments: Sequence[str] | 
         what = "what was finished is kept, the same command continues" if options.kept else "nothing was kept"
         print(f"painters: interrupted; {what}", file=sys.stderr)
         return 130
+    except ModuleNotFoundError as error:
+        if error.name not in EXTRA:
+            raise
+        print(f'painters: this command needs {error.name}: pip install "painters[book]"', file=sys.stderr)
+        return 1
     except (argparse.ArgumentError, ValueError, OSError, FloatingPointError) as error:
         print(f"painters: {error}", file=sys.stderr)
         return 1
@@ -111,7 +118,7 @@ def _moments(options: argparse.Namespace) -> int:
 
     from painters.models import load, moments
     from painters.painting import claim
-    from painters.pictures import told
+    from painters.pictures import Skipped, told
 
     if (options.source is None) == (options.samples is None):
         raise ValueError(
@@ -120,7 +127,7 @@ def _moments(options: argparse.Namespace) -> int:
     name, out = options.samples or options.encode, Path(options.out)
     model = None if name is None else load(name, device=options.device, pickled=options.pickled)
     made_by = {"weights": None if model is None else model.weights}
-    skipped: dict[str, str] = {}
+    skipped: Skipped = {}
     parts, data = out.with_name(f"{out.name}.parts"), hashlib.sha256()
     if options.samples is None or model is None:
         channels, _, size = (3, 32, 32) if model is None else model.image_shape

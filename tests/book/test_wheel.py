@@ -117,7 +117,14 @@ def test_the_command_paints_without_the_extra(core, tmp_path):
     command = ["-m", "painters", "sample", "scenes-sd", "--prompt", "a red sun", "--steps", "2", "--seeds", "0"]
     run(core, tmp_path, *command, "--out", "out", "--device", "cpu")
     assert (tmp_path / "out" / "sheet.png").is_file()
-    run(core, tmp_path, "-c", "import atelier.cli; atelier.cli.main(['train', '--help'])")
+
+
+def test_a_command_that_needs_the_extra_says_so(core, tmp_path):
+    code = "import sys, atelier.cli; sys.stderr = sys.stdout; print(atelier.cli.main(['claims', '--table']))"
+    assert run(core, tmp_path, "-c", code).splitlines() == [
+        'painters: this command needs scipy: pip install "painters[book]"',
+        "1",
+    ]
 
 
 def test_the_data_of_both_packages_are_in_the_wheel(wheel):
