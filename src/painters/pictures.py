@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 from torch import Tensor
 
 from painters.files import replacing
@@ -20,37 +21,40 @@ NAMED = 3
 """So many of the files skipped for one reason are named, the others counted."""
 
 
+Skipped = dict[Path, str]
+"""Files that are not read, and why."""
+
+
 @dataclass(frozen=True, eq=False)
 class Pictures:
-    """The pictures of a folder: ``images`` uint8 (n, C, size, size), ``names`` below it, ``captions``, all n.
+    """The pictures of a folder: ``images`` uint8 (n, C, size, size), their ``files`` and ``captions``, all n.
 
-    A caption is empty without a ``NAME.txt`` beside the picture. ``skipped``: name of a file -> why it was not read.
+    A caption is empty without a ``NAME.txt`` beside the picture. ``skipped``: what was not read, see :func:`told`.
     """
 
     images: Tensor
-    names: tuple[str, ...]
+    files: tuple[Path, ...]
     captions: tuple[str, ...]
-    skipped: dict[str, str]
+    skipped: Skipped
 
 
 def read_folder(path: str | Path, *, size: int, channels: int = 3) -> Pictures:
     """Return the pictures below a folder in the order of their names, see :func:`read`, with their captions.
 
-    What cannot be read is left out and listed, see :func:`told`. Raises ``FileNotFoundError`` if there is no such
-    folder or no picture in it, and ``ValueError`` naming a caption that is not text in UTF-8.
+    Raises ``FileNotFoundError`` if there is no such folder or no picture in it, and ``ValueError`` naming a caption
+    that is not text in UTF-8.
     """
     files, skipped = listed(path)
     said = {file: caption(file) for file in files}  # first, as a caption that cannot be read stops everything
-    arrays = dict(each(files, Path(path), skipped, size=size, channels=channels))
+    arrays = dict(each(files, skipped, size=size, channels=channels))
     if not arrays:
         raise FileNotFoundError(f"{path} holds no picture that can be read{told(skipped, '; ')}")
     images = torch.from_numpy(np.stack(list(arrays.values())))
-    names = tuple(file.relative_to(path).as_posix() for file in arrays)
-    return Pictures(images, names, tuple(said[file] for file in arrays), skipped)
+    return Pictures(images, tuple(arrays), tuple(said[file] for file in arrays), skipped)
 
 
-def listed(path: str | Path) -> tuple[list[Path], dict[str, str]]:
-    """Return the pictures below a folder in the order of their names, and what else is there: name -> why it is not.
+def listed(path: str | Path) -> tuple[list[Path], Skipped]:
+    """Return the pictures below a folder in the order of their names, and the files that are none.
 
     Copies in hidden folders (``.ipynb_checkpoints``) are none, nor is the contact sheet in a folder that ``painters
     sample`` or ``vary`` wrote. Raises ``FileNotFoundError`` if there is no such folder.
@@ -58,48 +62,39 @@ def listed(path: str | Path) -> tuple[list[Path], dict[str, str]]:
     path = Path(path)
     if not path.is_dir():
         raise FileNotFoundError(f"there is no folder {path}")
-    files: list[Path] = []
-    skipped: dict[str, str] = {}
     every = sorted(file for file in path.rglob("*") if file.is_file())
+    pictures = [file for file in every if file.suffix.lower() in KINDS]
     runs = {file.parent for file in every if file.name == "run.json"}
-    captions = {file.with_suffix(".txt") for file in every if file.suffix.lower() in KINDS}
-    for file in every:
-        name, picture = file.relative_to(path), file.suffix.lower() in KINDS
-        if any(part.startswith(".") for part in name.parts):
-            if picture:  # others, such as .DS_Store, nobody put there
-                skipped[name.as_posix()] = "hidden"
-        elif file.parent in runs and file.name == "sheet.png":
-            skipped[name.as_posix()] = "the contact sheet of a run"
-        elif picture:
-            files.append(file)
-        elif file not in captions and not runs & {file.parent, file.parent.parent}:
-            skipped[name.as_posix()] = "no kind of picture that is read"
-    return files, skipped
+    hidden = {file for file in every if any(part.startswith(".") for part in file.relative_to(path).parts)}
+    skipped = dict.fromkeys([file for file in pictures if file in hidden], "hidden")
+    skipped |= {run / "sheet.png": "the contact sheet of a run" for run in runs if run / "sheet.png" in pictures}
+    # Captions, the records of a run and hidden files such as .DS_Store are no input that anybody misses.
+    known = {*pictures, *hidden, *(file.with_suffix(".txt") for file in pictures)}
+    others = [file for file in every if file not in known and not runs & {file.parent, file.parent.parent}]
+    skipped |= dict.fromkeys(others, "no kind of picture that is read")
+    return [file for file in pictures if file not in skipped], skipped
 
 
-def each(
-    files: Sequence[Path], folder: Path, skipped: dict[str, str], *, size: int, channels: int = 3
-) -> Iterator[tuple[Path, np.ndarray]]:
+def each(files: Sequence[Path], skipped: Skipped, *, size: int, channels: int = 3) -> Iterator[tuple[Path, np.ndarray]]:
     """Yield (file, pixels) of the ``files`` that can be read, one at a time; the others go to ``skipped``."""
     for file in files:
         try:
             yield file, square(_opened(file), size=size, channels=channels)
         except _Unreadable as error:
-            skipped[file.relative_to(folder).as_posix()] = str(error)
+            skipped[file] = str(error)
 
 
-def told(skipped: Mapping[str, str], before: str = "") -> str:
+def told(skipped: Skipped, before: str = "") -> str:
     """Return in one line how many files were skipped, why, and the names of some; nothing if none was."""
     reasons: dict[str, list[str]] = {}
-    for name, reason in skipped.items():
-        reasons.setdefault(reason, []).append(name)
+    for file, reason in skipped.items():
+        reasons.setdefault(reason, []).append(str(file))
     parts = []
     for reason, names in reasons.items():
         more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
         parts.append(f"{', '.join(names[:NAMED])}{more} ({reason})")
-    if not parts:
-        return ""
-    return f"{before}{len(skipped)} file{'s' if len(skipped) > 1 else ''} skipped: {'; '.join(parts)}"
+    count = f"{len(skipped)} file{'s' if len(skipped) > 1 else ''}"
+    return f"{before}{count} skipped: {'; '.join(parts)}" if parts else ""
 
 
 def read(path: str | Path, *, size: int, channels: int = 3) -> np.ndarray:
@@ -153,10 +148,8 @@ def _opened(path: Path) -> Image.Image:
     except Image.DecompressionBombError as error:
         limit = 2 * (Image.MAX_IMAGE_PIXELS or 0) // 10**6
         raise _Unreadable(f"more than {limit} million pixels: make it smaller") from error
-    except UnidentifiedImageError as error:
-        raise _Unreadable("no picture, or damaged") from error
     except Exception as error:  # whatever the damage made one of Pillow's fifty readers stumble over
-        raise _Unreadable("damaged or cut short") from error
+        raise _Unreadable("damaged, cut short, or no picture") from error
 
 
 def _plain(image: Image.Image) -> Image.Image:
@@ -202,13 +195,10 @@ def sheet(pictures: Sequence[Image.Image | Path], *, columns: int | None = None,
         raise ValueError("a contact sheet needs at least one picture")
     columns = columns or int(np.ceil(len(pictures) ** 0.5))
     rows = -(-len(pictures) // columns)
-    first = _at_hand(pictures[0])
+    opened = (_opened(picture) if isinstance(picture, Path) else picture for picture in pictures)
+    first = next(opened)
     width, height = first.size
     canvas = Image.new(first.mode, (columns * (width + gap) - gap, rows * (height + gap) - gap), "white")
-    for i, picture in enumerate(pictures):
-        canvas.paste(_at_hand(picture), ((i % columns) * (width + gap), (i // columns) * (height + gap)))
+    for i, picture in enumerate(itertools.chain([first], opened)):
+        canvas.paste(picture, ((i % columns) * (width + gap), (i // columns) * (height + gap)))
     return canvas
-
-
-def _at_hand(picture: Image.Image | Path) -> Image.Image:
-    return _opened(picture) if isinstance(picture, Path) else picture

@@ -18,7 +18,7 @@ from tqdm.auto import tqdm
 
 from painters.files import save_tensors
 from painters.models.model import Model
-from painters.pictures import each, listed, square, told
+from painters.pictures import Skipped, each, listed, square, told
 from painters.sampling import batches, noise, solve
 from painters.theory.gaussian import Gaussian
 from painters.theory.moments import MAX_DIMENSION, Moments
@@ -37,13 +37,13 @@ def pictures(
     channels: int = 3,
     n: int | None = None,
     batch: int = 250,
-    skipped: dict[str, str] | None = None,
+    skipped: Skipped | None = None,
 ) -> Iterator[Tensor]:
     """Yield batches of pictures (b, C, size, size) in [-1, 1], centre-cropped, from a folder or a hub data set.
 
     ``source``: a folder of pictures, or the id of a data set on the hub, whose training part is streamed (needs
-    ``pip install "painters[data]"``). ``n``: stop after so many. Files that are not read go to ``skipped``, name ->
-    why. Raises ``FileNotFoundError`` in one sentence if there is neither.
+    ``pip install "painters[data]"``). ``n``: stop after so many. Files that are not read go to ``skipped``.
+    Raises ``FileNotFoundError`` in one sentence if there is neither.
     """
     if Path(source).is_dir():
         files, besides = listed(source)
@@ -51,7 +51,7 @@ def pictures(
         skipped |= besides
         if not files:
             raise FileNotFoundError(f"{source} holds no picture{told(besides, '; ')}")
-        read = (pixels for _, pixels in each(files, Path(source), skipped, size=size, channels=channels))
+        read = (pixels for _, pixels in each(files, skipped, size=size, channels=channels))
     else:
         read = (square(image, size=size, channels=channels) for image in _hub(str(source)))
     images = islice(read, n)
