@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from painters.linalg import singular
+from atelier.linalg import singular
 
 
 def krylov():

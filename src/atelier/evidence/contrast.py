@@ -12,10 +12,10 @@ from scipy.optimize import brentq
 from scipy.special import ndtr
 from torch import Tensor
 
+from atelier.linalg import gram_pca
 from atelier.networks.readers import Read
 from atelier.subject import Subject
 from painters.levels import Level
-from painters.linalg import gram_pca
 
 SMALLEST = 0.05
 """The smallest share of the data that counts as a group: the axis to a handful of odd pictures is no contrast."""

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from atelier.linalg import gram_pca
 from painters.denoiser import Denoiser
 from painters.levels import Level, Levels
-from painters.linalg import gram_pca
 from painters.sampling import noise, paint_on
 from painters.sampling.noise import OFF, RANDOM
 from painters.sampling.solvers import Solver

@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from atelier.linalg import gram_pca, outside
 from atelier.statistics import bootstrap
 from atelier.subject import Settings, Subject
-from painters.linalg import gram_pca, outside
 from painters.sampling.noise import draw, noise, streams
 from painters.trajectory import Trajectory
 
