@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from painters import cli as core
-from painters.cli import Commands, number, parse_seeds, whole
+from painters.cli import Commands, number, numbers, whole
 from painters.sampling import SOLVERS
 
 
@@ -38,7 +38,7 @@ def _judge(options: argparse.Namespace) -> int:
 def _claims(options: argparse.Namespace) -> int:
     from atelier.ledger import measuring
 
-    return measuring.claims(options, parse_seeds(options.seeds))
+    return measuring.command(options)
 
 
 def add_commands(commands: Commands) -> None:
@@ -48,31 +48,31 @@ def add_commands(commands: Commands) -> None:
     train = commands.add_parser("train", help="train a model", description="Train one of the recipes; resumable.")
     train.add_argument("name", help="a recipe, e.g. fashion-ddpm, or pixels or scenes-sd with --data")
     train.add_argument("--data", default=None, help="folder with your own pictures, or with the recipe's data set")
-    train.add_argument("--size", type=int, default=None, help="for the recipe pixels: pixels a side (default: 32)")
+    train.add_argument("--size", type=whole, default=None, help="for the recipe pixels: pixels a side (default: 32)")
     train.add_argument(
         "--channels", type=int, choices=[1, 3], default=None, help="for the recipe pixels (default: as the pictures)"
     )
-    train.add_argument("--steps", type=int, default=None, help="stop after so many steps (default: the recipe's)")
+    train.add_argument("--steps", type=whole, default=None, help="stop after so many steps (default: the recipe's)")
     train.add_argument("--run", default=None, help="folder for the run's state (default: ~/.cache/painters/runs/NAME)")
     train.add_argument("--out", default=None, help="folder for the model (default: RUN/model)")
     train.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
-    train.set_defaults(command=_train)
+    train.set_defaults(command=_train, kept=True)
 
     judge = commands.add_parser(
         "judge", help="measure how good a model's pictures are", description="Paint many pictures and measure them."
     )
     judge.add_argument("name", help="a model of a data set with a reader, e.g. fashion-ddpm")
-    judge.add_argument("--n", type=int, default=2000, help="pictures without a prompt (default: %(default)s)")
+    judge.add_argument("--n", type=whole, default=2000, help="pictures without a prompt (default: %(default)s)")
     judge.add_argument("--prompts", type=int, default=500, help="pictures at each guidance (default: %(default)s)")
-    judge.add_argument("--guidance", default="1,3,7.5", help="guidance weights (default: %(default)s)")
-    judge.add_argument("--steps", type=int, default=50, help="solver steps (default: %(default)s)")
+    judge.add_argument("--guidance", type=numbers, default="1,3,7.5", help="guidance weights (default: %(default)s)")
+    judge.add_argument("--steps", type=whole, default=50, help="solver steps (default: %(default)s)")
     judge.add_argument("--solver", choices=list(SOLVERS), default="dpmpp2m", help="default: %(default)s")
-    judge.add_argument("--batch", type=int, default=100, help="pictures painted at once (default: %(default)s)")
+    judge.add_argument("--batch", type=whole, default=100, help="pictures painted at once (default: %(default)s)")
     judge.add_argument("--reader", default=None, help="a reader's folder (default: the bundled one of the data)")
     judge.add_argument("--data", default=None, help="folder with the data set")
     judge.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
     judge.add_argument("--out", default=None, help="file for the results (default: NAME-quality.json)")
-    judge.set_defaults(command=_judge)
+    judge.set_defaults(command=_judge, kept=True)
 
     claims = commands.add_parser(
         "claims",
@@ -83,15 +83,15 @@ def add_commands(commands: Commands) -> None:
     claims.add_argument("--gaussian", action="store_true", help="measure the exact Gaussian of its data instead")
     claims.add_argument("--table", nargs="*", default=None, metavar="FILE", help="print results (default: committed)")
     claims.add_argument("--seeds", default="0-199", help="such as 0-15 or 3,7,20-29 (default: %(default)s)")
-    claims.add_argument("--steps", type=int, default=50, help="solver steps (default: %(default)s)")
+    claims.add_argument("--steps", type=whole, default=50, help="solver steps (default: %(default)s)")
     claims.add_argument("--profile", choices=["ci", "book", "full"], default="book", help="default: %(default)s")
     claims.add_argument("--only", default=None, metavar="NAMES", help="experiments, e.g. geometry,emergence")
     claims.add_argument("--moments", default=None, metavar="FILE", help="its data's, made by painters moments")
     claims.add_argument("--prompt", default=None, help="a text or class; needs --moments of the data it describes")
-    claims.add_argument("--batch", type=int, default=50, help="seeds at once (default: %(default)s)")
+    claims.add_argument("--batch", type=whole, default=50, help="seeds at once (default: %(default)s)")
     claims.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
     claims.add_argument("--out", default=None, help="file for the results (default: NAME.json)")
-    claims.set_defaults(command=_claims)
+    claims.set_defaults(command=_claims, kept=True)
 
 
 def _varying(commands: Any) -> None:

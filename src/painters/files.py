@@ -63,16 +63,19 @@ def save_tensors(path: str | Path, tensors: Mapping[str, Tensor], *, about: Mapp
 def locked(path: str | Path, *, wait: bool = True) -> Iterator[None]:
     """Hold a file or folder while it is read, changed and written; another process waits until it is free.
 
-    Raises ``ValueError`` instead of waiting if ``wait`` is false, ``OSError`` if the lock cannot be made.
+    Raises ``ValueError`` instead of waiting if ``wait`` is false, ``OSError`` with one sentence if nothing can be
+    written there.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     # A hidden file beside it, which stays: were it removed, a process that waits for it would hold one of no name.
     lock = FileLock(path.with_name(f".{path.name}.lock"))
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         lock.acquire(timeout=-1 if wait else 0)
     except Timeout as error:
         raise ValueError(f"another process works on {path}: wait for it, or name another place") from error
+    except OSError as error:
+        raise OSError(f"cannot write to {path.parent}: {error.strerror}; choose another folder") from error
     try:
         yield
     finally:

@@ -6,7 +6,7 @@ import argparse
 import contextlib
 import hashlib
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,8 +25,9 @@ from atelier.ledger.column import column, markdown, summary
 from atelier.ledger.records import RESULTS, Made, Results, read, results_file, rounded, write
 from atelier.limits import carries, samplers
 from atelier.manifold import knobs
-from atelier.provenance import provenance, weights_of
+from atelier.provenance import provenance
 from atelier.subject import Settings, Subject, subject
+from painters.cli import parse_seeds
 from painters.files import locked
 from painters.models.moments import load_moments
 
@@ -66,7 +67,8 @@ def measure_model(
         raise ValueError(f"there is no experiment {', '.join(sorted(unknown))}: choose from {', '.join(MEASURES)}")
     made = made_of(subject, settings)
     blank = Results(subject.name, subject.kind, {}, subject.moments)
-    found = _opened(out, blank, made)
+    with locked(out):  # where nothing can be written, this says so before the work
+        found = _opened(out, blank, made)
     settings = replace(settings, progress=progress)
     bar = tqdm(names, disable=not progress)
     for name in bar:
@@ -88,11 +90,8 @@ def measure_model(
     return found
 
 
-def claims(options: argparse.Namespace, seeds: Sequence[int]) -> int:
-    """Measure one model, or its exact Gaussian, and print its column; or print the table of some results files.
-
-    This is the command ``painters claims``, which has its options.
-    """
+def command(options: argparse.Namespace) -> int:
+    """Do what ``painters claims`` was asked for, and return its exit status: measure a model, or print a table."""
     if options.table is not None:
         files = [Path(name) for name in options.table] or sorted(RESULTS.glob("*.json"))
         print(markdown([column(read(path)) for path in files]))
@@ -103,7 +102,7 @@ def claims(options: argparse.Namespace, seeds: Sequence[int]) -> int:
     who = subject(options.model, device=options.device, gaussian=gaussian, prompt=options.prompt, moments=facts)
     who = who.theory() if options.gaussian else who
     out = Path(options.out or results_file(who.name, gaussian=options.gaussian).name)
-    settings = Settings(tuple(seeds), options.steps, options.profile, options.batch)
+    settings = Settings(tuple(parse_seeds(options.seeds)), options.steps, options.profile, options.batch)
     only = [] if options.only is None else [part.strip() for part in options.only.split(",")]
     print(summary(column(measure_model(who, settings, out, only=only))))
     print(f"everything is in {out}")
@@ -129,7 +128,7 @@ def made_of(subject: Subject, settings: Settings) -> Made:
         profile=settings.profile,
         date=datetime.now(UTC).date().isoformat(),
         seconds=0,
-        weights=None if subject.model is None else weights_of(subject.model),
+        weights=None if subject.model is None else subject.model.weights,
         # Eigenvectors in half precision: they are made orthonormal when they are loaded, which moves the last digits
         # of a double from machine to machine.
         moments=_digest([g.mu, g.lam, torch.tensor(g.rest), g.U.half()]),

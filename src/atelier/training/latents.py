@@ -19,10 +19,10 @@ from atelier.data.images import ImageData, to_unit
 from atelier.training import evaluation
 from atelier.training.captions import build_tokenizer, tokenize, training_tokens
 from atelier.training.evaluation import denoising_loss, evaluation_levels, references
-from atelier.training.loop import Run, Session, Training, alone, fit, generator, stratified_times
+from atelier.training.loop import Run, Session, Training, fit, generator, stratified_times
 from atelier.training.recipes import Recipe, TextToImage
 from painters.denoiser import target
-from painters.files import replacing
+from painters.files import locked, replacing
 from painters.levels import Levels, scaled_linear
 from painters.models.adapters import NetworkDenoiser
 from painters.models.latent import Codec
@@ -204,7 +204,7 @@ def prepare(recipe: Recipe[TextToImage], data: ImageData, session: Session) -> S
     """Return everything that training on latents needs: the autoencoder, trained first, and what follows from it."""
     own = replace(session, folder=session.folder / "autoencoder", steps=None)
     autoencoder = train_autoencoder(recipe, data, own)
-    with alone(session.folder):
+    with locked(session.folder, wait=False):
         train, test = latents_of(autoencoder.average, data, session.folder)
     coder: Any = autoencoder.average
     coder.register_to_config(scaling_factor=train.scale)

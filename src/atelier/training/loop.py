@@ -15,13 +15,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from filelock import FileLock, Timeout
 from torch import Tensor
 from tqdm.auto import tqdm
 
 from atelier.provenance import hardware
 from atelier.training.recipes import Pace
-from painters.files import replacing
+from painters.files import locked, replacing
 from painters.pictures import save, sheet, to_pil
 
 Loss = Callable[[torch.nn.Module, int], tuple[Tensor, Tensor | None]]
@@ -172,7 +171,7 @@ def fit(training: Training, session: Session) -> Run:
     folder, pace = session.folder, training.pace
     state, steps = folder / "state.pt", session.steps or pace.steps
     window: list[tuple[Tensor, Tensor | None]] = []
-    with alone(folder), _between_steps() as asked_to_stop:
+    with locked(folder, wait=False), _between_steps() as asked_to_stop:
         run = Run.new(training, session.device)
         if state.is_file():
             run.load(state)
@@ -205,21 +204,6 @@ def _snapshot(run: Run, training: Training, folder: Path) -> None:
         save(sheet([to_pil(image) for image in training.pictures(run)]), folder / f"sheet-{run.step}.png")
     with replacing(folder / f"average-{run.step}.pt") as path:
         torch.save(run.average.state_dict(), path)
-
-
-@contextlib.contextmanager
-def alone(folder: Path) -> Iterator[None]:
-    """Hold ``folder`` for this process. Raises ``ValueError`` if another one holds it."""
-    folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / ".lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout as error:
-        raise ValueError(f"another process works in {folder}: wait for it, or name another folder") from error
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 @contextlib.contextmanager
