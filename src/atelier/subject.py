@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -173,6 +173,11 @@ def subject(
     return Subject(
         name, model.denoiser(prompt), gaussian, model.shape, model.levels, model.decode, reader, model, moments=origin
     )
+
+
+def levels_at(levels: Levels, ratios: Iterable[float]) -> list[int]:
+    """Return which noisy ones of ``levels`` are nearest in ln(sigma/alpha) to ``ratios``, noisy first, each once."""
+    return sorted({int((levels.ratio[:-1].log() - math.log(r)).abs().argmin()) for r in ratios})
 
 
 def _images(data: str | None, variant: str | None, size: int, n: int, test: bool) -> Tensor | None:

@@ -1,4 +1,4 @@
-"""Modes of the blurred density: mean shift on exact denoisers, and the tree in which modes merge as the blur grows.
+"""Modes of the blurred density: mean shift, the tree in which modes merge, and kicks from one into another.
 
 In EDM coordinates, x = x_0 + sigma eps, Tweedie's formula D(x) = x + sigma^2 grad ln p_sigma(x) makes the critical
 points of p_sigma the fixed points of the denoiser, and x <- D(x) a step uphill. That holds for exact denoisers only: a
@@ -15,7 +15,9 @@ import torch
 from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
-from painters.denoiser import Denoiser
+from painters.denoiser import Denoiser, Scalar
+from painters.levels import Level
+from painters.theory.gaussian import variance
 
 SAME = 0.1
 """Two points nearer than this many sigma are one mode."""
@@ -25,6 +27,38 @@ STILL = 1e-4
 
 SECANTS = 6
 """Steps of the false position method in a bracket as narrow as the grid, each worth two digits or more."""
+
+
+def flip_probability(m: Scalar, lam: Scalar, delta: Scalar, level: Level) -> Tensor:
+    """Return how often a kick at ``level`` changes the mode in which the PF-ODE ends.
+
+    P = P(-|delta| < z < 0), z half and half N(+-alpha m, v), v = alpha^2 lam + sigma^2: two equal modes at +-m with
+    variance ``lam`` within, along whose axis the state is moved by ``delta``, in the coordinates of the level. The
+    PF-ODE keeps the sign of z, so a kick flips the states that it carries over 0. Arguments broadcast; float64. For a
+    kick of phi standard deviations of the mode at the level pass ``delta`` = phi v^(1/2).
+    """
+    m, lam, delta = (torch.as_tensor(value, dtype=torch.float64) for value in (m, lam, delta))
+    centre, spread = level[0] * m, variance(lam, level).sqrt()
+    phi = torch.special.ndtr
+    return sum((phi(-c / spread) - phi((-delta.abs() - c) / spread) for c in (centre, -centre)), start=0 * spread) / 2
+
+
+def sde_flip_probability(m: float, lam: float, delta: float, level: Level) -> float:
+    """Return how often the same kick changes the mode in which the reverse SDE ends, its later noise held fixed.
+
+    On a line two solutions driven by the same noise never cross, so the kick can only move the end upwards, and
+    P = E[P(x_0 > 0 | x + |delta|)] - E[P(x_0 > 0 | x)], where the second term is 1/2 and the posterior, a mixture of
+    N(alpha lam z / v +- m sigma^2 / v, lam sigma^2 / v), is known. By quadrature over x.
+    """
+    alpha, sigma = level
+    v = alpha**2 * lam + sigma**2
+    z = torch.linspace(-1, 1, 8001, dtype=torch.float64) * (alpha * m + 9 * v**0.5)
+    density = (-((z - alpha * m) ** 2) / (2 * v)).exp() + (-((z + alpha * m) ** 2) / (2 * v)).exp()
+    kicked = z + abs(delta)
+    right = torch.sigmoid(2 * alpha * m * kicked / v)
+    width = sigma * (lam / v) ** 0.5
+    ends = [torch.special.ndtr((alpha * lam * kicked + s * m * sigma**2) / (v * width)) for s in (1, -1)]
+    return float((density * (right * ends[0] + (1 - right) * ends[1])).sum() / density.sum() - 0.5)
 
 
 def mean_shift(denoise: Denoiser, x: Tensor, sigma: float, *, iterations: int = 1000) -> Tensor:

@@ -37,7 +37,7 @@ from atelier.evidence.often import (
     sizes,
     whole_run,
 )
-from atelier.landscape.jacobian import flip_probability
+from atelier.landscape.modes import flip_probability
 from atelier.subject import Settings, Subject
 from painters import Gaussian, Levels, noise, solve
 from painters.levels import vp_linear

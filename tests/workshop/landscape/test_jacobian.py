@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -15,13 +14,14 @@ from torch import Tensor
 
 from atelier.landscape import classes
 from atelier.landscape import jacobian as room
-from atelier.landscape.jacobian import flip_probability, local, local_variance, sde_flip_probability
-from atelier.landscape.modes import critical_points, mean_shift, mode_tree
+from atelier.landscape.jacobian import local, local_variance
+from atelier.landscape.modes import critical_points, flip_probability, mean_shift, mode_tree, sde_flip_probability
 from atelier.subject import Settings, subject
 from painters import Gaussian, Levels, Mixture, PointCloud, noise
 from painters.denoiser import Scalar
 from painters.levels import edm
 from painters.linalg import jacobian
+from painters.sampling.noise import NOISED_AGAIN
 
 CI = Settings(seeds=(0,), steps=6, profile="ci")
 
@@ -138,9 +138,8 @@ def test_local_variances_of_a_gaussian_are_its_own(level):
     torch.testing.assert_close(found.lam, want, rtol=1e-6, atol=0)
     assert found.ratio == level[1] / level[0]
     gain = g.spectrum / (g.spectrum + found.ratio**2)
-    torch.testing.assert_close(found.along, gain[:3].expand(2, 3))
     torch.testing.assert_close(found.trace, gain.sum().expand(2), rtol=0.03, atol=0)
-    assert found.residual.max() < 1e-8 and found.asymmetry.max() < 1e-10 and found.asymmetry_leading.max() < 1e-10
+    assert found.asymmetry.max() < 1e-10 and found.asymmetry_leading.max() < 1e-10
 
 
 @pytest.mark.parametrize("z", [0.0, 0.4, 3.0])
@@ -182,19 +181,6 @@ def test_asymmetry_is_that_of_the_matrix():
     assert float(found.trace) == pytest.approx(float(A.trace()), rel=0.05)
 
 
-def test_errors_along_the_leading_directions_are_as_large_as_the_jacobian_says():
-    """In the mean, for an exact denoiser; half of the states lie between modes, where j > 1."""
-    mixture = Mixture(
-        torch.tensor([0.5, 0.5]).double(),
-        (gaussian([0.4, 0.1], dim=3, rest=0.05, seed=1), gaussian([0.3, 0.2], dim=3, rest=0.05, seed=2)),
-    )
-    x0, level, start = mixture.sample(200, seed=3), (0.5, 0.25), torch.eye(3)[:1]
-    j, error = room.calibration(mixture, x0, level, start, seeds=range(1000, 1200), k=2, blocks=3)
-    assert bool((j[:, 0] > 1).any())
-    spread = error.std(0) / math.sqrt(200)
-    assert bool(((error.mean(0) - j.mean(0)).abs() < 4 * spread).all()) and bool((spread < 0.2 * j.mean(0)).all())
-
-
 def test_local_variance_at_one_is_infinite():
     j = torch.tensor([0.5, 1.0, 1.2])
     assert local_variance(j, 2.0).tolist() == [4.0, math.inf, math.inf]
@@ -205,20 +191,18 @@ def test_local_variance_at_one_is_infinite():
 
 def test_two_far_classes_part_where_the_law_says():
     apart = line([-2.0, 2.0], 0.3)
-    level, between = classes.speciation(apart)
-    assert (level, between) == (pytest.approx(math.sqrt(4 - 0.3)), pytest.approx(4.0))
-    assert classes.speciation(line([-0.2, 0.2], 0.3))[0] == 0.0
+    assert classes.speciation(apart) == pytest.approx(math.sqrt(4 - 0.3))
+    assert classes.speciation(line([-0.2, 0.2], 0.3)) == 0.0
     levels = Levels.of(edm(sigma_min=0.02, sigma_max=40.0), 24)
-    found = classes._exact(apart, levels, [0, 12, 20], 400, replace(CI, batch=200))
+    found = classes._exact(apart, levels, [0, 12, 20], 400, 200)
     kept = np.mean(found["kept"], 1)
     assert kept[0] < 0.65 and kept[2] > 0.99
-    for i, (top, again) in enumerate(zip(found["top"], found["resampled"])):
+    for i, again in enumerate(found["resampled"]):
         x, alpha, sigma = np.linspace(-150, 150, 60_001), *levels[[0, 12, 20][i]]
         p = TwoModes(2.0, 0.3).density(x, alpha, sigma) * (x[1] - x[0])
         v = alpha**2 * 0.3 + sigma**2
         right = 0.5 * (1 + np.tanh(alpha * 2.0 * x / v))
         assert again == pytest.approx(float((p * (right**2 + (1 - right) ** 2)).sum()), abs=0.03)
-        assert top == pytest.approx(float((p * np.maximum(right, 1 - right)).sum()), abs=0.03)
 
 
 def test_repainting_is_the_flow_from_freshly_noised_images():
@@ -228,7 +212,7 @@ def test_repainting_is_the_flow_from_freshly_noised_images():
         [3, 9],
     )
     x0 = g.sample(randn(2, 3, seed=1))
-    fresh = noise([seed + classes.FRESH for seed in seeds], (3,), dtype=torch.float64)
+    fresh = noise(seeds, (3,), stream=NOISED_AGAIN, dtype=torch.float64)
     for start in (100, 250):
         alpha, sigma = levels[start]
         want = g.flow(alpha * x0 + sigma * fresh, frm=levels[start])
@@ -243,7 +227,7 @@ def test_speciation_in_many_dimensions_against_a_dense_matrix():
     values, vectors = torch.linalg.eigh(B)
     within = sum(w * dense(g) for w, g in zip(mixture.weights, parts))
     c = float(vectors[:, -1] @ within @ vectors[:, -1])
-    assert classes.speciation(mixture)[0] == pytest.approx(math.sqrt(float(values[-1]) - c), rel=1e-9)
+    assert classes.speciation(mixture) == pytest.approx(math.sqrt(float(values[-1]) - c), rel=1e-9)
 
 
 # the record
@@ -252,7 +236,6 @@ def test_speciation_in_many_dimensions_against_a_dense_matrix():
 def test_the_record_of_an_exact_gaussian_is_flat(latent):
     found = json.loads(json.dumps(room.measure(latent.theory(), CI)))
     assert found["mixture"] is None and found["classes"] is None
-    torch.testing.assert_close(torch.tensor(found["j"])[:, 0], torch.tensor(found["gaussian_j"]), rtol=1e-3, atol=1e-5)
     lam = torch.tensor(found["lambda_loc"], dtype=torch.float64)[:, 0]
     torch.testing.assert_close(lam, torch.tensor(found["data_lam"]).double().expand_as(lam), rtol=0.05, atol=0)
     assert max(map(max, found["asymmetry"])) < 1e-3
@@ -266,12 +249,11 @@ def test_the_record_of_a_network_agrees_with_its_dense_jacobian(latent):
     (alpha, sigma), start = run.levels[i], latent.gaussian.U[:, :4].T
     J = jacobian(lambda x: alpha * room.with_graph(latent.denoise)(x, alpha, sigma), run.x[i, 0]).double()
     S = torch.linalg.eigvalsh((J + J.T) / 2).flip(0)
-    got, off = (torch.tensor(found[key][-1][0], dtype=torch.float64) for key in ("j", "residual"))
-    assert bool(((got[:, None] - S).abs().min(1).values <= off + 1e-4).all()) and bool((got <= S[:4] + 1e-4).all())
+    got = torch.tensor(found["j"][-1][0], dtype=torch.float64)
+    assert bool((got <= S[:4] + 1e-4).all()) and float(got[0]) > 0.9 * float(S[0]), "a Krylov space finds from below"
     assert found["asymmetry"][-1][0] == pytest.approx(float((J - J.T).norm() / J.norm()), rel=0.4)
     better = local(latent.denoise, run.x[i], (alpha, sigma), start, blocks=8, probes=30)
     torch.testing.assert_close(better.j[0], S[:4], rtol=1e-2, atol=0)
-    torch.testing.assert_close(better.along[0], (start @ J @ start.T).diagonal(), rtol=1e-3, atol=1e-4)
     assert float(better.trace) == pytest.approx(float(J.trace()), rel=0.2)
 
 
@@ -282,9 +264,9 @@ def test_the_record_of_classes_without_their_data(monkeypatch):
     network = subject("fashion-ddpm", device="cpu")
     assert classes.applies(network) and not classes.applies(network.theory())
     monkeypatch.setattr(classes.image_data, "fashion", nothing)
-    assert classes.mixture(network, CI) is None
-    found = json.loads(json.dumps(classes.measure(network, None, CI)))
+    assert classes.mixture(CI) is None
+    found = json.loads(json.dumps(classes.parting(network, None, CI)))
     assert found["mixture"] is None and 0.5 <= found["told"] <= 1
     kept = torch.tensor(found["kept"])
     assert kept.shape == (len(found["ratio"]), found["n"]) and set(kept.flatten().tolist()) <= {0, 1}
-    assert kept[-1].double().mean() >= 0.8 and torch.tensor(found["seen"])[-1].double().mean() >= 0.6
+    assert kept[-1].double().mean() >= 0.8
