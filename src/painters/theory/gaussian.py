@@ -114,15 +114,23 @@ class Gaussian:
         size = float(S.abs().max())
         if not (math.isfinite(size) and torch.allclose(S, S.T, rtol=0, atol=ROUNDING * size)):
             raise ValueError("a covariance is finite and symmetric, and this matrix is not")
-        lam, U = torch.linalg.eigh(S)
-        if float(lam[0]) < -ROUNDING * size:
-            raise ValueError(f"a covariance has no negative variance, and this matrix has {float(lam[0]):.3g}")
-        return _leading(mu, U.flip(1), lam.flip(0).clamp(min=0), rank)
+        return cls.from_moments(Moments(1, mu, S), rank=rank)
 
     @classmethod
     def from_moments(cls, moments: Moments, *, rank: int | None = None) -> Gaussian:
-        """Return the Gaussian with these moments; beyond ``rank`` PCs the variance is spread evenly over the rest."""
-        return _leading(moments.mean, *moments.eigh(), rank)
+        """Return the Gaussian with these moments; beyond ``rank`` PCs the variance is spread evenly over the rest.
+
+        Raises ``ValueError`` for a negative rank or variance.
+        """
+        U, lam = moments.eigh()
+        r = len(lam) if rank is None else min(rank, len(lam))
+        if r < 0:
+            raise ValueError(f"the rank counts the PCs that are kept, 0 or more, got {rank}")
+        if float(lam[-1]) < -ROUNDING * float(lam[0]):
+            raise ValueError(f"a covariance has no negative variance, and this one has {float(lam[-1]):.3g}")
+        lam = lam.clamp(min=0)
+        rest = float(lam[r:].mean()) if r < len(lam) else 0.0
+        return cls(moments.mean, U[:, :r].contiguous(), lam[:r], rest)
 
     @property
     def dim(self) -> int:
@@ -161,22 +169,19 @@ class Gaussian:
         ``ValueError`` when asked to flow noise out of sigma = 0 in a direction without variance.
         """
         y, _, _ = self._centred(x, *frm)
-        stray = []
 
         def gain(lam: Tensor) -> Tensor:
             v = variance(lam, frm)
-            stray.append(v <= 0)
-            return torch.where(
-                v > 0, (variance(lam, to) / v.clamp(min=torch.finfo(v.dtype).tiny)).sqrt(), torch.zeros_like(v)
-            )
+            tiny = torch.finfo(v.dtype).tiny
+            return torch.where(v > 0, (variance(lam, to) / v.clamp(min=tiny)).sqrt(), torch.zeros_like(v))
 
-        moved = self._apply(y, gain)
-        if frm[1] == 0 and any(bool(mask.any()) for mask in stray):
+        if frm[1] == 0:  # only here a direction can have no variance, and what x has in it would vanish without a word
             lost = y - self._apply(y, lambda lam: (variance(lam, frm) > 0).to(lam.dtype))
             if float(lost.norm()) > 1e-6 * max(float(y.norm()), 1e-30):
                 raise ValueError(
                     "x has a component in a direction without variance: at sigma = 0 it has no past to flow to"
                 )
+        moved = self._apply(y, gain)
         return self._restore(to[0] * self.mu + moved, x)
 
     def gain(self, *, frm: Level, to: Level = CLEAN) -> Tensor:
@@ -267,12 +272,3 @@ class Gaussian:
     @staticmethod
     def _restore(flat: Tensor, like: Tensor) -> Tensor:
         return flat.reshape(like.shape).to(like)
-
-
-def _leading(mean: Tensor, U: Tensor, lam: Tensor, rank: int | None) -> Gaussian:
-    """The Gaussian of all eigenvectors (D, D), largest first, of which ``rank`` are kept."""
-    if rank is not None and rank < 0:
-        raise ValueError(f"the rank counts the PCs that are kept, 0 or more, got {rank}")
-    r = len(lam) if rank is None else min(rank, len(lam))
-    rest = float(lam[r:].mean()) if r < len(lam) else 0.0
-    return Gaussian(mean, U[:, :r].contiguous(), lam[:r], rest)

@@ -74,6 +74,9 @@ class Moments:
         return self.scatter / self.n
 
     def eigh(self) -> tuple[Tensor, Tensor]:
-        """Return eigenvectors (D, D), in columns, and eigenvalues (D,) >= 0 of the covariance, largest first."""
+        """Return eigenvectors (D, D), in columns, and eigenvalues (D,) of the covariance, largest first.
+
+        Where there is no variance they are rounding of either sign.
+        """
         lam, U = torch.linalg.eigh(self.covariance)
-        return U.flip(1), lam.flip(0).clamp(min=0)
+        return U.flip(1), lam.flip(0)
