@@ -166,7 +166,7 @@ def test_near_duplicates_are_told_apart_at_small_noise(sigma: float, dtype: torc
     y = cloud.points.double()
     expanded = x.square().sum(1, keepdim=True) - 2 * x @ y.T + y.square().sum(1)
     lost = float(((-expanded / (2 * sigma**2)).softmax(1).amax(1) - want["largest"]).abs().max())
-    assert sigma > 1e-5 or lost > 0.01  # (rounding differs by machine) what the expanded product alone would have made of it
+    assert sigma > 1e-5 or lost > 0.01  # what the expanded product alone would make of it, by machine
 
 
 def test_float32_images_give_float64_answers(digits: PointCloud) -> None:
