@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 from tqdm.auto import tqdm
 
@@ -22,10 +22,10 @@ from atelier.data import scenes
 from atelier.data.images import FASHION_CLASSES
 from atelier.data.known import KnownStates, known_pictures
 from atelier.networks.readers import READER_OF, Reader, load_reader
-from atelier.provenance import provenance, weights_of
+from atelier.provenance import provenance
 from atelier.quality import factor_report, frechet_report, gaussian_seen, moment_matched, obedience, seen
 from atelier.training.loop import run_folder
-from painters.files import replacing
+from painters.files import replacing, save_tensors
 from painters.models import Model, load
 from painters.sampling import noise, solve
 from painters.trajectory import Frames
@@ -148,7 +148,7 @@ def pictures(
     """
     levels, parts, made, began = model.levels(trial.steps), [], 0, time.monotonic()
     made_of = {
-        "weights": weights_of(model),
+        "weights": model.weights,
         "prediction": model.prediction,
         "dtype": str(model.dtype),
         "levels": [levels.alpha.tolist(), levels.sigma.tolist()],
@@ -171,8 +171,7 @@ def pictures(
                     denoise, x, levels, solver=trial.solver, seeds=part, save=Frames(every=None), progress=False
                 )
                 painted = (model.decode(run.final) * 255).round().to("cpu", torch.uint8).contiguous()
-                with replacing(path) as temporary:
-                    save_file({"pictures": painted}, temporary)
+                save_tensors(path, {"pictures": painted})
                 made += len(part)
             parts.append(load_file(path)["pictures"])
             bar.update(len(part))
@@ -181,11 +180,7 @@ def pictures(
 
 def command(options: argparse.Namespace) -> int:
     """Do what ``painters judge`` says, and report it."""
-    try:
-        weights = tuple(float(w) for w in options.guidance.split(","))
-    except ValueError as error:
-        raise ValueError(f"guidance weights are numbers such as 1,3,7.5, got {options.guidance!r}") from error
-    trial = Trial(options.n, options.prompts, weights, options.steps, options.solver, options.batch)
+    trial = Trial(options.n, options.prompts, options.guidance, options.steps, options.solver, options.batch)
     model = load(options.name, device=options.device)
     source = data_of(model, options.name)
     reader = load_reader(options.reader or READER_OF[source], device=options.device)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import platform
 import subprocess
 from pathlib import Path
@@ -20,7 +19,7 @@ def provenance(model: Model) -> dict[str, Any]:
     import painters
 
     return {
-        "weights": weights_of(model),
+        "weights": model.weights,
         "painters": painters.__version__,
         "commit": commit(),
         "torch": torch.__version__,
@@ -36,16 +35,6 @@ def hardware(device: str) -> str:
     if device.startswith("cuda"):
         return f"1 x {torch.cuda.get_device_name()}, torch {torch.__version__}"
     return f"{platform.machine()} CPU, {torch.get_num_threads()} thread(s), torch {torch.__version__}"
-
-
-def weights_of(model: Model) -> str:
-    """Return twelve hexadecimal digits of all weights of a model, its autoencoder's and text encoder's included."""
-    parts = [model.network, *([model.codec.vae] if model.codec else []), *([model.text.encoder] if model.text else [])]
-    digest = hashlib.sha256()
-    for part in parts:
-        for value in part.state_dict().values():
-            digest.update(value.detach().float().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()[:12]
 
 
 def commit() -> str | None:

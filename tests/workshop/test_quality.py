@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ import painters
 from atelier import judging
 from atelier.data import scenes
 from atelier.data.images import FASHION_CLASSES
+from atelier.data.known import FASHION_CLASS, KnownStates
 from atelier.data.scenes.factors import Factor
 from atelier.networks.readers import Reader, ReaderNetwork, columns, load_reader
 from atelier.quality import (
@@ -23,10 +25,10 @@ from atelier.quality import (
     moment_matched,
     obedience,
     said,
+    seen,
     statistics,
 )
-from atelier.training.readers import FASHION_CLASS, KnownStates
-from painters.levels import vp_linear
+from painters.levels import scaled_linear, vp_linear
 
 SIDE, SIZE = Factor("side", "a", ("left", "right")), Factor("size", "b")
 
@@ -94,15 +96,15 @@ def test_refusals() -> None:
     with pytest.raises(ValueError, match="not as many"):
         obedience({"side": torch.zeros(3)}, [{"side": "left"}], (SIDE,))
     with pytest.raises(ValueError, match="cannot see"):
-        judging.seen(torch.zeros(2, 3, 12, 12, dtype=torch.uint8), reader)
+        seen(torch.zeros(2, 3, 12, 12, dtype=torch.uint8), reader)
 
 
 def test_the_matched_gaussian_has_the_moments_until_it_is_clamped() -> None:
     g = gaussian([0.5, 0.1, 0.02], seed=4, mean=0.2)
-    free = moment_matched(g, randn(50_000, 3, seed=5), clamp=False).double()
+    free = moment_matched(g, 20_000, (3,), clamp=False).double()
     assert rel(free.mean(0), g.mu) < 0.02
     assert rel(torch.cov(free.T), g.U @ torch.diag(g.lam) @ g.U.T) < 0.03
-    assert float(moment_matched(g, randn(500, 3, seed=5)).abs().max()) == 1
+    assert float(moment_matched(g, 500, (3,)).abs().max()) == 1
 
 
 def test_a_planted_shift_of_the_pictures_stands_out_of_the_floor() -> None:
@@ -110,7 +112,7 @@ def test_a_planted_shift_of_the_pictures_stands_out_of_the_floor() -> None:
     test, train, fair = (scenes.render(scenes.sample(400, seed)) for seed in (50_000, 0, 20_000))
     green = scenes.render(scenes.sample(400, 20_000).replace({"door": "green"}))
     reader = load_reader("scenes-reader", device="cpu")
-    test, train, fair, green = (judging.seen(pictures, reader) for pictures in (test, train, fair, green))
+    test, train, fair, green = (seen(pictures, reader) for pictures in (test, train, fair, green))
     honest = frechet_report(reader, fair, train=train, test=test)
     shifted = frechet_report(reader, green, train=train, test=test, gaussian=fair)
     assert honest["floor"] == shifted["floor"] > 0 and honest["n"] == 400 and honest["features"] == 64
@@ -121,7 +123,7 @@ def test_a_planted_shift_of_the_pictures_stands_out_of_the_floor() -> None:
 
 def test_whitened_distances_do_not_depend_on_the_scale_of_the_features() -> None:
     plain = untrained(scenes.FACTORS, (3, 32, 32))
-    sets = [judging.seen(scenes.render(scenes.sample(60, seed)), plain) for seed in (1000, 2000, 3000)]
+    sets = [seen(scenes.render(scenes.sample(60, seed)), plain) for seed in (1000, 2000, 3000)]
     turn = torch.linalg.qr(randn(8, 8, seed=1))[0] @ torch.diag(torch.logspace(0, 1, 8).double())
 
     class Turned(Reader):
@@ -233,13 +235,22 @@ def test_words_are_those_of_the_captions() -> None:
 class Painter(torch.nn.Module):
     """Predicts a picture as bright as its class: (x, t, labels) -> x0."""
 
+    def __init__(self):
+        super().__init__()
+        self.shift = torch.nn.Parameter(torch.zeros(1))
+
     def forward(self, x, t, labels):
-        return torch.zeros_like(x) + (labels / 5 - 1).view(-1, 1, 1, 1)
+        return torch.zeros_like(x) + (labels / 5 - 1).view(-1, 1, 1, 1) + self.shift
 
 
-def painter() -> painters.models.Model:
+def painter(network=None, schedule=None) -> painters.models.Model:
     return painters.load(
-        Painter(), prediction="sample", schedule=vp_linear(), shape=(1, 8, 8), classes=FASHION_CLASSES, null_label=10
+        network or Painter(),
+        prediction="sample",
+        schedule=schedule or vp_linear(),
+        shape=(1, 8, 8),
+        classes=FASHION_CLASSES,
+        null_label=10,
     )
 
 
@@ -252,7 +263,7 @@ def fashion_like() -> KnownStates:
     )
 
 
-SETTINGS = judging.Settings(n=30, prompts=20, guidance=(1.0, 3.0), steps=3, batch=8)
+TRIAL = judging.Trial(n=30, prompts=20, guidance=(1.0, 3.0), steps=3, batch=8)
 
 
 class Brightness(Reader):
@@ -278,8 +289,8 @@ def test_judging_paints_measures_and_continues_where_it_stopped(tmp_path, monkey
 
     monkeypatch.setattr(judging, "solve", stops)
     with pytest.raises(KeyboardInterrupt):
-        judging.judge(painter(), brightness(), fashion_like(), SETTINGS, keep=tmp_path, progress=False)
-    report = judging.judge(painter(), brightness(), fashion_like(), SETTINGS, keep=tmp_path, progress=False)
+        judging.judge(painter(), brightness(), fashion_like(), TRIAL, keep=tmp_path, progress=False)
+    report = judging.judge(painter(), brightness(), fashion_like(), TRIAL, keep=tmp_path, progress=False)
     assert calls[:3] == [list(range(8)), list(range(8, 16)), list(range(16, 24))] and calls[3] == calls[2]
     assert report == json.loads(json.dumps(report))
     assert report["frechet"]["model"] > report["frechet"]["floor"], "all of its pictures are alike"
@@ -297,11 +308,51 @@ def test_judging_an_unknown_model_or_too_many_pictures_is_one_sentence(tmp_path)
     with pytest.raises(ValueError, match="cannot be judged"):
         judging.data_of(painter(), "mine")
     with pytest.raises(ValueError, match="only 40 test pictures"):
-        judging.judge(painter(), brightness(), fashion_like(), judging.Settings(n=50), keep=tmp_path, progress=False)
+        judging.judge(painter(), brightness(), fashion_like(), judging.Trial(n=50), keep=tmp_path, progress=False)
+
+
+def test_kept_pictures_are_used_only_if_everything_that_made_them_is_the_same(tmp_path):
+    """Other weights, steps, prompts, guidance, solver or schedule: painted anew; the same: read."""
+
+    def paint(model, trial=TRIAL, **options):
+        before = set(tmp_path.rglob("*.safetensors"))
+        found, seconds = judging.pictures(model, range(8), trial, keep=tmp_path, progress=False, **options)
+        new = set(tmp_path.rglob("*.safetensors")) - before
+        assert bool(new) == (seconds is not None)
+        return found, bool(new)
+
+    one, other = Painter(), Painter()
+    other.shift.data += 0.1
+    first, new = paint(painter(one))
+    again, anew = paint(painter(one))
+    assert new and not anew and torch.equal(first, again)
+    for model, trial, options in (
+        (painter(other), TRIAL, {}),
+        (painter(one), replace(TRIAL, steps=4), {}),
+        (painter(one), replace(TRIAL, solver="ddim"), {}),
+        (painter(one), TRIAL, {"prompts": ["Bag"] * 8}),
+        (painter(one), TRIAL, {"prompts": ["Coat"] * 8}),
+        (painter(one), TRIAL, {"prompts": ["Coat"] * 8, "guidance": 2.0}),
+        (painter(one, scaled_linear()), TRIAL, {}),
+    ):
+        assert paint(model, trial, **options)[1], (trial, options)
+
+
+def test_too_few_pictures_and_senseless_numbers_are_refused_before_any_work(tmp_path, monkeypatch):
+    monkeypatch.setattr(judging, "solve", None)
+    for trial in (judging.Trial(n=4), judging.Trial(n=30, prompts=4)):
+        with pytest.raises(ValueError, match="4 pictures cannot fix a covariance of 4 features: judge at least 5"):
+            judging.judge(painter(), brightness(), fashion_like(), trial, keep=tmp_path, progress=False)
+    for wrong in ({"n": 0}, {"prompts": -1}, {"batch": 0}, {"steps": 0}):
+        with pytest.raises(ValueError, match="at least one picture"):
+            judging.Trial(**wrong)
+    for guidance in ((), (1.0, float("nan"))):
+        with pytest.raises(ValueError, match="finite numbers"):
+            judging.Trial(guidance=guidance)
 
 
 def test_large_pictures_are_averaged_down() -> None:
     reader = untrained((SIDE,), (3, 8, 8))
     pictures = torch.randint(0, 256, (5, 3, 16, 16), dtype=torch.uint8)
     blocks = pictures.float().reshape(5, 3, 8, 2, 8, 2).mean((3, 5))
-    torch.testing.assert_close(judging.seen(pictures, reader), blocks / 127.5 - 1, atol=1e-5, rtol=0)
+    torch.testing.assert_close(seen(pictures, reader), blocks / 127.5 - 1, atol=1e-5, rtol=0)

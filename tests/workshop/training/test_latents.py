@@ -4,36 +4,42 @@ from dataclasses import replace
 
 import pytest
 import torch
+from safetensors import safe_open
 
 import painters
+from atelier.cli import main
 from atelier.data import scenes
-from atelier.data.images import ImageData, folder
-from atelier.training import latents as latent
-from atelier.training import recipes
-from atelier.training.latent_packing import pack, reconstruction
-from painters.cli import main
+from atelier.data.images import ImageData, folder, to_unit
+from atelier.training import captions, latents
+from atelier.training.latent_packing import pack_latents, reconstruction
+from atelier.training.loop import Session
+from atelier.training.recipes import RECIPES
 from painters.levels import Levels, scaled_linear
 from painters.pictures import save, to_pil
 from painters.theory import Gaussian, Moments
 
+WHOLE = RECIPES["scenes-sd"]
 RECIPE = replace(
-    recipes.SCENES_SD,
+    WHOLE,
     name="tiny-sd",
-    autoencoder=recipes.SMALL_AUTOENCODER
-    | {
-        "sample_size": 16,
-        "block_out_channels": (8, 8),
-        "norm_num_groups": 4,
-        "down_block_types": ("DownEncoderBlock2D",) * 2,
-        "up_block_types": ("UpDecoderBlock2D",) * 2,
-    },
-    network=recipes.SMALL_CONDITIONAL_UNET
+    network=WHOLE.network
     | {"block_out_channels": (16, 16), "norm_num_groups": 4, "cross_attention_dim": 16, "attention_head_dim": 2},
-    text_encoder=recipes.SMALL_TEXT_ENCODER
-    | {"hidden_size": 16, "intermediate_size": 32, "projection_dim": 16, "num_attention_heads": 2},
-    batch=4,
-    autoencoder_batch=2,
-    warmup=2,
+    kind=replace(
+        WHOLE.kind,
+        autoencoder=WHOLE.kind.autoencoder
+        | {
+            "sample_size": 16,
+            "block_out_channels": (8, 8),
+            "norm_num_groups": 4,
+            "down_block_types": ("DownEncoderBlock2D",) * 2,
+            "up_block_types": ("UpDecoderBlock2D",) * 2,
+        },
+        text_encoder=WHOLE.kind.text_encoder
+        | {"hidden_size": 16, "intermediate_size": 32, "projection_dim": 16, "num_attention_heads": 2},
+        autoencoder_steps=9,
+        autoencoder_batch=2,
+    ),
+    pace=replace(WHOLE.pace, batch=4, warmup=2, steps=8),
 )
 
 
@@ -47,62 +53,101 @@ def data() -> ImageData:
 
 @pytest.fixture(scope="module")
 def trained(data, tmp_path_factory):
-    place = tmp_path_factory.mktemp("run")
-    autoencoder = latent.train_autoencoder(RECIPE, data, folder=place / "autoencoder", steps=9, progress=False)
-    studio = latent.prepare(RECIPE, data, autoencoder, folder=place)
-    run = latent.train(RECIPE, studio, folder=place, steps=8, progress=False)
-    return autoencoder, studio, run
+    place = Session(tmp_path_factory.mktemp("run"), progress=False)
+    studio = latents.prepare(RECIPE, data, place)
+    return studio, latents.train_latents(RECIPE, studio, place)
 
 
 @pytest.fixture(scope="module")
 def model(trained, data, tmp_path_factory):
-    _, studio, run = trained
-    return pack(run, studio, RECIPE, data, tmp_path_factory.mktemp("model"), images=16)
+    studio, run = trained
+    return pack_latents(run, RECIPE, studio, data, tmp_path_factory.mktemp("model"))
 
 
 def test_both_stages_repeat_when_resumed(trained, data, tmp_path):
-    autoencoder, studio, run = trained
+    studio, run = trained
     for steps in (4, 9):
-        again = latent.train_autoencoder(RECIPE, data, folder=tmp_path / "autoencoder", steps=steps, progress=False)
+        again = latents.train_autoencoder(RECIPE, data, Session(tmp_path / "autoencoder", steps, progress=False))
     for steps in (3, 8):
-        parts = latent.train(RECIPE, studio, folder=tmp_path, steps=steps, progress=False)
-    for one, other in ((autoencoder, again), (run, parts)):
-        assert all(torch.equal(a, b) for a, b in zip(one.average.parameters(), other.average.parameters()))
+        parts = latents.train_latents(RECIPE, studio, Session(tmp_path, steps, progress=False))
+    for one, other in ((studio.autoencoder, again), (run, parts)):
+        assert all(
+            torch.equal(a.half(), b.half()) for a, b in zip(one.average.parameters(), other.average.parameters())
+        )
 
 
-def test_the_pull_of_the_prior_only_falls():
-    weights = [RECIPE.kl(k) for k in range(0, 9000, 100)]
-    assert weights[0] == RECIPE.kl_weight
-    assert weights == sorted(weights, reverse=True)
-    assert RECIPE.kl(2 * RECIPE.decay_after) == pytest.approx(RECIPE.kl_weight / 16)
+def test_the_state_of_the_autoencoder_does_not_depend_on_the_second_stage(trained):
+    studio, run = trained
+    assert set(studio.autoencoder.fingerprint) == {
+        "autoencoder", "autoencoder_batch", "kl_weight", "square_weight", "worst_weight", "worst_share",
+        "learning_rate", "warmup", "decay_after", "ema_gamma", "seed", "data",
+    }  # fmt: skip
+    assert run.fingerprint["autoencoder_weights"] == studio.made_of["autoencoder_weights"]
 
 
-def test_latents_have_unit_variance_and_are_kept(trained, data, tmp_path):
-    autoencoder, studio, _ = trained
+def test_the_loss_of_the_autoencoder_is_the_stated_one(data, tmp_path, monkeypatch):
+    """|e|, its square, the largest twentieth and the pull of the prior, from the picture and the draws of step 0."""
+    seen = {}
+    monkeypatch.setattr(latents, "fit", lambda training, session: seen.update(it=training))
+    latents.train_autoencoder(RECIPE, data, Session(tmp_path))
+    training, kind = seen["it"], RECIPE.kind
+    network = training.build()
+    draw = latents.generator(0, 0)
+    x = to_unit(data.train[torch.randint(32, (2,), generator=draw)])
+    with torch.no_grad():
+        posterior = network.encode(x).latent_dist
+        z = posterior.mean + posterior.std * torch.randn(posterior.mean.shape, generator=draw)
+        error = (network.decode(z).sample - x).abs().flatten(1)
+        losses = training.loss(network, 0)[0]
+    kl = (posterior.mean**2 + posterior.var - 1 - posterior.logvar).flatten(1).mean(1) / 2
+    worst = error.sort(1).values[:, -round(error.shape[1] / 20) :].mean(1)
+    wanted = error.mean(1) + 4 * error.square().mean(1) + 0.25 * worst + kind.kl_weight * kl
+    torch.testing.assert_close(losses, wanted)
+
+
+def test_latents_have_unit_variance_and_are_kept(trained, data, tmp_path, monkeypatch):
+    studio, _ = trained
     assert float(studio.train.clean().std()) == pytest.approx(1, rel=1e-4)
-    first = latent.latents_of(autoencoder.average, data, tmp_path)
-    kept = latent.latents_of(None, data, tmp_path)  # no autoencoder is needed the second time
+    first = latents.latents_of(studio.autoencoder.average, data, tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(latents, "encode", None)  # nothing is encoded the second time
+        kept = latents.latents_of(studio.autoencoder.average, data, tmp_path)
     for a, b in zip(first, kept):
         assert torch.equal(a.mean, b.mean) and a.scale == pytest.approx(b.scale)
+    with safe_open(tmp_path / "latents.safetensors", "pt") as file:
+        made_of = {"autoencoder": latents.digest_of(studio.autoencoder.average), "data": data.digest()}
+        assert file.metadata() == made_of
+        assert set(file.keys()) == {"train", "train_std", "test", "test_std", "scale"}
+
+
+def test_latents_of_other_pictures_or_another_autoencoder_are_made_anew(trained, data, tmp_path):
+    studio, _ = trained
+    latents.latents_of(studio.autoencoder.average, data, tmp_path)
+    other = replace(data, train=255 - data.train)
+    found, _ = latents.latents_of(studio.autoencoder.average, other, tmp_path)
+    torch.testing.assert_close(found.mean, latents.encode(studio.autoencoder.average, other.train).mean)
+    fresh = latents.build_autoencoder(RECIPE)
+    found, _ = latents.latents_of(fresh, other, tmp_path)
+    torch.testing.assert_close(found.mean, latents.encode(fresh, other.train).mean)
 
 
 def test_every_word_of_the_captions_is_one_token_and_other_words_are_read():
     said = scenes.caption(scenes.sample(300))
-    tokenizer = latent.build_tokenizer(said, length=56)
+    tokenizer = captions.build_tokenizer(said, length=56)
     for text in said[:50]:
         assert len(tokenizer.tokenize(text)) == len(text.replace(",", " ,").split())
     pieces = tokenizer.tokenize("under a castle, naïvely 42!")
     assert len(pieces) > 5 and tokenizer.unk_token not in pieces
-    tokens = latent.tokenize(tokenizer, ["", said[0]])
+    tokens = captions.tokenize(tokenizer, ["", said[0]])
     assert tokens.shape == (2, 56)
     assert tokens[0, 0] == tokenizer.bos_token_id and (tokens[0, 1:] == tokenizer.eos_token_id).all()
 
 
 def test_training_captions_are_roughened_in_part_and_never_lose_a_known_word():
     versions = [scenes.caption(scenes.sample(400), version=v) for v in range(2)]
-    tokenizer = latent.build_tokenizer(versions[0] + versions[1], length=64)
-    plain = torch.stack([latent.tokenize(tokenizer, version) for version in versions])
-    rough = latent.training_tokens(tokenizer, versions)
+    tokenizer = captions.build_tokenizer(versions[0] + versions[1], length=64)
+    plain = torch.stack([captions.tokenize(tokenizer, version) for version in versions])
+    rough = captions.training_tokens(tokenizer, versions)
     same = (plain == rough).all(-1).float().mean()
     assert 0.3 < float(same) < 0.6
     comma = tokenizer.convert_tokens_to_ids(",</w>")
@@ -124,7 +169,7 @@ def test_the_packed_folder_is_a_stable_diffusion_pipeline(model, trained):
 
 
 def test_painters_load_reads_it_with_the_training_moments(model, trained, data):
-    _, studio, run = trained
+    studio, run = trained
     loaded = painters.load(model, device="cpu")
     z = studio.train.clean()
     moments = Moments.of(z)
@@ -134,8 +179,8 @@ def test_painters_load_reads_it_with_the_training_moments(model, trained, data):
     assert torch.allclose(loaded.encode(data.train[:4] / 255), z[:4], atol=2e-2)
     x = torch.randn(2, *loaded.shape)
     a, s = 0.6, 0.8
-    tokens = latent.tokenize(studio.tokenizer, ["a red sun", "a pine"])
-    expected = latent.denoiser(run.average, RECIPE, tokens, torch.device("cpu"))(x, a, s)
+    tokens = captions.tokenize(studio.tokenizer, ["a red sun", "a pine"])
+    expected = latents.denoiser(run.average, RECIPE, tokens)(x, a, s)
     assert torch.allclose(loaded.denoiser(["a red sun", "a pine"])(x, a, s), expected, atol=5e-3)
 
 
@@ -144,8 +189,9 @@ def test_the_card_measures_with_and_without_captions_and_the_autoencoder(model, 
     assert len(card["loss"]["loss"]) == len(card["loss_with_caption"]["loss"]) == 24
     assert card["loss"]["loss"] != card["loss_with_caption"]["loss"]
     assert card["parts"].keys() == {"unet", "text_encoder", "vae"} and sum(card["parts"].values()) == card["parameters"]
-    autoencoder, studio, _ = trained
-    measured = reconstruction(autoencoder.average, data, studio.train.scale, images=16)
+    studio, _ = trained
+    measured = reconstruction(studio.autoencoder.average, data, studio.train.scale)
+    assert card["autoencoder"]["steps"] == 9 and card["training"]["steps"] == 8 and card["autoencoder"]["n"] == 16
     assert card["autoencoder"]["psnr"] == pytest.approx(measured["psnr"], abs=0.2)
 
 
@@ -159,9 +205,16 @@ def test_a_readers_folder_with_captions_trains(tmp_path, data, monkeypatch, caps
     found = folder(pictures, size=16)
     assert len(found.captions[0]) == len(found.train) and set(found.captions[0]) == {"", "a blue castle"}
     assert len(found.test_captions) == len(found.test)
-    tiny = replace(RECIPE, autoencoder_steps=2, steps=2)
-    monkeypatch.setitem(recipes.LATENT_RECIPES, "tiny-sd", tiny)
-    status = main(["train", "tiny-sd", "--data", str(pictures), "--run", str(tmp_path / "run"), "--device", "cpu"])
+    tiny = replace(RECIPE, kind=replace(RECIPE.kind, autoencoder_steps=2), pace=replace(RECIPE.pace, steps=2))
+    monkeypatch.setitem(RECIPES, "scenes-sd", replace(tiny, name="scenes-sd"))
+    arguments = ["train", "scenes-sd", "--run", str(tmp_path / "run"), "--device", "cpu"]
+    status = main([*arguments, "--data", str(pictures)])
     assert status == 0, capsys.readouterr().err
     loaded = painters.load(tmp_path / "run" / "model", device="cpu")
+    card = loaded.card
+    assert card["training"]["data"] == "folder" and "scenes" not in card["title"]
+    assert card["prompts"] == found.test_captions and card["loss"]["n"] == 3 and loaded.moments is not None
+    (pictures / "01.txt").write_text("a red castle\n")
+    assert main([*arguments, "--data", str(pictures)]) == 1
+    assert "is the state of another training (data was" in capsys.readouterr().err
     assert loaded.levels(4).alpha[0] == pytest.approx(Levels.of(scaled_linear(), 4).alpha[0])

@@ -1,19 +1,21 @@
-"""Training: resumed runs repeat uninterrupted ones, packed models load, numbers are what they say."""
+"""Training denoisers of pictures: packed models load, numbers are what they say, own pictures are taken as they are."""
 
 import json
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import painters
-from atelier.data.images import ImageData, folder, to_unit
-from atelier.training import loop
-from atelier.training import pixels as training
+from atelier.cli import main
+from atelier.data import images as image_data
+from atelier.data.images import ImageData, to_unit
+from atelier.training import pixels
 from atelier.training.evaluation import denoising_loss
-from atelier.training.packing import pack
-from atelier.training.recipes import RECIPES, Recipe
-from painters.cli import main
+from atelier.training.loop import Session
+from atelier.training.recipes import RECIPES, Pace, Pixels, Recipe
 from painters.levels import Levels, vp_linear
 from painters.theory import Gaussian
 
@@ -27,7 +29,9 @@ NETWORK = {
     "down_block_types": ("DownBlock2D", "DownBlock2D"),
     "up_block_types": ("UpBlock2D", "UpBlock2D"),
 }
-RECIPE = Recipe("tiny", "a tiny run", "fashion", NETWORK, classes=("a", "b"), batch=8, steps=20, warmup=5, moments=16)
+RECIPE = Recipe(
+    "tiny", "a tiny run", "fashion", NETWORK, Pixels(classes=("a", "b"), moments=16), Pace(batch=8, steps=20, warmup=5)
+)
 
 
 @pytest.fixture(scope="module")
@@ -38,108 +42,67 @@ def data():
     return ImageData(images[:64], images[64:], labels[:64], labels[64:], source="fashion")
 
 
+def session(folder, steps):
+    return Session(folder, steps, progress=False)
+
+
 def weights(run):
     return torch.cat([p.flatten() for p in run.average.parameters()])
 
 
 def test_a_resumed_run_repeats_an_uninterrupted_one(data, tmp_path):
-    whole = training.train(RECIPE, data, steps=12, folder=tmp_path / "whole", progress=False)
-    training.train(RECIPE, data, steps=7, folder=tmp_path / "parts", progress=False)
-    parts = training.train(RECIPE, data, steps=12, folder=tmp_path / "parts", progress=False)
+    whole = pixels.train_pixels(RECIPE, data, session(tmp_path / "whole", 12))
+    pixels.train_pixels(RECIPE, data, session(tmp_path / "parts", 7))
+    parts = pixels.train_pixels(RECIPE, data, session(tmp_path / "parts", 12))
     assert torch.equal(weights(whole), weights(parts))
-    assert [s["step"] for s in parts.snapshots] == [8]
-    assert parts.seconds > 0
-    assert parts.hardware == loop.hardware("cpu")
-
-
-def test_the_card_names_the_hardware_of_every_stretch_of_training(data, tmp_path, monkeypatch):
-    training.train(RECIPE, data, steps=2, folder=tmp_path, progress=False)
-    monkeypatch.setattr(loop, "hardware", lambda device: "another machine")
-    for steps in (3, 4):
-        run = training.train(RECIPE, data, steps=steps, folder=tmp_path, progress=False)
-    assert run.hardware.endswith(", then another machine") and run.hardware.count("then") == 1
-
-
-def test_ctrl_c_saves_the_state_and_the_run_goes_on(data, tmp_path, monkeypatch):
-    real = loop._step
-
-    def interrupted(run, *args):
-        if run.step == 5:
-            raise KeyboardInterrupt
-        return real(run, *args)
-
-    monkeypatch.setattr(loop, "_step", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        training.train(RECIPE, data, steps=9, folder=tmp_path, progress=False)
-    monkeypatch.setattr(loop, "_step", real)
-    resumed = training.train(RECIPE, data, steps=9, folder=tmp_path, progress=False)
-    whole = training.train(RECIPE, data, steps=9, folder=tmp_path / "whole", progress=False)
-    assert torch.equal(weights(resumed), weights(whole))
-
-
-def test_a_damaged_state_is_named_and_left_alone(data, tmp_path):
-    training.train(RECIPE, data, steps=1, folder=tmp_path, progress=False)
-    path = tmp_path / "state.pt"
-    path.write_bytes(path.read_bytes()[:5000])
-    with pytest.raises(ValueError, match="cannot be resumed"):
-        training.train(RECIPE, data, steps=2, folder=tmp_path, progress=False)
-    assert path.stat().st_size == 5000
-
-
-def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good_state(data, tmp_path):
-    training.train(RECIPE, data, steps=2, folder=tmp_path, progress=False)
-    good = (tmp_path / "state.pt").read_bytes()
-    wild = replace(RECIPE, learning_rate=float("inf"))
-    with pytest.raises(FloatingPointError, match="learning rate"):
-        training.train(wild, data, steps=70, folder=tmp_path, progress=False, save_every=1e9)
-    assert (tmp_path / "state.pt").read_bytes() == good
-
-
-def test_the_average_weighs_step_i_by_its_power(data):
-    run = loop.Run.new(lambda: training.build(RECIPE), "cpu", learning_rate=1e-3)
-    parameters = list(run.network.parameters())
-    mean = total = 0.0
-    for step in range(1, 60):
-        run.step = step
-        parameters[0].data.fill_(float(step))
-        loop._average(run, gamma=3.0)
-        mean, total = mean + step**3.0 * step, total + step**3.0
-    assert float(next(run.average.parameters()).flatten()[0]) == pytest.approx(mean / total, rel=0.05)
+    assert [(s["step"], s["images"], len(s["gaussian_loss"])) for s in parts.snapshots] == [(8, 64, 12)]
+    with Image.open(tmp_path / "parts" / "sheet-8.png") as sheet:
+        assert sheet.size == (38, 38)
 
 
 def test_labels_are_hidden_at_the_stated_rate_and_times_are_stratified():
     images, labels = torch.zeros(10, 1, 8, 8), torch.arange(10) % 2
-    recipe = replace(RECIPE, batch=50, label_dropout=0.15)
-    hidden = torch.stack([training._draw(recipe, images, labels, k)[3] for k in range(200)])
+    recipe = replace(RECIPE, pace=replace(RECIPE.pace, batch=50))
+    hidden = torch.stack([pixels._draw(recipe, images, labels, k)[3] for k in range(200)])
     assert float((hidden == 2).double().mean()) == pytest.approx(0.15, abs=0.02)
-    t = training._draw(recipe, images, labels, 0)[2]
+    t = pixels._draw(recipe, images, labels, 0)[2]
     assert torch.equal((t // 20).sort().values, torch.arange(50))
 
 
-def test_training_lowers_the_test_loss(data, tmp_path):
-    """On constant images there is something to learn at once."""
-    flat = ImageData(
-        torch.full((64, 1, 8, 8), 230, dtype=torch.uint8), torch.full((16, 1, 8, 8), 230, dtype=torch.uint8)
-    )
-    run = training.train(replace(RECIPE, learning_rate=3e-3), flat, steps=64, folder=tmp_path, progress=False)
+def test_training_lowers_the_test_loss(tmp_path):
+    """On nearly constant images there is something to learn at once."""
+    nearly = torch.randint(229, 232, (80, 1, 8, 8), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
+    flat = ImageData(nearly[:64], nearly[64:])
+    fast = replace(RECIPE, kind=Pixels(), pace=replace(RECIPE.pace, learning_rate=3e-3))
+    run = pixels.train_pixels(fast, flat, session(tmp_path, 64))
     first, last = (sum(s["loss"][:6]) for s in (run.snapshots[0], run.snapshots[-1]))
     assert last < 0.5 * first
 
 
 def test_a_packed_model_loads_and_its_card_says_what_it_measured(data, tmp_path):
-    run = training.train(RECIPE, data, steps=8, folder=tmp_path / "run", progress=False)
-    out = pack(run, RECIPE, data, tmp_path / "model", images=16)
+    run = pixels.train_pixels(RECIPE, data, session(tmp_path / "run", 8))
+    out = pixels.pack_pixels(run, RECIPE, data, tmp_path / "model")
     model = painters.load(out, device="cpu")
     assert model.classes == ("a", "b") and model.prediction == "v_prediction" and model.shape == (1, 8, 8)
     kept = torch.cat([p.flatten() for p in model.network.parameters()])
-    torch.testing.assert_close(kept, weights(run), rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(kept, weights(run), rtol=0, atol=0)  # the card's numbers are those of rounded weights
     loss = model.card["loss"]
     levels = Levels(torch.tensor(loss["alpha"]), torch.tensor(loss["sigma"]))
-    again = denoising_loss(model.denoiser(), to_unit(data.test[:16]), levels)
+    again = denoising_loss(model.denoiser(), to_unit(data.test), levels)
     assert again["loss"] == pytest.approx(loss["loss"], rel=1e-3)
-    assert model.card["training"]["steps"] == 8 and model.card["training"]["images"] == 64
+    made = model.card["training"]
+    assert (made["steps"], made["images"], made["epochs"], made["batch"]) == (8, 64, 1.0, 8)
+    assert made["data"] == "fashion" and made["seed"] == 0 and "network" not in made
     assert model.moments is not None and len(model.moments.lam) == 16
     assert not [key for key in json.loads((out / "unet" / "config.json").read_text()) if key == "_name_or_path"]
+
+
+def test_nothing_is_left_of_a_model_whose_card_cannot_be_written(data, tmp_path, monkeypatch):
+    run = pixels.train_pixels(RECIPE, data, session(tmp_path / "run", 1))
+    monkeypatch.setattr(pixels, "denoising_loss", lambda *_, **__: {"loss": [float("nan")]})
+    with pytest.raises(ValueError, match="not finite, so nothing was written"):
+        pixels.pack_pixels(run, RECIPE, data, tmp_path / "model")
+    assert not (tmp_path / "model").exists()
 
 
 def test_the_loss_of_the_exact_denoiser_is_its_mmse():
@@ -154,33 +117,72 @@ def test_the_loss_of_the_exact_denoiser_is_its_mmse():
     assert measured["mean_loss"][0] == pytest.approx(float(lam.sum()), rel=0.03)
 
 
-def test_a_reader_s_folder_of_pictures_trains_an_unconditional_model(tmp_path):
-    from PIL import Image
+# A reader's own pictures
 
-    pictures = tmp_path / "pictures"
-    pictures.mkdir()
-    for i in range(30):
-        Image.new("RGB", (40, 30), (8 * i, 100, 200)).save(pictures / f"{i}.png")
+
+def draw(folder, *, mode="RGB", shift=0, n=30):
+    """Pictures of a gradient, each a little brighter than the last."""
+    folder.mkdir()
+    ramp = np.linspace(0, 100, 40 * 30).reshape(30, 40)
+    for i in range(n):
+        grey = (ramp + 4 * i + shift).astype(np.uint8)
+        pixels_ = grey if mode == "L" else np.stack([grey, 0 * grey + 100, 255 - grey], -1)
+        Image.fromarray(pixels_).save(folder / f"{i:02d}.png")
+    return folder
+
+
+@pytest.fixture
+def small(monkeypatch):
+    """The recipe for own pictures, with the tiny network."""
+    keys = ("block_out_channels", "norm_num_groups", "down_block_types", "up_block_types")
+    tiny = {key: NETWORK[key] for key in keys} | {"attention_head_dim": 4}
+    recipe = RECIPES["pixels"]
+    recipe = replace(recipe, network=recipe.network | tiny, pace=replace(recipe.pace, batch=4, steps=2))
+    monkeypatch.setitem(RECIPES, "pixels", recipe)
+    return recipe
+
+
+@pytest.mark.parametrize(("mode", "size", "options", "channels"), [
+    ("RGB", 16, [], 3), ("L", 8, [], 1), ("L", 8, ["--channels", "3"], 3), ("RGB", 8, ["--channels", "1"], 1),
+])  # fmt: skip
+def test_own_pictures_train_a_model_of_their_size_and_colours(tmp_path, small, capsys, mode, size, options, channels):
+    pictures = draw(tmp_path / "pictures", mode=mode)
     (pictures / "broken.png").write_bytes(b"not a picture")
-    found = folder(pictures, size=8, channels=1)
-    assert found.train.shape == (27, 1, 8, 8) and found.test.shape == (3, 1, 8, 8) and found.train_labels is None
-    assert training.fitting(RECIPE, found).classes == ()
-    (tmp_path / "few").mkdir()
-    with pytest.raises(FileNotFoundError, match="at least 20"):
-        folder(tmp_path / "few", size=8)
+    out = tmp_path / "model"
+    arguments = ["train", "pixels", "--data", str(pictures), "--size", str(size), "--run", str(tmp_path / "run")]
+    assert main([*arguments, *options, "--device", "cpu", "--out", str(out)]) == 0
+    assert "broken.png" in capsys.readouterr().out
+    model = painters.load(out, device="cpu")
+    assert model.shape == (channels, size, size) and model.classes == ()
+    found = image_data.folder(pictures, size=size, channels=channels)
+    assert (len(found.train), len(found.test)) == (27, 3)
+    assert model.moments is not None
+    torch.testing.assert_close(model.moments.mu, to_unit(found.train).double().mean(0).flatten(), atol=1e-6, rtol=0)
+    card = model.card
+    assert card["training"]["data"] == "folder" and card["training"]["epochs"] > 0 and card["loss"]["n"] == 3
+    assert card["command"] == f"painters train pixels --data FOLDER --size {size} --steps 2"
+    state = torch.load(tmp_path / "run" / "state.pt", weights_only=True)
+    assert state["fingerprint"]["data"] == found.digest()
+    assert state["fingerprint"]["network"]["sample_size"] == size
 
 
-def test_the_train_command_writes_a_model(data, tmp_path, monkeypatch, capsys):
-    monkeypatch.setitem(RECIPES, "tiny", RECIPE)
-    monkeypatch.setattr(training, "load_data", lambda recipe, folder=None: data)
-    run, out = tmp_path / "run", tmp_path / "model"
-    assert main(["train", "tiny", "--steps", "8", "--run", str(run), "--out", str(out)]) == 0
-    assert painters.load(out, device="cpu").card["training"]["steps"] == 8
-    assert (run / "sheet-8.png").is_file()
+def test_other_pictures_in_the_same_run_folder_are_refused(tmp_path, small, capsys):
+    """Also pictures of another size, though their network is another."""
+    one, other = draw(tmp_path / "one"), draw(tmp_path / "other", shift=1)
+    run = ["--run", str(tmp_path / "run"), "--device", "cpu"]
+    assert main(["train", "pixels", "--data", str(one), "--size", "8", *run]) == 0
+    before = (tmp_path / "run" / "state.pt").read_bytes()
+    for arguments in (["--data", str(other), "--size", "8"], ["--data", str(one), "--size", "16"]):
+        assert main(["train", "pixels", *arguments, *run]) == 1
+        (error,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("painters: ")]
+        assert "is the state of another training" in error and "name another folder" in error
+    assert (tmp_path / "run" / "state.pt").read_bytes() == before
 
 
 def test_missing_data_says_where_to_get_it(monkeypatch, tmp_path):
     monkeypatch.setenv("PAINTERS_DATA", str(tmp_path))
     monkeypatch.setitem(__import__("sys").modules, "datasets", None)
     with pytest.raises(FileNotFoundError, match="PAINTERS_DATA"):
-        training.load_data(RECIPES["fashion-ddpm"])
+        pixels.load_data(RECIPES["fashion-ddpm"])
+    with pytest.raises(FileNotFoundError, match="train the recipe pixels"):
+        pixels.load_data(RECIPES["fashion-ddpm"], str(tmp_path))

@@ -10,9 +10,11 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-import painters
+from atelier.cli import main
 from atelier.data import scenes
+from atelier.data.known import KnownStates, clean
 from atelier.data.scenes.factors import Factor
+from atelier.networks import bundled
 from atelier.networks.readers import (
     WEIGHTS,
     Reader,
@@ -25,23 +27,19 @@ from atelier.networks.readers import (
     split,
 )
 from atelier.training import readers as reader_training
-from atelier.training.readers import (
-    KnownStates,
-    factor_law,
-    known_latents,
-    measure,
-    pack_reader,
-    reading_loss,
-    train,
-)
-from atelier.training.recipes import READERS, ReaderRecipe
-from painters.cli import main
-from painters.models import bundled, registry
+from atelier.training.loop import Session
+from atelier.training.readers import factor_law, known_latents, pack_reader, read_at, reading_loss, train_reader
+from atelier.training.recipes import RECIPES, Pace, Reading, Recipe
 
 SIDE, SIZE = Factor("side", "a", ("left", "right")), Factor("size", "b")
 FACTORS = (SIDE, SIZE)
-RECIPE = ReaderRecipe(
-    "tiny-reader", "a tiny reader", "scenes", 8, {"channels": (8, 16), "features": 8}, steps=64, batch=32, warmup=10
+RECIPE = Recipe(
+    "tiny-reader",
+    "a tiny reader",
+    "scenes",
+    {"channels": (8, 16), "features": 8},
+    Reading(size=8),
+    Pace(steps=64, batch=32, learning_rate=2e-3, warmup=10, decay_after=2000),
 )
 
 
@@ -65,8 +63,12 @@ def states() -> KnownStates:
 @pytest.fixture(scope="module")
 def trained(states, tmp_path_factory):
     folder = tmp_path_factory.mktemp("reader")
-    run = train(RECIPE, states, folder=folder / "run", progress=False)
+    run = train(states, folder / "run")
     return load_reader(pack_reader(run, RECIPE, states, folder / "reader"), device="cpu")
+
+
+def train(states, folder, steps=None):
+    return train_reader(RECIPE, states, Session(folder, steps, progress=False))
 
 
 def weights(run) -> torch.Tensor:
@@ -74,12 +76,11 @@ def weights(run) -> torch.Tensor:
 
 
 def noised(x: torch.Tensor, alpha: float, sigma: float, seed: int = 2) -> torch.Tensor:
-    clean = reader_training.clean(x)
-    return alpha * clean + sigma * torch.randn(clean.shape, generator=torch.Generator().manual_seed(seed))
+    return alpha * clean(x) + sigma * torch.randn(x.shape, generator=torch.Generator().manual_seed(seed))
 
 
 def test_it_learns_to_read_and_knows_when_it_cannot(trained, states) -> None:
-    values = trained.values(reader_training.clean(states.test))
+    values = trained.values(clean(states.test))
     assert float((values["side"] == states.test_factors["side"]).double().mean()) > 0.95
     assert float((values["size"] - states.test_factors["size"]).square().mean()) < 0.2 / 12
     blind = trained.read(noised(states.test, 0.005, 1.0), 0.005, 1.0)
@@ -90,7 +91,7 @@ def test_it_learns_to_read_and_knows_when_it_cannot(trained, states) -> None:
 def test_the_card_holds_the_ceiling_beside_the_linear_bound(trained, states) -> None:
     ceiling = trained.card["ceiling"]
     assert len(ceiling["alpha"]) == 12 and ceiling["sigma"][-1] == 0 and ceiling["n"] == 400
-    again = measure(trained, states, law=factor_law(states))
+    again = read_at(trained, states, law=factor_law(states))
     assert set(ceiling["factors"]) == {"side", "size"}
     for name, row in ceiling["factors"].items():
         for what, numbers in row.items():
@@ -98,7 +99,7 @@ def test_the_card_holds_the_ceiling_beside_the_linear_bound(trained, states) -> 
         assert row["law"][-1] == pytest.approx(row["linear"][-1], abs=0.1)
         assert abs(row["law"][0]) < 0.1 and row["law"][-1] > 0.5, "noise hides, clean states show"
     assert "accuracy" not in ceiling["factors"]["size"]
-    assert trained.card["kind"] == "reader" and trained.card["training"]["steps"] == RECIPE.steps
+    assert trained.card["kind"] == "reader" and trained.card["training"]["steps"] == RECIPE.pace.steps
     assert [s["step"] for s in trained.card["snapshots"]] == [8, 16, 32, 64]
     assert set(trained.card["snapshots"][-1]["clean"]) == {"side", "size"}
 
@@ -114,12 +115,12 @@ def test_r2_is_the_explained_share_and_accuracy_counts(states) -> None:
     side = states.test_factors["side"]
     share = float(side.double().mean())
     said = F.one_hot(side, 2).double()
-    row = measure(told, states)["factors"]
+    row = read_at(told, states)["factors"]
     assert row["side"]["r2"] == [1.0] * 12 and row["side"]["accuracy"] == [1.0] * 12 and row["size"]["r2"] == [1.0] * 12
     said = torch.tensor([[1 - share, share]]).double().expand(len(side), 2)
-    assert measure(told, states)["factors"]["side"]["r2"][0] == pytest.approx(0, abs=1e-5)
+    assert read_at(told, states)["factors"]["side"]["r2"][0] == pytest.approx(0, abs=1e-5)
     said = torch.tensor([[1.0, 0.0]]).double().expand(len(side), 2)
-    sure = measure(told, states)["factors"]["side"]
+    sure = read_at(told, states)["factors"]["side"]
     assert sure["accuracy"][0] == pytest.approx(1 - share, abs=1e-5)
     assert sure["r2"][0] == pytest.approx(1 - share / (share * (1 - share)), abs=1e-4)
 
@@ -185,9 +186,9 @@ def test_indicators_stand_side_by_side() -> None:
 
 
 def test_a_resumed_run_repeats_an_uninterrupted_one(states, tmp_path) -> None:
-    whole = train(RECIPE, states, steps=9, folder=tmp_path / "whole", progress=False)
-    train(RECIPE, states, steps=4, folder=tmp_path / "parts", progress=False)
-    parts = train(RECIPE, states, steps=9, folder=tmp_path / "parts", progress=False)
+    whole = train(states, tmp_path / "whole", 9)
+    train(states, tmp_path / "parts", 4)
+    parts = train(states, tmp_path / "parts", 9)
     assert torch.equal(weights(whole), weights(parts))
 
 
@@ -199,7 +200,7 @@ def test_the_stated_share_of_training_states_is_clean(states, tmp_path, monkeypa
         return self.heads(self.features(x, logsnr))
 
     monkeypatch.setattr(ReaderNetwork, "forward", watched)
-    train(RECIPE, states, steps=3, folder=tmp_path, progress=False)
+    train(states, tmp_path, 3)
     for logsnr in seen:
         assert int((logsnr == 12).sum()) == 8, "a quarter of 32"
         noisy = logsnr[logsnr < 12].sort().values
@@ -220,7 +221,7 @@ def test_latents_are_drawn_from_the_scaled_posterior(states) -> None:
     assert found.shape == (2, 4, 4) and found.train.dtype == torch.float32 and found.source == "bars, latents"
     assert found.train_factors is states.train_factors
     with torch.no_grad():
-        posterior = vae.encode(reader_training.clean(states.train)).latent_dist
+        posterior = vae.encode(clean(states.train)).latent_dist
     z = (found.train / 0.7 - posterior.mean) / posterior.std
     assert float(z.mean()) == pytest.approx(0, abs=0.02) and float(z.std()) == pytest.approx(1, abs=0.02)
     torch.testing.assert_close(known_latents(states, vae, seed=3).test, found.test)
@@ -229,7 +230,7 @@ def test_latents_are_drawn_from_the_scaled_posterior(states) -> None:
 
 
 def test_the_train_command_trains_a_reader(states, tmp_path, monkeypatch, capsys) -> None:
-    monkeypatch.setitem(READERS, "tiny-reader", RECIPE)
+    monkeypatch.setitem(RECIPES, "tiny-reader", RECIPE)
     monkeypatch.setattr(reader_training, "load_states", lambda recipe, folder=None: states)
     run, out = tmp_path / "run", tmp_path / "reader"
     arguments = ["train", "tiny-reader", "--steps", "8", "--run", str(run), "--out", str(out), "--device", "cpu"]
@@ -245,22 +246,11 @@ def test_a_latent_reader_without_an_autoencoder_is_one_sentence(tmp_path, capsys
     assert "there is no autoencoder" in error and "\n" not in error
 
 
-def test_readers_are_no_models(trained, tmp_path, monkeypatch) -> None:
-    assert not set(bundled()) & set(bundled("reader"))
-    monkeypatch.setattr(registry, "BUNDLED", tmp_path)
-    for name, card in (("a", {"name": "a"}), ("b", {"kind": "reader"})):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "card.json").write_text(json.dumps(card))
-    assert bundled() == ("a",) and bundled("reader") == ("b",)
-    with pytest.raises(FileNotFoundError, match="there is no model"):
-        painters.load("b")
-
-
 def test_a_damaged_reader_is_one_sentence(trained, states, tmp_path) -> None:
     with pytest.raises(FileNotFoundError, match="no reader 'nobody'"):
         load_reader("nobody")
-    run = train(RECIPE, states, steps=1, folder=tmp_path / "run", progress=False)
-    out = pack_reader(run, RECIPE, states, tmp_path / "reader", n=20)
+    run = train(states, tmp_path / "run", 1)
+    out = pack_reader(run, RECIPE, states, tmp_path / "reader")
     whole = (out / WEIGHTS).read_bytes()
     (out / WEIGHTS).write_bytes(whole[: len(whole) // 2])
     with pytest.raises(ValueError, match="is damaged"):
@@ -289,7 +279,7 @@ def test_bundled_readers_load_and_state_their_ceiling(name: str) -> None:
 def test_the_scenes_reader_reads_scenes_as_its_card_says() -> None:
     reader = load_reader("scenes-reader", device="cpu")
     factors = scenes.sample(400, 58_000)
-    values = reader.values(reader_training.clean(scenes.render(factors)))
+    values = reader.values(clean(scenes.render(factors)))
     for f in scenes.FACTORS:
         row, read = reader.card["ceiling"]["factors"][f.name], values[f.name]
         true = torch.from_numpy(factors.values[f.name])
