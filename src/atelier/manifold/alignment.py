@@ -8,19 +8,15 @@ contrast, and the next ones its coarse and fine parts growing at different times
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 
 import torch
 from torch import Tensor
 
 from atelier.evidence.order import radial_bands
-from painters.linalg import gram_pca, outside
+from atelier.linalg import gram_pca, outside
 from painters.theory.gaussian import Gaussian
 
-Product = Callable[[Tensor], Tensor]
-"""(m, ...) vectors -> (m, ...) their products with a matrix."""
 FREQUENCIES = 5
 GROUPS = (3, 10, 30, 100, 300)
 """The image is copied in so many bands of spatial frequency, and in groups of PCs that end at these."""
@@ -45,25 +41,6 @@ def overlap(a: Tensor, b: Tensor) -> float:
     1 for one span, 0 for orthogonal ones, and k/D on average for random spans of k out of D dimensions.
     """
     return float(cosines(a, b).square().mean())
-
-
-def consensus(inputs: Sequence[Tensor], values: Sequence[Tensor], k: int) -> Tensor:
-    """Return the ``k`` leading directions of a sum of metrics, sum_j V_j diag(s_j^2) V_j^T, (k, ...), float64.
-
-    ``inputs``: for each image its right singular directions (p, ...), ``values`` (p,): their singular values.
-    """
-    rows = torch.cat([v.flatten(1).double().cpu() * s.double().cpu()[:, None] for v, s in zip(inputs, values)])
-    return torch.linalg.svd(rows, full_matrices=False)[2][:k].reshape(k, *inputs[0].shape[1:])
-
-
-def reached(push: Product, directions: Tensor, values: Tensor) -> float:
-    """Return how much of the strength of the best k directions some k ``directions`` (k, ...) have.
-
-    |J Q|_F^2 / sum s_i^2 with Q an orthonormal basis of their span and ``values`` s (k,) the largest singular values
-    of J: at most 1, and 1 only for the leading singular directions.
-    """
-    basis = orthonormal(directions).to(directions)
-    return float(push(basis).double().square().sum() / values.square().sum())
 
 
 def copies(gaussian: Gaussian, deviation: Tensor, *, frequency: bool = True) -> dict[str, Tensor]:
@@ -107,42 +84,9 @@ def components(paths: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """
     squares, scores = gram_pca(paths)
     values = squares[:, :k].sqrt()
-    rows = scores[:, :, :k].mT.to(paths.device) @ _centred(paths)
+    points = paths.detach().flatten(2).transpose(0, 1).double()
+    rows = scores[:, :, :k].mT.to(points) @ (points - points.mean(1, keepdim=True))
     # A root of rounding errors of the Gram matrix is 1e-8 of the largest value: below 1e-6 a direction is made of them.
     real = (values > 1e-6 * values[:, :1].clamp(min=torch.finfo(torch.float64).tiny)).to(rows)[..., None]
     vectors = torch.nn.functional.normalize(rows, dim=2) * real
     return vectors.reshape(paths.shape[1], k, *paths.shape[2:]), values
-
-
-@dataclass(frozen=True, eq=False)
-class Pooled:
-    """Components (k, ...) of the paths of many seeds, and the share of the variance that is ``left`` for them.
-
-    ``left`` is what remains of the paths' variance after the removal of each seed's own span, 1 without one.
-    """
-
-    vectors: Tensor
-    left: float
-
-
-def pooled(paths: Tensor, k: int, spans: Sequence[Tensor] | None = None) -> Pooled:
-    """Return the first ``k`` principal components of paths (N, B, ...) of B seeds, each with its own mean removed.
-
-    ``spans``: for each seed directions (m, ...) whose span is taken out of its path first, such as :func:`copies`.
-    """
-    points = _centred(paths).cpu()
-    whole = float(points.square().sum())
-    if spans is not None:
-        bases = [orthonormal(span).flatten(1) for span in spans]
-        points = torch.stack([p - (p @ basis.T) @ basis for p, basis in zip(points, bases)])
-    rows = points.flatten(0, 1)
-    wide = len(rows) <= rows.shape[1]  # the smaller of the two Gram matrices has the same components
-    vectors = torch.linalg.eigh(rows @ rows.T if wide else rows.T @ rows)[1].flip(-1)[..., :k]
-    found = torch.nn.functional.normalize(rows.T @ vectors if wide else vectors, dim=0)
-    return Pooled(found.T.reshape(k, *paths.shape[2:]), float(rows.square().sum()) / whole)
-
-
-def _centred(paths: Tensor) -> Tensor:
-    """The points (B, N, D) of paths (N, B, ...), each path's mean removed, float64."""
-    points = paths.detach().flatten(2).transpose(0, 1).double()
-    return points - points.mean(1, keepdim=True)

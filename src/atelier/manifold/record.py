@@ -12,17 +12,7 @@ from torch import Tensor
 from atelier.evidence.kicks import random_directions
 from atelier.evidence.order import counted
 from atelier.landscape.jacobian import with_graph
-from atelier.manifold.alignment import (
-    Product,
-    components,
-    consensus,
-    copies,
-    cosines,
-    inside,
-    overlap,
-    pooled,
-    reached,
-)
+from atelier.manifold.alignment import components, copies, cosines, inside, overlap
 from atelier.manifold.knobs import PCS, Facts, Knob, judged, knobs
 from atelier.manifold.search import Directions, SamplerMap, StepMap, searched
 from atelier.manifold.walks import RANGE, TARGET, Score, dialled, stepped, turned
@@ -30,7 +20,6 @@ from atelier.scoring import Ruler
 from atelier.statistics import mean, proportion, short
 from atelier.subject import Settings, Subject
 from painters.levels import Levels
-from painters.linalg import gram_pca
 from painters.sampling import noise, solve
 from painters.theory.gaussian import Gaussian, emergence, ode_gain
 
@@ -49,9 +38,8 @@ def measure(subject: Subject, settings: Settings) -> dict[str, Any] | None:
     ``seeds`` of each part (S below); ``endpoint``, see :func:`endpoints`; ``whole``: the ``gain`` (k) psi of the
     theory, and what :func:`compared` lists; ``one_step``: the same [levels] with the ``gain`` alpha lam / v,
     ``sigma_over_alpha`` and ``counted`` (0 or 1). Searches start at the first PCs. Where values are alike, as at low
-    noise, no search finds one leading span, not even on the exact Gaussian, whose record is the measure of that; there
-    ``reached`` says more. With a reader and data also what :func:`steered` lists. ``None`` for a subject that knows
-    nothing but the mean.
+    noise, no search finds one leading span, not even on the exact Gaussian, whose record is the measure of that. With a
+    reader and data also what :func:`steered` lists. ``None`` for a subject that knows nothing but the mean.
     """
     if subject.kind == "mean":
         return None
@@ -69,7 +57,7 @@ def measure(subject: Subject, settings: Settings) -> dict[str, Any] | None:
         "steps": coarse.steps,
         "chance": k / subject.dim,
         "seeds": {name: len(part) for name, part in seeds.items()},
-        "endpoint": _endpoint(subject, seeds["endpoint"], fine, k, settings.batch),
+        "endpoint": _endpoint(subject, seeds["endpoint"], fine, settings.batch),
         "one_step": _one_step(subject, seeds["one_step"], fine, start, levels, (width, blocks), cold),
     }
     denoise = with_graph(subject.denoise)
@@ -94,102 +82,56 @@ def _searched(
     width, blocks = size
     found = [searched(run, start, blocks=blocks, width=width) for run in maps]
     random = torch.randn(start.shape, generator=torch.Generator().manual_seed(1))
-    other = [searched(run, random, blocks=blocks, width=width) for run in maps[:cold]]
-    return found, compared(found, [run.push for run in maps], gaussian, cold=other)
+    return found, compared(found, gaussian, [searched(run, random, blocks=blocks, width=width) for run in maps[:cold]])
 
 
-def compared(
-    found: Sequence[Directions], pushes: Sequence[Product], gaussian: Gaussian, *, cold: Sequence[Directions]
-) -> dict[str, Any]:
-    """Return how the k directions found at S images agree with the data's PCs, with each other, and with chance.
+def compared(found: Sequence[Directions], gaussian: Gaussian, cold: Sequence[Directions]) -> dict[str, Any]:
+    """Return how the k directions found at S images agree with the data's PCs, and with those of another search.
 
-    ``pushes``: for each image v (m, ...) -> J v. ``values``, ``residuals`` (relative to the value) and
-    ``image_cosines`` with the first k PCs, [S][k]; ``inputs``, ``images``: :func:`~atelier.manifold.alignment.overlap`
-    of right and left span with the PCs, ``sides``: of one with the other, [S]; ``reached``: see
-    :func:`~atelier.manifold.alignment.reached`, by the ``pcs``, by the
-    :func:`~atelier.manifold.alignment.consensus` of the ``others`` and by k ``random`` directions, [S] each; ``cold``:
-    overlap with the PCs of the right span found from random directions, and ``agree`` of both right spans, for the
-    images of ``cold``. With one image what needs another is NaN.
+    ``values``, ``residuals`` (relative to the value) and ``image_cosines`` with the first k PCs, [S][k]; ``inputs``,
+    ``images``: :func:`~atelier.manifold.alignment.overlap` of right and left span with the PCs, ``sides``: of one with
+    the other, [S]; ``cold``: overlap with the PCs of the right span found from random directions, and ``agree`` of both
+    right spans, for the images of ``cold``.
     """
-    k, shape = len(found[0]), found[0].inputs.shape[1:]
-    pcs = gaussian.U[:, :k].T.reshape(k, *shape).double().cpu()
-    inputs, images = [d.inputs.double().cpu() for d in found], [d.images.double().cpu() for d in found]
-    values = [d.values for d in found]
-    draws = torch.Generator().manual_seed(0)
-    reach: dict[str, list[float]] = {"pcs": [], "others": [], "random": []}
-    for i, (push, d) in enumerate(zip(pushes, found)):
-        rest = [j for j in range(len(found)) if j != i]
-        random = torch.randn(k, *shape, generator=draws, dtype=torch.float64)
-        others = consensus([inputs[j] for j in rest], [values[j] for j in rest], k) if rest else None
-        for name, directions in {"pcs": pcs, "others": others, "random": random}.items():
-            share = float("nan") if directions is None else reached(push, directions.to(d.inputs), values[i])
-            reach[name].append(share)
+    pcs = gaussian.U[:, : len(found[0])].T.reshape(found[0].inputs.shape)
     return {
-        "values": short(torch.stack(values)),
+        "values": short(torch.stack([d.values for d in found])),
         "residuals": short(torch.stack([d.residuals / d.values for d in found])),
-        "image_cosines": short(torch.stack([cosines(u, pcs) for u in images])),
-        "inputs": [overlap(v, pcs) for v in inputs],
-        "images": [overlap(u, pcs) for u in images],
-        "sides": [overlap(u, v) for u, v in zip(images, inputs)],
-        "reached": reach,
+        "image_cosines": short(torch.stack([cosines(d.images, pcs) for d in found])),
+        "inputs": [overlap(d.inputs, pcs) for d in found],
+        "images": [overlap(d.images, pcs) for d in found],
+        "sides": [overlap(d.images, d.inputs) for d in found],
         "cold": [overlap(d.inputs, pcs) for d in cold],
-        "agree": [overlap(d.inputs, v) for d, v in zip(cold, inputs)],
+        "agree": [overlap(other.inputs, d.inputs) for other, d in zip(cold, found)],
     }
 
 
-def _endpoint(subject: Subject, seeds: Sequence[int], levels: Levels, k: int, batch: int) -> dict[str, Any]:
-    paths, images, exact = [], [], []
-    for part in subject.batches(seeds, batch):
-        x = levels.start(noise(part, subject.shape))
-        run = solve(subject.denoise, x, levels, solver="dpmpp2m", progress=False)
-        paths.append(run.x0)
-        images.append(run.final)
-        exact.append(subject.gaussian.trajectory(x.double().cpu(), levels).x0)
-    joined, pictures = (torch.cat(paths, 1), torch.cat(images), torch.cat(exact, 1)), subject.image_size
-    return endpoints(subject.gaussian, *joined, k=k, frequency=pictures == subject.shape[-1])
+def _endpoint(subject: Subject, seeds: Sequence[int], levels: Levels, batch: int) -> dict[str, Any]:
+    runs = [
+        solve(subject.denoise, levels.start(noise(part, subject.shape)), levels, solver="dpmpp2m", progress=False)
+        for part in subject.batches(seeds, batch)
+    ]
+    paths, images = torch.cat([run.x0 for run in runs], 1), torch.cat([run.final for run in runs])
+    return endpoints(subject.gaussian, paths, images, frequency=subject.image_size == subject.shape[-1])
 
 
-def endpoints(
-    gaussian: Gaussian, paths: Tensor, images: Tensor, exact: Tensor, *, k: int, frequency: bool
-) -> dict[str, Any]:
+def endpoints(gaussian: Gaussian, paths: Tensor, images: Tensor, *, frequency: bool) -> dict[str, Any]:
     """Return what the components of endpoint paths have beyond copies of the image, in one record.
 
-    ``paths`` and ``exact`` (N, B, ...): endpoint estimates of B seeds, and of the exact Gaussian from the same noise;
-    ``images`` (B, ...). ``variance``: share of a path's variance in each component; ``inside``: its share within the
-    spans of :func:`~atelier.manifold.alignment.copies`, and within ``all`` of another seed's image, ``other``;
-    intervals over seeds for each of 4 components. ``pooled``: overlap with the first k PCs of the k pooled components
-    (``aligned``) and of those of what copies leave (``left_aligned``), and the share of variance that copies leave,
-    ``left`` and, of the exact paths, ``left_gaussian``.
+    ``paths`` (N, B, ...): endpoint estimates of B seeds; ``images`` (B, ...). ``inside``: the share of each of 4
+    components within the spans of :func:`~atelier.manifold.alignment.copies`, and within ``all`` of another seed's
+    image, ``other``; intervals over seeds.
     """
-    shape, B = images.shape[1:], len(images)
-    mu = gaussian.mu.double().cpu().reshape(shape)
-    pcs = gaussian.U[:, :k].T.reshape(k, *shape).double().cpu()
+    mu = gaussian.mu.double().cpu().reshape(images.shape[1:])
+    spans = [copies(gaussian, image.double().cpu() - mu, frequency=frequency) for image in images]
+    spans = [own | {"other": spans[(i + 1) % len(spans)]["all"]} for i, own in enumerate(spans)]
+    vectors = components(paths, COMPONENTS)[0]
 
-    def spans(ends: Tensor) -> list[dict[str, Tensor]]:
-        return [copies(gaussian, end.double().cpu() - mu, frequency=frequency) for end in ends]
+    def over_seeds(name: str) -> list[dict[str, float | int]]:
+        shares = torch.stack([inside(found, span[name]) for found, span in zip(vectors, spans)])
+        return [mean(column.numpy()).record() for column in shares.double().T]
 
-    def over_seeds(values: Sequence[Tensor]) -> list[dict[str, float | int]]:
-        return [mean(column.numpy()).record() for column in torch.stack(list(values)).double().T]
-
-    own, theirs = spans(images), [span["all"] for span in spans(exact[-1])]
-    shares = {
-        name: [inside(found, span[name]) for found, span in zip(components(paths, COMPONENTS)[0], own)]
-        for name in own[0]
-    }
-    shares["other"] = [
-        inside(found, own[(i + 1) % B]["all"]) for i, found in enumerate(components(paths, COMPONENTS)[0])
-    ]
-    left = pooled(paths, k, [span["all"] for span in own])
-    return {
-        "variance": over_seeds([(s / s.sum())[:COMPONENTS] for s in gram_pca(paths)[0]]),
-        "inside": {name: over_seeds(values) for name, values in shares.items()},
-        "pooled": {
-            "aligned": overlap(pooled(paths, k).vectors, pcs),
-            "left": left.left,
-            "left_gaussian": pooled(exact, k, theirs).left,
-            "left_aligned": overlap(left.vectors, pcs),
-        },
-    }
+    return {"inside": {name: over_seeds(name) for name in spans[0]}}
 
 
 def _one_step(
@@ -201,12 +143,10 @@ def _one_step(
     for i in at:
         maps = [StepMap(denoise, x, levels[i]) for x in run.x[i]]
         rows.append(_searched(maps, start, subject.gaussian, size, cold)[1])
-    table = {key: [row[key] for row in rows] for key in rows[0] if key != "reached"}
-    return table | {
+    return {key: [row[key] for row in rows] for key in rows[0]} | {
         "sigma_over_alpha": short(levels.ratio[at]),
         "counted": counted(subject, levels[:-1])[at].int().tolist(),
         "gain": short(torch.stack([emergence(lam, levels[i]) / levels[i][0] for i in at])),
-        "reached": {name: [row["reached"][name] for row in rows] for name in rows[0]["reached"]},
     }
 
 

@@ -18,10 +18,11 @@ import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from atelier.linalg import singular
 from atelier.manifold.alignment import components
 from painters.denoiser import Denoiser
 from painters.levels import Level, Levels
-from painters.linalg import Map, jvp, singular, vjp
+from painters.linalg import Map, jvp, vjp
 from painters.sampling.solvers import NEAR_PURE_NOISE
 from painters.trajectory import Trajectory
 
@@ -109,14 +110,12 @@ class SamplerMap:
 
     A DPM-Solver++(2M) step is x' = c x + d (x0_hat + e (x0_hat - x0_hat_last)), linear in x, x0_hat and the last
     x0_hat. So J v goes through the steps forwards and J^T u backwards, one network graph at a time, at the states
-    ``x`` (N + 1, ...) kept from one run. With ``order`` 1 the steps are DDIM's.
+    ``x`` (N + 1, ...) kept from one run.
     """
 
-    def __init__(self, denoise: Denoiser, x: Tensor, levels: Levels, *, order: int = 2) -> None:
-        if order not in (1, 2):
-            raise ValueError(f"the order of a sampler map is 1 (DDIM) or 2 (DPM-Solver++), got {order}")
+    def __init__(self, denoise: Denoiser, x: Tensor, levels: Levels) -> None:
         self.denoise, self.levels, self.calls = denoise, list(levels), levels.steps
-        self.weights = _weights(self.levels, order)
+        self.weights = _weights(self.levels)
         states, last = [x.detach()[None]], None
         for (c, d, e), level in zip(self.weights, self.levels):
             x0 = denoise(states[-1], *level).detach()
@@ -176,7 +175,7 @@ def _columns(f: Map, x: Tensor, v: Tensor, chunk: int) -> Tensor:
         return torch.cat(found)[:, 0].to(v)
 
 
-def _weights(levels: list[Level], order: int) -> list[tuple[float, float, float]]:
+def _weights(levels: list[Level]) -> list[tuple[float, float, float]]:
     """(c, d, e) of each step, see :class:`SamplerMap`; e as in :func:`painters.sampling.solvers.dpmpp2m`."""
     found, h_last = [], float("inf")
     logs = [torch.tensor(a / s).log().item() if a > NEAR_PURE_NOISE and s > 0 else None for a, s in levels]
@@ -184,7 +183,7 @@ def _weights(levels: list[Level], order: int) -> list[tuple[float, float, float]
         (alpha, sigma), (alpha_next, sigma_next) = levels[i], levels[i + 1]
         here, there = logs[i], logs[i + 1]
         h = float("inf") if here is None or there is None else there - here
-        e = h / (2 * h_last) if order == 2 and h < float("inf") and h_last < float("inf") else 0.0
+        e = h / (2 * h_last) if h < float("inf") and h_last < float("inf") else 0.0  # else DDIM's step
         c = sigma_next / sigma
         found.append((c, alpha_next - c * alpha, e))
         h_last = h

@@ -1,23 +1,30 @@
-"""Named knobs: on a Gaussian world whose factors are known, they move the named one, by the predicted amount."""
+"""Knobs: in a Gaussian world whose factors are known, they move the named one, by the predicted amount."""
+
+import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from partners import dense
 from partners import randn as random
 
 from atelier.data.scenes.factors import Factor
-from atelier.evidence.factors import Known
-from atelier.manifold import knobs, walks
+from atelier.evidence.factors import Known, law
+from atelier.manifold import knobs
+from atelier.manifold.knobs import Facts
+from atelier.subject import Settings, subject
 from painters import Gaussian
+from painters.levels import NOISE
 from painters.theory.factors import FactorLaw
 
 FACTORS = (Factor("size", "areas"), Factor("hue", "masses", ("a", "b", "c")))
 SHAPE = (2, 3, 4)
 
 
-def gaussian(dim=24):
+def gaussian(dim=24, low=-2):
     U = torch.linalg.qr(random(dim, dim, seed=3)).Q
-    return Gaussian(random(dim, seed=4), U, torch.logspace(1, -2, dim, dtype=torch.float64))
+    return Gaussian(random(dim, seed=4), U, torch.logspace(1, low, dim, dtype=torch.float64))
 
 
 def world(n=4000):
@@ -28,29 +35,35 @@ def world(n=4000):
     return g, Known(states, facts, FACTORS)
 
 
+def learned(factors=FACTORS, columns=slice(None)):
+    g, data = world()
+    return Facts.made(*law(g, Known(data.states, data.facts[:, columns], factors)), factors)
+
+
 def test_covariances_and_the_share_explained():
     g, data = world()
-    coordinates, explained = knobs.covariances(g, data, 10)
-    want = random(8, 4, seed=6).T * g.lam[:8].sqrt()
-    assert float((coordinates[:, :8] - want).norm() / want.norm()) < 0.1
+    facts = learned()
+    want = random(8, 4, seed=6) * g.lam[:8, None].sqrt()
+    assert float((facts.covariance[:8] - want).norm() / want.norm()) < 0.1
     signal = random(8, 4, seed=6).square().sum(0)
     share = [float(signal[0] / (signal[0] + 0.25)), float(signal[1:].sum() / (signal[1:].sum() + 0.75))]
-    assert explained.tolist() == pytest.approx(share, abs=0.05)
-    blind = Known(data.states, random(4000, 4, seed=8), FACTORS)
-    assert knobs.covariances(g, blind, 10)[1].abs().max() < 0.01  # crossed halves: no bias of pcs/n
+    assert facts.r2(10).tolist() == pytest.approx(share, abs=0.05)
+    assert facts.r2().tolist() == pytest.approx(share, abs=0.05)
+    blind = Facts.made(*law(g, Known(data.states, random(4000, 4, seed=8), FACTORS)), FACTORS)
+    assert blind.r2(10).abs().max() < 0.01  # crossed halves: no bias of pcs/n
 
 
 def test_a_step_of_the_noise_moves_the_affine_estimate_as_predicted_and_no_other_moves_it_more():
     g, data = world()
-    coordinates, _ = knobs.covariances(g, data, 24)
-    law = FactorLaw(g, (g.U @ coordinates.T), data.facts.mean(0), data.facts.var(0))
-    found = knobs.knobs(g, coordinates, FACTORS, SHAPE)
+    facts = learned()
+    affine = FactorLaw(g, g.U @ facts.covariance, data.facts.mean(0), data.facts.var(0))
+    found = knobs.knobs(facts, SHAPE)
     assert [k.name for k in found] == ["size", "hue"]
     z, others = random(1, *SHAPE, seed=1), torch.nn.functional.normalize(random(500, 24, seed=2), dim=1)
 
     def moved(direction, columns):
-        images = g.flow(torch.cat([z, z + direction.reshape(-1, *SHAPE)]), frm=walks.NOISE)
-        said = law.estimate(images, 1.0, 0.0)[:, columns]
+        images = g.flow(torch.cat([z, z + direction.reshape(-1, *SHAPE)]), frm=NOISE)
+        said = affine.estimate(images, 1.0, 0.0)[:, columns]
         return said[1:] - said[0]
 
     for k in found:
@@ -58,39 +71,36 @@ def test_a_step_of_the_noise_moves_the_affine_estimate_as_predicted_and_no_other
         torch.testing.assert_close(moved(k.direction, k.columns)[0], k.pattern)
         assert float(k.pattern[-1]) > 0
         assert float(moved(others, k.columns).norm(dim=1).max()) < float(k.pattern.norm())
-        before = law.estimate(g.flow(z, frm=walks.NOISE), 1.0, 0.0)
-        after = law.estimate(g.flow(z + 0.3 * k.direction, frm=walks.NOISE), 1.0, 0.0)
+        before = affine.estimate(g.flow(z, frm=NOISE), 1.0, 0.0)
+        after = affine.estimate(g.flow(z + 0.3 * k.direction, frm=NOISE), 1.0, 0.0)
         assert bool(k.right(before, after)) and not bool(k.right(after, before))
 
 
 def test_a_knob_of_one_column_moves_the_image_along_the_covariance():
-    g, data = world()
-    coordinates, _ = knobs.covariances(g, data, 24)
-    u, pattern = knobs.knob(g, coordinates[:1], SHAPE)
+    g, facts = gaussian(), learned()
+    c = facts.covariance[:, :1]
+    u, pattern = knobs.strongest(g, c, SHAPE)
     z = random(1, *SHAPE, seed=1)
-    images = g.flow(torch.cat([z, z + u]), frm=walks.NOISE)
-    moved, c = (images[1] - images[0]).flatten(), g.U @ coordinates[0]
-    assert float(torch.nn.functional.cosine_similarity(moved, c, dim=0)) == pytest.approx(1)
-    assert float(pattern[0]) == pytest.approx(float((coordinates[0] / g.lam.sqrt()).norm()))
+    images = g.flow(torch.cat([z, z + u]), frm=NOISE)
+    moved = (images[1] - images[0]).flatten()
+    assert float(torch.nn.functional.cosine_similarity(moved, g.U @ c[:, 0], dim=0)) == pytest.approx(1)
+    assert float(pattern[0]) == pytest.approx(float((c[:, 0] / g.lam.sqrt()).norm()))
 
 
 def test_one_factor_alone_has_a_knob_for_each_kind():
-    g, data = world()
-    coordinates, _ = knobs.covariances(g, data, 10)
-    found = knobs.knobs(g, coordinates[1:], FACTORS[1:], SHAPE)
+    found = knobs.knobs(learned(FACTORS[1:], slice(1, 4)), SHAPE, pcs=10)
     assert [k.name for k in found] == ["a", "b", "c"]
     assert [(k.columns.start, k.columns.stop) for k in found] == [(0, 1), (1, 2), (2, 3)]
-    assert all(float(k.pattern[0]) > 0 for k in found)
+    assert all(float(k.pattern[0]) > 0 and k.factor == 0 for k in found)
 
 
 def test_a_results_file_gives_the_knobs_back():
-    g, data = world()
-    coordinates, explained = knobs.covariances(g, data, 10)
-    made = knobs.knobs(g, coordinates, FACTORS, SHAPE)
-    again = knobs.stored(knobs.coordinates_record(coordinates, explained, made), g, SHAPE)
+    made = knobs.knobs(learned(), SHAPE, pcs=10)
+    record = {"names": ["size", "hue"], "sizes": [1, 3], "coordinates": learned().covariance[:10].T.tolist()}
+    again = knobs.stored(record, gaussian(), SHAPE)
     assert list(again) == ["size", "hue"]
     for k in made:
-        assert float((again[k.name] * k.direction).sum()) > 1 - 1e-4
+        assert float((again[k.name] * k.direction).sum()) == pytest.approx(1)
 
 
 class Plain:
@@ -106,23 +116,95 @@ class Plain:
 
 
 def test_the_judge_knows_hits_from_misses():
-    g, data = world()
-    coordinates, _ = knobs.covariances(g, data, 10)
-    made = knobs.knobs(g, coordinates, FACTORS, SHAPE)
+    made = knobs.knobs(learned(), SHAPE, pcs=10)
     t = torch.linspace(-1, 1, 5).double()[:, None]
     size, hue = torch.zeros(4).double(), torch.zeros(4).double()
     size[0], hue[1:] = 1.0, made[1].pattern
-    hit = knobs.judge(Plain(FACTORS), made, torch.stack([t * (size + 0.1 * hue), t * hue]))  # type: ignore[arg-type]
+    hit = knobs.judged(Plain(FACTORS), made, torch.stack([t * (size + 0.1 * hue), t * hue]))  # type: ignore[arg-type]
     assert hit["hit"].all() and hit["right"].all()
     turned = 4 * float(made[1].pattern.square().sum())
     assert hit["named"].tolist() == pytest.approx([4.0, turned])
-    assert hit["others"].tolist() == pytest.approx([0.01 * turned, 0.0])
-    assert hit["linear"].tolist() == pytest.approx([1, 1])
-    miss = knobs.judge(Plain(FACTORS), made, torch.stack([-t * size - 2 * t * hue, t.square() * size]))  # type: ignore[arg-type]
+    miss = knobs.judged(Plain(FACTORS), made, torch.stack([-t * size - 2 * t * hue, t.square() * size]))  # type: ignore[arg-type]
     assert not miss["hit"].any() and not miss["right"].any()
-    kinds = knobs.knobs(g, coordinates[1:], FACTORS[1:], SHAPE)
+    kinds = knobs.knobs(learned(FACTORS[1:], slice(1, 4)), SHAPE, pcs=10)
     rows = torch.stack([t * torch.tensor(v).double() for v in ([1.0, 0.5, -2.0], [1.0, 0.5, 0.2], [0.0, -1.0, 1.0])])
-    judged = knobs.judge(Plain(FACTORS[1:]), kinds, rows)  # type: ignore[arg-type]
+    judged = knobs.judged(Plain(FACTORS[1:]), kinds, rows)  # type: ignore[arg-type]
     assert judged["hit"].tolist() == [True, False, True]
     assert np.allclose(judged["named"], [2.0, 1.0, 2.0])
-    assert np.allclose(judged["others"], [2.5, 1.2, 1.0])
+
+
+# What tells a factor alone
+
+
+def told(g, readings):
+    """Facts that are linear forms r . (x_0 - mu) of a Gaussian's states: two of one factor, then two more factors."""
+    factors = (Factor("side", "areas", ("left", "right")), Factor("size", "areas"), Factor("hue", "masses"))
+    covariance = dense(g) @ readings
+    return Facts.made(FactorLaw(g, covariance, torch.zeros(4), (readings * covariance).sum(0)), covariance, factors)
+
+
+@pytest.mark.parametrize("angle", [0.0, 1.0, math.pi])
+@pytest.mark.parametrize("level", [(0.01, 1.0), (0.8, 0.6)])
+def test_turning_what_tells_a_factor_alone_changes_it_and_no_other(angle, level):
+    g, readings = gaussian(12, low=0), random(12, 4, seed=9)
+    Q = told(g, readings).alone("side")
+    assert Q.shape == (12, 2)
+    x, fresh = g.sample(random(200, 12), level=level), random(200, 12, seed=1)
+    before, after = (
+        (g.flow(state, frm=level) - g.mu) @ readings for state in (x, knobs.turn(g, x, fresh, level, Q, angle))
+    )
+    # the blur that regularises the weights leaks a little
+    assert float((after - before)[:, 2:].norm() / before[:, 2:].norm()) < 0.02
+    own = float((after - before)[:, :2].norm() / before[:, :2].norm())
+    assert own < 1e-9 if angle == 0 else own > 0.3
+
+
+def test_turning_keeps_the_law_and_all_other_coordinates():
+    g, level = gaussian(12, low=0), (0.8, 0.6)
+    Q = told(g, random(12, 4, seed=5)).alone("size")
+    x = g.sample(random(40_000, 12), level=level)
+    y = knobs.turn(g, x, random(40_000, 12, seed=1), level, Q, 2.0)
+    old, new = (g.flow(state, frm=level, to=NOISE) for state in (x, y))
+    other = torch.eye(12).double() - Q @ Q.T
+    torch.testing.assert_close(new @ other, old @ other)
+    assert float((new @ Q).var()) == pytest.approx(1, abs=0.03)
+    assert float(((new @ Q) * (old @ Q)).mean()) == pytest.approx(math.cos(2.0), abs=0.03)
+
+
+def test_with_one_factor_its_knob_is_all_that_tells_it():
+    g = gaussian(12, low=0)
+    covariance = dense(g) @ random(12, 2, seed=9)
+    facts = Facts.made(
+        FactorLaw(g, covariance, torch.zeros(2), torch.ones(2)), covariance, [Factor("side", "areas", ("a", "b"))]
+    )
+    Q = facts.alone("side", blur=1e-4)
+    weights = g.U @ ((g.U.T @ covariance) / g.lam.sqrt()[:, None])  # f_hat = weights . z in clean whitened coordinates
+    assert Q.shape == weights.shape
+    torch.testing.assert_close(Q @ (Q.T @ weights), weights, rtol=0, atol=1e-4)
+
+
+def test_what_is_kept_of_a_factor_is_the_share_of_its_weights():
+    g, readings = gaussian(12, low=0), random(12, 4, seed=9)
+    facts = told(g, readings)
+    torch.testing.assert_close(facts.r2(), torch.ones(3).double())
+    rho = torch.linspace(1, 0, 12).double()
+    squares = (g.lam.sqrt()[:, None] * (g.U.T @ readings)).square()
+    want = (rho @ squares) / squares.sum(0)
+    assert facts.keeps(rho)[1:].tolist() == pytest.approx(want[2:].tolist())
+    both = squares[:, :2].sum(1)
+    assert float(facts.keeps(rho)[0]) == pytest.approx(float(rho @ both / both.sum()))
+    assert replace(facts, spread=100 * facts.spread).keeps(rho).isnan().all()  # nothing affine to be kept
+
+
+def test_measure_finds_that_knobs_turn_their_factor():
+    who = subject("scenes-sd", device="cpu")
+    record = knobs.measure(who.theory(), Settings(seeds=tuple(range(6)), profile="ci"))
+    assert record is not None
+    F = len(record["factors"])
+    assert len(record["change"]) == F and all(len(row) == F for row in record["change"])
+    own, others = (sum(v["value"] for v in record[who]) / F for who in ("own", "others"))
+    assert own > 3 * others
+    table = torch.tensor(record["change"])
+    assert record["own"][0]["value"] == pytest.approx(float(table[0, 0]), rel=1e-2)
+    assert record["others"][0]["value"] == pytest.approx(float((table[0].sum() - table[0, 0]) / (F - 1)), rel=1e-2)
+    assert knobs.measure(replace(who, reader=None), Settings(profile="ci")) is None

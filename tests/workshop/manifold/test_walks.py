@@ -4,15 +4,12 @@ import math
 
 import pytest
 import torch
+from partners import randn as random
 
 from atelier.manifold import walks
 from atelier.scoring import distance
 from painters import Gaussian, Levels
-from painters.levels import vp_linear
-
-
-def random(*shape, seed=0):
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+from painters.levels import NOISE, vp_linear
 
 
 def gaussian(dim=24):
@@ -41,18 +38,6 @@ def test_a_walk_goes_to_the_side_of_its_direction():
     assert float(after @ besides) == pytest.approx(math.sin(0.2) * float(x.norm() * besides.norm()))
 
 
-def test_the_plane_is_two_lines_and_the_shell_between_them():
-    x, a, b = random(24), random(24, seed=1), random(24, seed=2)
-    angles = torch.tensor([-0.5, 0.0, 0.5]).double()
-    grid = walks.plane(x, a, b, angles)
-    torch.testing.assert_close(grid.norm(dim=-1), x.norm().expand(3, 3))
-    torch.testing.assert_close(grid[:, 1], walks.line(x, a[None], angles)[0])
-    unit = walks.tangent(x, a[None])[0]
-    torch.testing.assert_close(grid[1] @ unit, torch.zeros(3).double(), atol=1e-12, rtol=0)
-    corner = grid[2, 2] @ x / x.norm() ** 2
-    assert float(corner) == pytest.approx(math.cos(math.hypot(0.5, 0.5)))
-
-
 def test_the_dial_sets_a_coordinate_and_keeps_the_length():
     x, units = random(3, 8), torch.nn.functional.normalize(random(2, 24, seed=1), dim=1).reshape(2, 3, 8)
     values = torch.tensor([-2.0, 0.0, 1.5]).double()
@@ -68,7 +53,7 @@ def test_the_dial_sets_a_coordinate_and_keeps_the_length():
 def test_a_walk_at_a_level_keeps_its_shell_and_paints_what_the_walk_in_noise_paints():
     g, level, angles = gaussian(), (0.6, 0.8), torch.tensor([-0.7, 0.0, 0.9]).double()
     z = random(24)
-    x = g.flow(z[None], frm=walks.NOISE, to=level)[0]
+    x = g.flow(z[None], frm=NOISE, to=level)[0]
     directions = random(2, 24, seed=1)
     v = 0.36 * g.lam + 0.64
     found = walks.at_level(g, x, level, directions, angles)
@@ -78,17 +63,10 @@ def test_a_walk_at_a_level_keeps_its_shell_and_paints_what_the_walk_in_noise_pai
     # the same images as the walk in noise along V^{-1/2} u
     noisy = walks.line(z, directions @ g.U / v.sqrt() @ g.U.T, angles)
     painted = g.flow(found.flatten(0, 1), frm=level)
-    torch.testing.assert_close(painted, g.flow(noisy.flatten(0, 1), frm=walks.NOISE))
-    torch.testing.assert_close(walks.at_level(g, z, walks.NOISE, directions, angles), walks.line(z, directions, angles))
+    torch.testing.assert_close(painted, g.flow(noisy.flatten(0, 1), frm=NOISE))
+    torch.testing.assert_close(walks.at_level(g, z, NOISE, directions, angles), walks.line(z, directions, angles))
     with pytest.raises(ValueError, match="shell"):
         walks.at_level(g, x, (1.0, 0.0), directions, angles)
-
-
-def test_straight_steps_are_straight():
-    image, directions = random(2, 3), random(2, 2, 3, seed=1)
-    found = walks.straight(image, directions, torch.tensor([-2.0, 0.0, 3.0]))
-    torch.testing.assert_close(found[1, 2], image + 3 * directions[1])
-    torch.testing.assert_close(found[0, 1], image)
 
 
 def test_painting_follows_the_flow():
@@ -107,7 +85,7 @@ def test_matched_walks_are_equally_far():
 
     def walk(angles):
         points = walks.line(x, directions, angles)
-        return g.flow(points.flatten(0, 1), frm=walks.NOISE).reshape(points.shape)
+        return g.flow(points.flatten(0, 1), frm=NOISE).reshape(points.shape)
 
     angles = walks.matched(walk, g, 5, target=0.6, rounds=12)
     ends = walk(torch.stack([-angles, angles], 1))
