@@ -1,13 +1,18 @@
 """The workshop's commands beside those of the core, and the networks that stand in where a model cannot be fetched."""
 
 import json
+import signal
 
 import pytest
 import torch
 
 import painters
+from atelier import judging
 from atelier.cli import main
+from atelier.data.images import ImageData
+from atelier.data.known import FASHION_CLASS, KnownStates
 from atelier.pages.standins import LABEL, stand_in
+from atelier.training import pixels
 
 
 def test_help_lists_the_commands(capsys):
@@ -21,6 +26,20 @@ def test_help_lists_the_commands(capsys):
     ("arguments", "says"),
     [
         (["train", "no-such-recipe"], "no recipe"),
+        (["train", "fashion-ddpm", "--steps", "0"], "whole number of at least 1"),
+        (["train", "fashion-ddpm", "--size", "32"], "--size and --channels are for the recipe pixels"),
+        (["train", "fashion-ddpm", "--data", "."], "train the recipe pixels"),
+        (["train", "fashion-ddpm", "--device", "foo"], "foo"),
+        (["train", "pixels"], "name their folder with --data"),
+        (["train", "pixels", "--data", "nowhere"], "no folder nowhere"),
+        (["train", "pixels", "--data", ".", "--size", "30"], "a multiple of 4 from 8 pixels on, got 30"),
+        (["train", "scenes-sd", "--data", "nowhere"], "no folder nowhere"),
+        (["train", "scenes-reader", "--data", "."], "scenes are drawn by the package"),
+        (["judge", "fashion-twin-v", "--n", "0"], "whole number of at least 1"),
+        (["judge", "fashion-twin-v", "--n", "64"], "judge at least 65"),
+        (["judge", "fashion-twin-v", "--prompts", "3"], "3 pictures cannot fix a covariance of 64 features"),
+        (["judge", "fashion-twin-v", "--prompts", "-1"], "no negative number of prompts"),
+        (["judge", "fashion-twin-v", "--guidance", "a,b"], "give a number, got 'a'"),
         (["claims"], "--model NAME"),
         (["claims", "--model", "fashion-ddpm", "--only", "magic"], "no experiment magic"),
         (["claims", "--model", "fashion-ddpm", "--moments", "nowhere.safetensors"], "no moments file"),
@@ -34,6 +53,56 @@ def test_mistakes_are_one_sentence(arguments, says, tmp_path, capsys, monkeypatc
     error = [line for line in capsys.readouterr().err.strip().splitlines() if line.startswith("painters: ")]
     assert len(error) == 1 and says in error[0]
     assert not list(tmp_path.iterdir())
+
+
+def test_an_interrupted_judgement_continues(tmp_path, capsys, monkeypatch):
+    """What the message says: the first batch is kept, and the same command paints only the second."""
+    draw = torch.Generator().manual_seed(0)
+    pictures = torch.randint(0, 256, (160, 1, 28, 28), generator=draw, dtype=torch.uint8)
+    labels = {"class": torch.arange(80) % 10}
+    states = KnownStates(pictures[:80], pictures[80:], labels, labels, (FASHION_CLASS,), "fashion")
+    monkeypatch.setattr(judging, "known_pictures", lambda *_: states)
+    monkeypatch.setenv("PAINTERS_RUNS", str(tmp_path / "runs"))
+    real, calls = judging.solve, []
+
+    def stops(*args, **options):
+        calls.append(options["seeds"])
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return real(*args, **options)
+
+    monkeypatch.setattr(judging, "solve", stops)
+    out = tmp_path / "quality.json"
+    arguments = ["judge", "fashion-twin-v", "--n", "70", "--prompts", "0", "--steps", "1", "--batch", "35"]
+    arguments += ["--device", "cpu", "--out", str(out)]
+    assert main(arguments) == 130
+    assert "what was finished is kept, the same command continues" in capsys.readouterr().err
+    assert not out.exists() and len(list((tmp_path / "runs").rglob("*.safetensors"))) == 1
+    assert main(arguments) == 0
+    assert [list(seeds) for seeds in calls] == [list(range(35)), *[list(range(35, 70))] * 2]
+    assert json.loads(out.read_text())["frechet"]["n"] == 70 and "everything is in" in capsys.readouterr().out
+
+
+def test_an_interrupted_training_continues(tmp_path, monkeypatch, capsys):
+    """Ctrl-C inside a step, by the command: status 130, and the state of the whole step is there."""
+    draw = torch.Generator().manual_seed(0)
+    images = torch.randint(0, 256, (60, 1, 28, 28), generator=draw, dtype=torch.uint8)
+    monkeypatch.setattr(pixels, "load_data", lambda *_, **__: ImageData(images[:40], images[40:], source="fashion"))
+    real = pixels._draw
+
+    def interrupted(*args):
+        if args[-1] == 1:
+            signal.raise_signal(signal.SIGINT)
+        return real(*args)
+
+    arguments = ["train", "fashion-twin-v", "--run", str(tmp_path / "run"), "--steps", "3", "--device", "cpu"]
+    with monkeypatch.context() as patch:
+        patch.setattr(pixels, "_draw", interrupted)
+        assert main(arguments) == 130
+    assert "what was finished is kept, the same command continues" in capsys.readouterr().err
+    assert torch.load(tmp_path / "run" / "state.pt", weights_only=True)["step"] == 2
+    assert main(arguments) == 0
+    assert painters.load(tmp_path / "run" / "model", device="cpu").card["training"]["steps"] == 3
 
 
 def test_claims_measures_prints_and_continues(tmp_path, capsys):
