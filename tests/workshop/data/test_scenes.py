@@ -171,47 +171,10 @@ def test_a_continuous_factor_changes_the_picture(name: str) -> None:
     assert np.abs(high - low).max((1, 2, 3)).min() > 5
 
 
-def test_contrast_turns_the_order_of_the_bands_around() -> None:
-    """With (0.1, 0.3, 1, 1) the objects decide more than the areas, and fewer values are clipped than before.
-
-    The colours of the areas lose their share; the horizon, which has none and moves the objects, keeps a part.
-    """
-    a, b = sample(100, SEED), sample(100, SEED + 100)
-    colours, areas = ("sky", "ground"), ("sky", "ground", "horizon")
-    objects = tuple(name for name in NAMES if BAND_OF[name] == "objects")
-    clipped = []
-    for contrast in ((1.0, 1.0, 1.0, 1.0), (0.1, 0.3, 1.0, 1.0)):
-        f_a, f_b = (to_unit(render(x, contrast=contrast)) for x in (a, b))
-        share = {
-            names: Share.of(
-                pick_freeze(f_a, f_b, to_unit(render(a.replace({k: b.values[k] for k in names}), contrast=contrast)))
-            )
-            for names in (colours, areas, objects)
-        }
-        clipped.append(float((f_a.abs() == 1).double().mean()))
-        if contrast[0] == 1:
-            assert share[areas].total > 4 * share[objects].total and share[areas].first > 7 * share[objects].first
-        else:
-            margin = 4 * math.hypot(share[areas].total_error, share[objects].total_error)
-            assert share[objects].total > share[areas].total + margin
-            assert share[objects].first > 2 * share[areas].first
-            assert share[objects].total > 10 * share[colours].total
-    assert clipped[1] < clipped[0] < 0.01
-
-
-def test_at_contrast_0_colours_have_no_kinds() -> None:
-    factors = sample(8, SEED)
-    other = factors.replace({"sky": "pink", "ground": "snow", "walls": "brick", "roof": "slate", "door": "blue"})
-    one, two = (render(x, contrast=(0.0, 0.0, 0.0, 0.0)) for x in (factors, other))
-    assert torch.equal(one, two) and not torch.equal(render(factors), render(other))
-
-
 def test_drawing_errors() -> None:
     factors = sample(2, SEED)
     with pytest.raises(ValueError, match="at least 16 pixels a side, got 8"):
         render(factors, 8)
-    with pytest.raises(ValueError, match=r"one number for each band \(areas, masses, objects, details\), got 2"):
-        render(factors, contrast=(1.0, 1.0))
     assert render(sample(0)).shape == (0, 3, 32, 32) and caption(sample(0)) == []
 
 
