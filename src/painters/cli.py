@@ -143,13 +143,15 @@ def _moments(options: argparse.Namespace) -> int:
         claim(parts, {"model": name} | made_by | how)
         options.kept = True
         batches = moments.counted(painted, n, digest=data)
-    gaussian, n = moments.gaussian_of(batches, rank=options.rank)
+    try:
+        gaussian, n = moments.gaussian_of(batches, rank=options.rank)
+    finally:  # all the more if too few are left
+        if skipped:
+            print(told(skipped))
     facts |= made_by | {"n": n, "rank": options.rank, "data": data.hexdigest()[:12]}
     moments.save_moments(gaussian, out, facts=facts)
     if options.kept:
         shutil.rmtree(parts)
-    if skipped:
-        print(told(skipped))
     own = ", the model's own samples: a theory made of them is circular" if facts["circular"] else ""
     held = float(gaussian.lam.sum() / gaussian.spectrum.sum())
     print(f"{n} samples{own}: D = {gaussian.dim}, {len(gaussian.lam)} PCs hold {held:.1%} of the variance")

@@ -186,3 +186,12 @@ def test_a_folder_without_pictures_names_what_is_there(tmp_path, capsys):
         f"holds no picture; 1 file skipped: {tmp_path / 'a.heic'} (no kind of picture that is read)"
         in capsys.readouterr().err
     )
+
+
+def test_what_was_skipped_is_said_also_where_too_little_is_left(tmp_path, capsys):
+    for i in range(3):
+        Image.new("L", (4, 4), i).save(tmp_path / f"{i}.png")
+    (tmp_path / "broken.png").write_text("")
+    assert main(["moments", str(tmp_path), "--size", "4", "--out", str(tmp_path / "m.safetensors")]) == 1
+    said = capsys.readouterr()
+    assert "at least 4 samples, got 3" in said.err and "broken.png (damaged" in said.out
