@@ -55,23 +55,23 @@ class Comparison:
     noise: Tensor
     loss: dict[str, Tensor]
 
-    def residuals(self, norm: str, *, seed: int = 0) -> dict[str, intervals.Interval]:
+    def residuals(self, norm: str) -> dict[str, intervals.Interval]:
         """Return E|D - D'|^2 / E[norm] of each D', with bootstrap intervals over states.
 
         ``norm``: ``"noise"`` for the score residual, ``"size"`` or ``"moved"`` for the denoiser's.
         """
         rows = torch.stack([*self.apart.values(), getattr(self, norm)], 1)
-        found = intervals.bootstrap(rows, _share, draws=DRAWS, seed=seed)
+        found = intervals.bootstrap(rows, _share, draws=DRAWS)
         return dict(zip(self.apart, found))
 
-    def losses(self, *, seed: int = 0) -> dict[str, intervals.Interval]:
+    def losses(self) -> dict[str, intervals.Interval]:
         """Return the mean squared error of every denoiser, with bootstrap intervals over states."""
         if not self.loss:
             return {}
-        found = intervals.bootstrap(torch.stack([*self.loss.values()], 1), draws=DRAWS, seed=seed)
+        found = intervals.bootstrap(torch.stack([*self.loss.values()], 1), draws=DRAWS)
         return dict(zip(self.loss, found))
 
-    def pythagoras(self, name: str = "gaussian", *, seed: int = 0) -> intervals.Interval:
+    def pythagoras(self, name: str = "gaussian") -> intervals.Interval:
         """Return (E|x_0 - D'|^2 - E|x_0 - D|^2 - E|D - D'|^2) / E|x_0 - D'|^2, which is 0 if D = E[x_0 | x].
 
         The two errors are then orthogonal. Raises ``KeyError`` if x_0 is not known.
@@ -82,7 +82,7 @@ class Comparison:
             mean = part.mean(0)
             return float((mean[0] - mean[1] - mean[2]) / mean[0])
 
-        return intervals.bootstrap(rows, gap, draws=DRAWS, seed=seed)[0]
+        return intervals.bootstrap(rows, gap, draws=DRAWS)[0]
 
 
 def _share(rows: np.ndarray) -> np.ndarray:
