@@ -17,7 +17,7 @@ from atelier.data import images as image_data
 from atelier.subject import Settings, Subject, levels_at
 from painters.denoiser import Denoiser
 from painters.levels import Level, Levels
-from painters.sampling import noise, paint_on
+from painters.sampling import noise, paint_on, renoise
 from painters.sampling.noise import NOISED_AGAIN
 from painters.theory.mixture import Mixture
 
@@ -55,9 +55,8 @@ def repaint(denoise: Denoiser, x0: Tensor, levels: Levels, start: int, seeds: Se
 
     DPM-Solver++(2M) on the levels that remain. The noise is not that of the images' own start.
     """
-    alpha, sigma = levels[start]
-    fresh = noise(seeds, x0.shape[1:], stream=NOISED_AGAIN, dtype=x0.dtype, device=x0.device)
-    return paint_on(denoise, alpha * x0 + sigma * fresh, levels, start=start, solver="dpmpp2m")
+    x = renoise(x0, levels[start], seeds, stream=NOISED_AGAIN)
+    return paint_on(denoise, x, levels, start=start, solver="dpmpp2m")
 
 
 def speciation(parts: Mixture) -> float:

@@ -14,12 +14,6 @@ from painters.trajectory import numbered
 # generator, so a stream is disjoint from its neighbours as long as seeds stay below the distance between them.
 NOISED_AGAIN = 2**20
 """Images noised again to see whether they keep their class."""
-HELD_OUT = 2**21
-"""Noise added to held-out images."""
-ASTRAY = 2**26
-"""Random directions in the latent space of a generator."""
-OTHER = 2**27
-"""A second noise of the same seed, to turn the first towards."""
 FRESH = 2**28
 """New noise for a part of a state that is painted anew, and random probes of a map."""
 RANDOM = 2**29

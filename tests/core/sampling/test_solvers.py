@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import math
-from functools import partial
 
 import pytest
 import torch
@@ -12,7 +11,7 @@ from partners import gaussian, randn, rel
 
 from painters import Gaussian, Levels, solve
 from painters.levels import Spacing, cosine, edm, flow, vp_linear
-from painters.sampling import SOLVERS, ancestral
+from painters.sampling import SOLVERS
 
 
 def modes(lam: list[float], mean: float = 0.0) -> Gaussian:
@@ -164,10 +163,10 @@ def test_inversion_round_trip(solver: str, limit: float, coordinates) -> None:
 def test_ancestral_without_noise_is_ddim() -> None:
     g, levels = gaussian([4.0, 0.5], seed=11), Levels.of(vp_linear(), 12)
     x = randn(3, 2, seed=12)
-    quiet = solve(g, x, levels, solver=partial(ancestral, eta=0.0), progress=False)
+    quiet = solve(g, x, levels, solver="ancestral", eta=0.0, progress=False)
     assert rel(quiet.x, solve(g, x, levels, solver="ddim", progress=False).x) < 1e-12
     assert quiet.meta["solver"] == "ancestral(eta=0.0)"
-    half = solve(g, x, levels, solver=partial(ancestral, eta=0.5), progress=False)
+    half = solve(g, x, levels, solver="ancestral", eta=0.5, progress=False)
     full = solve(g, x, levels, solver="ancestral", progress=False)
     assert rel(half.final, quiet.final) > 0.01 and rel(full.final, half.final) > 0.01
 
@@ -186,7 +185,7 @@ def test_ancestral_step_is_the_ddpm_posterior() -> None:
     out = solve(g, x, levels, solver="ancestral", progress=False).final
     assert float(out.mean()) == pytest.approx(mean, abs=5 / math.sqrt(5000 * precision))
     assert float(out.var()) == pytest.approx(1 / precision, rel=0.08)
-    out = solve(g, x.expand(1, 5000), levels, solver=partial(ancestral, eta=0.0), progress=False).final
+    out = solve(g, x.expand(1, 5000), levels, solver="ancestral", eta=0.0, progress=False).final
     assert float(out.std()) < 1e-12
 
 
@@ -195,4 +194,4 @@ def test_ancestral_refusals() -> None:
     with pytest.raises(ValueError, match="noisy to clean only"):
         solve(g, randn(1, 1), levels[::-1], solver="ancestral", progress=False)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="eta lies between"):
-        solve(g, randn(1, 1), levels, solver=partial(ancestral, eta=1.5), progress=False)
+        solve(g, randn(1, 1), levels, solver="ancestral", eta=1.5, progress=False)
