@@ -85,16 +85,8 @@ class _Guided:
     conditional: Denoiser
     unconditional: Denoiser
     weight: float
-
-    @property
-    def calls(self) -> int:
-        """Network evaluations per sample and call."""
-        return getattr(self.conditional, "calls", 1) + getattr(self.unconditional, "calls", 1)
-
-    @property
-    def device(self) -> torch.device | None:
-        """Where the conditional one lives, ``None`` for one that runs where x is."""
-        return getattr(self.conditional, "device", None)
+    calls: int
+    device: torch.device | None
 
     def __call__(self, x: Tensor, alpha: Scalar, sigma: Scalar, /) -> Tensor:
         without = self.unconditional(x, alpha, sigma)
@@ -107,4 +99,7 @@ def guided(conditional: Denoiser, unconditional: Denoiser, weight: float) -> Den
     The endpoint estimate is linear in what a network predicts, so this equals guiding the outputs. ``weight`` 1 is the
     conditional denoiser itself. NFE count both: ``calls``. Source: Ho and Salimans (2022).
     """
-    return conditional if weight == 1 else _Guided(conditional, unconditional, weight)
+    if weight == 1:
+        return conditional
+    calls = getattr(conditional, "calls", 1) + getattr(unconditional, "calls", 1)
+    return _Guided(conditional, unconditional, weight, calls, getattr(conditional, "device", None))

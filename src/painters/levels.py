@@ -164,9 +164,7 @@ def vp_sde(
     need some. Source: Song et al. (2021).
     """
     if not (beta_0 >= 0 and beta_1 >= 0 and beta_0 + beta_1 > 0 and 0 <= t_min < t_max):
-        raise ValueError(
-            f"a VP process needs betas above 0 and 0 <= t_min < t_max, got {beta_0}, {beta_1}, {t_min} and {t_max}"
-        )
+        raise ValueError(f"a VP process has betas > 0 and 0 <= t_min < t_max, got {beta_0}, {beta_1}, {t_min}, {t_max}")
     slope = (beta_1 - beta_0) / t_max
 
     def at(t: Tensor) -> tuple[Tensor, Tensor]:

@@ -118,31 +118,35 @@ class NetworkDenoiser:
         x = x.to(self.device, self.dtype)
         if self.channels_last and x.ndim == 4:
             x = x.contiguous(memory_format=torch.channels_last)
-        if self.condition is None:
-            return self._half(self.network(x, t, None), x)
-        condition = self._batch(self.condition, len(x))
-        if self.guidance == 1.0:
-            return self._half(self.network(x, t, condition), x)
-        assert self.unconditional is not None
-        both = torch.cat([self._batch(self.unconditional, len(x)), condition])
+        condition, without = (self._batch(c, len(x)) for c in (self.condition, self.unconditional))
+        if self.guidance == 1.0 or condition is None or without is None:
+            return _kept(self.network(x, t, condition), x)
         x = torch.cat([x, x])
-        output = self._half(self.network(x, torch.cat([t, t]), both), x)
+        output = _kept(self.network(x, torch.cat([t, t]), torch.cat([without, condition])), x)
         without, with_ = output.to(torch.promote_types(output.dtype, torch.float32)).chunk(2)
         return without + self.guidance * (with_ - without)
 
-    @staticmethod
-    def _half(output: Tensor, x: Tensor) -> Tensor:
-        """The output, without the half that is a learned variance; refused where it would broadcast against x."""
-        if output.shape == x.shape:
-            return output
-        if output.ndim > 1 and output.shape == (len(x), 2 * x.shape[1], *x.shape[2:]):
-            return output[:, : x.shape[1]]
-        raise ValueError(
-            f"the network turned states of shape {tuple(x.shape[1:])} into {tuple(output.shape[1:])}: it has to return "
-            "their shape, or twice the channels if it learned a variance"
-        )
-
-    def _batch(self, condition: Tensor, n: int) -> Tensor:
+    def _batch(self, condition: Tensor | None, n: int) -> Tensor | None:
+        if condition is None:
+            return None
         if len(condition) not in (1, n):
             raise ValueError(f"{len(condition)} conditions for a batch of {n}: give one, or one per image")
         return condition.to(self.device).expand(n, *condition.shape[1:])
+
+
+def _kept(output: Tensor, x: Tensor) -> Tensor:
+    """The part of an output that predicts something of x."""
+    return output[:, : x.shape[1]] if doubled(output.shape[1:], x.shape[1:]) else output
+
+
+def doubled(made: tuple[int, ...], shape: tuple[int, ...]) -> bool:
+    """Return whether a network makes twice the channels of a state, the second half being a learned variance.
+
+    Raises ``ValueError`` unless it makes these or the shape itself, so also for what would broadcast against it.
+    """
+    if tuple(made) not in (tuple(shape), (2 * shape[0], *shape[1:])):
+        raise ValueError(
+            f"the network turns states of shape {tuple(shape)} into {tuple(made)}: a denoiser returns their shape, or "
+            "twice the channels if it learned a variance"
+        )
+    return tuple(made) != tuple(shape)

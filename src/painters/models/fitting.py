@@ -11,7 +11,7 @@ import torch
 
 from painters.denoiser import PREDICTIONS, Prediction
 from painters.levels import Schedule
-from painters.models.adapters import call_unet
+from painters.models.adapters import call_unet, doubled
 from painters.models.folders import Training
 from painters.models.model import Model
 from painters.models.registry import instead
@@ -35,8 +35,7 @@ def settled(
     needed = {"v_prediction": "vp", "flow_prediction": "flow"}.get(prediction, schedule.coordinates)
     if schedule.coordinates != needed:
         raise ValueError(f"{prediction} is defined on a {needed!r} schedule and {schedule.name!r} is not one")
-    if schedule.clock is None:
-        raise ValueError(f"no network time is known for the schedule {schedule.name!r}: give it a clock")
+    schedule.time(*schedule.at(torch.ones(1, dtype=torch.float64)))  # raises if it has no clock
     if prediction in ("epsilon", "score") and schedule.ends[0] == torch.inf:
         raise ValueError(
             f"{name} predicts {prediction} on a schedule that ends in pure noise, where that says nothing about the "
@@ -86,7 +85,7 @@ def fitted(model: Model, unfollowed: dict[str, Any], name: object) -> Model:
 
     A diffusers network says so itself; any other is called. Raises ``ValueError`` with one sentence.
     """
-    config, channels = _config(model.network), model.shape[0]
+    config = _config(model.network)
     if model.text is not None and config.cross_attention_dim != model.text.encoder.config.hidden_size:
         raise ValueError(
             f"the network of {name} attends to text of width {config.cross_attention_dim} and its text encoder makes "
@@ -97,13 +96,8 @@ def fitted(model: Model, unfollowed: dict[str, Any], name: object) -> Model:
         model = replace(model, times=times)
     else:
         made = (config.out_channels, *model.shape[1:])
-    if made not in (model.shape, (2 * channels, *model.shape[1:])):
-        raise ValueError(
-            f"the network of {name} turns states of shape {model.shape} into {made}: a denoiser returns their shape, "
-            "or twice the channels if it learned a variance"
-        )
     notes = dict(unfollowed)
-    if made != model.shape:
+    if doubled(made, model.shape):
         notes["learned_variance"] = "the first half of the output is used"
     if model.codec is not None and model.codec.vae.dtype != torch.float32:
         notes["vae"] = f"runs in {model.codec.vae.dtype}, as it was given: half precision overflows in some"
@@ -120,19 +114,18 @@ def _tried(model: Model, name: object) -> tuple[tuple[int, ...], tuple[torch.dty
     t = model.schedule.time(*model.schedule.at(torch.ones(2, dtype=torch.float64)))
     labels = [len(model.classes) - 1, model.null_label or 0]
     condition = torch.tensor(labels, device=model.device) if model.classes else None
-    modules = [model.network] if isinstance(model.network, torch.nn.Module) else []
-    before = [(buffer, buffer.clone()) for module in modules for buffer in module.buffers()]
-    whole = [torch.int64] if model.schedule.steps is not None else []
+    buffers: Any = getattr(model.network, "buffers", tuple)
+    before = [(buffer, buffer.clone()) for buffer in buffers()]
+    kinds = [torch.int64] if model.schedule.steps is not None else []
+    kinds += [torch.promote_types(model.dtype, torch.float32), model.dtype]
     times: list[torch.dtype] = []
     output, problem = x, ""
     with torch.no_grad(), torch.random.fork_rng([model.device] if model.device.type == "cuda" else []):
-        for kind in dict.fromkeys([*whole, torch.promote_types(model.dtype, torch.float32), model.dtype]):
+        for kind in dict.fromkeys(kinds):
             try:
                 output = call_unet(model.network)(x, t.to(kind).to(model.device), condition)
             except Exception as error:
-                problem = (
-                    problem or f"{type(error).__name__}: {(str(error).strip() or 'no reason given').splitlines()[0]}"
-                )
+                problem = problem or f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
                 continue
             times.append(kind)
             if kind.is_floating_point:
@@ -140,8 +133,8 @@ def _tried(model: Model, name: object) -> tuple[tuple[int, ...], tuple[torch.dty
         for buffer, value in before:
             buffer.copy_(value)
     if not times:
-        told = "network(x, t)" if condition is None else f"network(x, t, labels) with labels {labels}"
-        raise ValueError(f"{name} cannot be called as {told} on states of shape {model.shape} ({problem})")
+        labelled = f", labels) with labels {labels}" if model.classes else ")"
+        raise ValueError(f"{name} cannot be called as network(x, t{labelled} on states {model.shape} ({problem})")
     return tuple(output.shape[1:]), tuple(times)
 
 

@@ -8,15 +8,14 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 
 from painters.levels import Schedule, discrete, flow
 from painters.models.precision import Precision
-from painters.models.registry import instead, read_json
+from painters.models.registry import Kind, instead, read_json
 
-Kind = Literal["pixel", "latent"]
 NOT_YET = (
     "served are UNet2DModel pipelines (DDPM, DDIM) and Stable Diffusion 1.x and 2.x; Stable Diffusion XL, transformer "
     "(DiT) and flow pipelines are not served yet"
@@ -62,8 +61,7 @@ def kind_of_folder(folder: Path, name: object) -> Kind:
         )
     paths = {"unet": unet} | {part: folder / part / "config.json" for part in ("text_encoder", "vae")}
     configs = {part: read_json(path) for part, path in paths.items() if path.is_file()}
-    if "tokenizer" in parts:
-        configs["tokenizer"] = {}
+    configs |= {"tokenizer": {}} if "tokenizer" in parts else {}
     return kind_of(name, str(index.get("_class_name", "pipeline")), parts | named, configs)
 
 
@@ -73,16 +71,14 @@ def kind_of(name: object, pipeline: str, parts: set[str], configs: Mapping[str, 
     ``configs`` are those of UNet, text encoder and VAE, with their ``_class_name``, and one for a tokenizer. Raises
     ``FileNotFoundError`` where a part is missing, and ``ValueError`` for a pipeline that is not served.
     """
-    other = instead(latent="vae" in parts)
-    config = configs.get("unet", {})
+    config, other = configs.get("unet", {}), instead(latent=True)
     network = config.get("_class_name")
-    if parts & _FOREIGN or network is None:
-        raise ValueError(f"{name} is a {pipeline}: {NOT_YET}; {instead(latent=True)}")
-    if network == "UNet2DModel" and "vae" not in parts:
+    foreign = parts & _FOREIGN or network is None
+    if network == "UNet2DModel" and "vae" not in parts and not foreign:
         return "pixel"
-    if network != "UNet2DConditionModel":
-        raise ValueError(f"{name} holds a {network}: {NOT_YET}; {other}")
-    other = instead(latent=True)
+    if foreign or network != "UNet2DConditionModel":
+        what = f"is a {pipeline}" if foreign else f"holds a {network}"
+        raise ValueError(f"{name} {what}: {NOT_YET}; {other}")
     if missing := [part for part in ("text_encoder", "tokenizer", "vae") if part not in configs]:
         raise FileNotFoundError(
             f"{name} has a text-to-image network but no {missing[0].replace('_', ' ')} ({missing[0]}/): give the whole "

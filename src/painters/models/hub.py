@@ -6,6 +6,7 @@ import contextlib
 import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from painters.models.folders import NOT_YET, kind_of_folder, no_weights, wants_half, weight_files
@@ -14,27 +15,44 @@ from painters.models.registry import BUNDLED, bundled, card_of, instead
 
 
 def find(
-    name: str | Path,
-    *,
-    precision: Precision,
-    pickled: bool = False,
-    revision: str | None = None,
-    token: str | bool | None = None,
+    name: str | Path, precision: Precision, *, pickled: bool = False, access: Mapping[str, Any] = MappingProxyType({})
 ) -> tuple[Path, dict[str, Any]]:
     """Return the folder of a model and, for one from the hub, where it came from.
 
     ``name``: a bundled name, an existing folder, or a hub id "owner/name", downloaded once and then read from the
-    cache. Where an id is gone, the mirrors on its card are tried in order, unless a ``revision`` is asked for. Raises
-    ``FileNotFoundError`` or ``ValueError`` with one sentence, naming a bundled model to use instead.
+    cache; ``access`` holds huggingface_hub's ``revision`` and ``token``. Where an id is gone, the mirrors on its card
+    are tried in order, unless a revision is asked for. Raises ``FileNotFoundError`` or ``ValueError`` with one
+    sentence, naming a bundled model to use instead.
     """
-    here = BUNDLED / name if str(name) in bundled() else Path(name)
-    if here.is_dir():
-        return here, {}
+    from huggingface_hub.errors import RepositoryNotFoundError
+
+    folder = BUNDLED / name if str(name) in bundled() else Path(name)
+    if folder.is_dir():
+        return folder, {}
     if isinstance(name, Path) or name.count("/") != 1 or name.startswith((".", "/", "~")):
         raise FileNotFoundError(
             f"{_no_folder(name)}: give a bundled name ({', '.join(bundled())}), a folder, or a hub id 'owner/name'"
         )
-    return _from_hub(name, precision, pickled, {"revision": revision, "token": token})
+    card = card_of(name)
+    other = instead(latent=card is not None and card.kind != "pixel")
+    if card is not None and not card.served:
+        raise ValueError(f"{name} ({card.note}) cannot be loaded: {NOT_YET}; {other}")
+    addresses = list(
+        dict.fromkeys([name, *((card.id, *card.mirrors) if card and access.get("revision") is None else ())])
+    )
+    for repository in addresses:
+        try:
+            folder = _download(repository, precision, pickled, other, access)
+        except RepositoryNotFoundError:
+            continue
+        if repository != name:
+            warnings.warn(f"the hub has no model {name!r} any more: {repository!r} was loaded", stacklevel=3)
+        origin = {"source": repository, "revision": folder.name}
+        return folder, origin if card is None else {"id": card.id, "licence": card.licence, "note": card.note} | origin
+    mirrors = f", nor {' or '.join(addresses[1:])}" if addresses[1:] else ""
+    raise FileNotFoundError(
+        f"{_no_folder(name)}, and the hub has no model {name!r}{mirrors}: check the spelling, or {other}"
+    )
 
 
 def _no_folder(name: str | Path) -> str:
@@ -45,31 +63,7 @@ def _no_folder(name: str | Path) -> str:
     return f"there is no model or folder {str(name)!r} here{told}"
 
 
-def _from_hub(name: str, precision: Precision, pickled: bool, access: dict[str, Any]) -> tuple[Path, dict[str, Any]]:
-    """Download a repository or, if it is gone, the first of its mirrors that is there."""
-    from huggingface_hub.errors import RepositoryNotFoundError
-
-    card = card_of(name)
-    other = instead(latent=card is not None and card.kind != "pixel")
-    if card is not None and not card.served:
-        raise ValueError(f"{name} ({card.note}) cannot be loaded: {NOT_YET}; {other}")
-    addresses = list(dict.fromkeys([name, *((card.id, *card.mirrors) if card and access["revision"] is None else ())]))
-    for repository in addresses:
-        try:
-            folder = _download(repository, precision, pickled, other, access)
-        except RepositoryNotFoundError:
-            continue
-        if repository != name:
-            warnings.warn(f"the hub has no model {name!r} any more: {repository!r} was loaded", stacklevel=5)
-        origin = {"source": repository, "revision": folder.name}
-        return folder, origin if card is None else {"id": card.id, "licence": card.licence, "note": card.note} | origin
-    mirrors = f", nor {' or '.join(addresses[1:])}" if addresses[1:] else ""
-    raise FileNotFoundError(
-        f"{_no_folder(name)}, and the hub has no model {name!r}{mirrors}: check the spelling, or {other}"
-    )
-
-
-def _download(repository: str, precision: Precision, pickled: bool, other: str, access: dict[str, Any]) -> Path:
+def _download(repository: str, precision: Precision, pickled: bool, other: str, access: Mapping[str, Any]) -> Path:
     """Fetch what loading needs: configurations, then, if the model is served, one set of weights for each part.
 
     Raises huggingface_hub's ``RepositoryNotFoundError`` if it is not there; every other failure is one sentence.
@@ -80,8 +74,10 @@ def _download(repository: str, precision: Precision, pickled: bool, other: str, 
         try:
             found = huggingface_hub.model_info(repository, files_metadata=True, **access)
         except Exception:
-            if (cached := _cached(repository, access["revision"])) is not None:
-                return cached
+            # without the hub, what was fetched before will do
+            with contextlib.suppress(Exception):
+                revision = access.get("revision")
+                return Path(huggingface_hub.snapshot_download(repository, revision=revision, local_files_only=True))
             raise
     files = {file.rfilename: file.size or 0 for file in found.siblings or []}
     small = [path for path in files if _is_configuration(path)]
@@ -93,16 +89,6 @@ def _download(repository: str, precision: Precision, pickled: bool, other: str, 
         raise no_weights(repository, latent=latent)
     with _sentences(repository, other):
         return Path(huggingface_hub.snapshot_download(repository, allow_patterns=[*small, *weights], **access))
-
-
-def _cached(repository: str, revision: str | None) -> Path | None:
-    """Return what was fetched before, for when there is no network or the repository is gone."""
-    import huggingface_hub
-
-    try:
-        return Path(huggingface_hub.snapshot_download(repository, revision=revision, local_files_only=True))
-    except Exception:
-        return None
 
 
 @contextlib.contextmanager

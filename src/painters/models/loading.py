@@ -71,18 +71,23 @@ def load(
     if stored:
         name, where = str(source), choose_device(device)
         precision = partial(choose_dtype, dtype, where)
-        folder, origin = find(source, precision=precision, pickled=pickled, revision=revision, token=token)
+        folder, origin = find(source, precision, pickled=pickled, access={"revision": revision, "token": token})
         parts, kind = _read(folder, name, where, precision, pickled)
         card = origin | read_card(folder)
     else:
         parts, name = _at_hand(source, network)
-        where, kind = _placed(parts, device, dtype)
-        numbers = parts["unet"].parameters() if isinstance(parts["unet"], torch.nn.Module) else ()
+        numbers = list(getattr(parts["unet"], "parameters", list)())
+        first = next((p for p in numbers if p.is_floating_point()), torch.empty(0))
+        where = first.device if device == "auto" else choose_device(device)
+        kind = first.dtype if dtype == "auto" else choose_dtype(dtype, where, 0)
         card = {"name": name, "parameters": sum(p.numel() for p in numbers)}
     known = folders.training_of(parts.get("scheduler"))
     schedule, prediction, unfollowed = settled(known, prediction, schedule, name)
     null_label = card.get("null_label") if null_label is None else null_label
-    vae = parts.get("vae")
+    vae: Any = parts.get("vae")
+    for part in ("unet", "text_encoder", "vae"):
+        if not stored and isinstance(parts.get(part), torch.nn.Module):
+            move(parts[part].eval(), where, vae.dtype if part == "vae" else kind)
     model = Model(
         parts["unet"],
         schedule,
@@ -111,9 +116,8 @@ def _read(
     latent = folders.kind_of_folder(folder, name) == "latent"
     read = partial(folders.read_part, name=name, latent=latent, pickled=pickled)
     unet = folders.unet_folder(folder)
-    half = folders.wants_half(
-        {p.name: p.stat().st_size for p in unet.iterdir() if p.is_file()}, precision, pickled=pickled
-    )
+    sizes = {path.name: path.stat().st_size for path in unet.iterdir() if path.is_file()}
+    half = folders.wants_half(sizes, precision, pickled=pickled)
     parts: Parts = {"scheduler": folders.scheduler_of(folder, name)}
     if latent:
         from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
@@ -151,9 +155,9 @@ def _at_hand(source: Any, network: torch.nn.Module | Callable[[], torch.nn.Modul
         parts = {part: value for part, value in source.components.items() if value is not None}
         configs: dict[str, dict[str, Any]] = {"tokenizer": {}} if "tokenizer" in parts else {}
         for part in {"unet", "text_encoder", "vae"} & parts.keys():
-            config = parts[part].config
-            config = config.to_dict() if hasattr(config, "to_dict") else dict(config)
-            configs[part] = config | {"_class_name": type(parts[part]).__name__}
+            config = parts[part].config  # a dict in diffusers, an object in transformers
+            config = config.to_dict() if hasattr(config, "to_dict") else config
+            configs[part] = {**config, "_class_name": type(parts[part]).__name__}
         folders.kind_of(f"the {name}", name, set(parts), configs)
         return parts, name
     if name == "UNet2DConditionModel":
@@ -164,18 +168,6 @@ def _at_hand(source: Any, network: torch.nn.Module | Callable[[], torch.nn.Modul
             f"a function, got a {name}"
         )
     return {"unet": source}, name
-
-
-def _placed(parts: Parts, device: str | torch.device, dtype: str | torch.dtype) -> tuple[torch.device, torch.dtype]:
-    """Set the modules at hand to evaluation, and bring them where and to what is asked for, if it is."""
-    modules: Parts = {part: value for part, value in parts.items() if isinstance(value, torch.nn.Module)}
-    numbers = modules["unet"].parameters() if "unet" in modules else ()
-    first = next((p for p in numbers if p.is_floating_point()), torch.empty(0))
-    where = first.device if device == "auto" else choose_device(device)
-    kind = first.dtype if dtype == "auto" else choose_dtype(dtype, where, 0)
-    for part in {"unet", "vae", "text_encoder"} & modules.keys():
-        move(modules[part].eval(), where, modules[part].dtype if part == "vae" else kind)
-    return where, kind
 
 
 def _filled(path: Path, network: torch.nn.Module | Callable[[], torch.nn.Module] | None) -> torch.nn.Module:

@@ -138,10 +138,7 @@ class Model:
         low, high = (float(v) for v in torch.aminmax(images.detach()))
         # a tenth beyond, for what interpolation or an edit overshoots; never as far as -1 or 255
         if not images.is_floating_point() or not (low >= -0.1 and high <= 1.1):
-            raise ValueError(
-                f"images to encode are real numbers in [0, 1], got {images.dtype} from {low:.4g} to {high:.4g}: divide "
-                "bytes by 255, and map [-1, 1] by x / 2 + 0.5"
-            )
+            raise ValueError(f"images to encode lie in [0, 1], got {images.dtype} {low:.4g} to {high:.4g}: scale them")
         if tuple(images.shape[1:]) != self.image_shape:
             raise ValueError(f"this model paints images of shape {self.image_shape}, got {tuple(images.shape[1:])}")
         return images * 2 - 1 if self.codec is None else self.codec.encode(images)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 
@@ -54,8 +55,6 @@ def move(module: torch.nn.Module, device: torch.device, dtype: torch.dtype, *, c
 
     It is torch's own method that is called: that of diffusers warns about every cast.
     """
+    layout: Any = {"memory_format": torch.channels_last} if channels_last else {}
     torch.nn.Module.to(module, dtype)
-    if channels_last:
-        torch.nn.Module.to(module, device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    else:
-        torch.nn.Module.to(module, device)
+    torch.nn.Module.to(module, device, **layout)
