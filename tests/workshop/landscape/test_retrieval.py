@@ -11,7 +11,7 @@ import torch
 from partners import gaussian, randn, rel
 from torch import Tensor
 
-from atelier.landscape.retrieval import RATIOS, collapse, copying, measure, median_ratio, nearest, outside
+from atelier.landscape.retrieval import RATIOS, collapse, copying, measure, median_ratio, nearest
 from atelier.subject import Settings, Subject
 from painters import Gaussian, Levels, noise, solve
 from painters.levels import vp_linear
@@ -42,7 +42,6 @@ def test_weights_collapse_where_brute_force_says():
         w = (-(torch.cdist(x, a * points) ** 2) / (2 * s**2)).softmax(1)
         assert rel(seen.largest[i], w.amax(1)) < 1e-9
         assert rel(seen.effective[i], torch.exp(-(w * w.clamp(min=1e-300).log()).sum(1))) < 1e-9
-        assert torch.equal(seen.nearest[i], w.argmax(1))
         assert seen.label is not None
         assert rel(seen.label[i], torch.stack([w[:, 0::2].sum(1), w[:, 1::2].sum(1)]).amax(0)) < 1e-9
     assert float(seen.effective[0].median()) > 25
@@ -61,18 +60,6 @@ def test_the_flow_of_a_cloud_ends_on_one_of_its_points():
     assert float(distance.max()) < 1e-3 * float(torch.cdist(points.flatten(1), points.flatten(1)).max())
 
 
-def test_a_convex_combination_stays_inside_and_an_extrapolation_does_not():
-    points = randn(50, 6, seed=6)
-    g = Gaussian.from_moments(Moments.of(points))
-    seen = g.project(points)[:, :4]
-    ends = (seen.amin(0), seen.amax(0))
-    x = 0.1 * points[:20] + randn(20, 6, seed=7)
-    assert float(outside(g, PointCloud(points)(x, 0.1, 1.0), *ends).max()) == 0
-    beyond = g.mu + 100 * (points[:5] - g.mu)
-    assert float(outside(g, beyond, *ends).mean()) > 0.5
-    assert outside(g, (g.mu + 100 * g.U[:, 0])[None], *ends).tolist() == [0.25]
-
-
 def draw(n: int, seed: int) -> Tensor:
     return gaussian([1.0, 0.5, 0.2, 0.1], dim=6, rest=0.05, seed=8).sample(randn(n, 6, seed=seed))
 
@@ -88,13 +75,9 @@ def test_copies_are_caught_and_fresh_or_blurred_draws_are_not():
     copies, caught = judged(train[:800][::4] + 1e-3 * randn(200, 6, seed=4))
     assert caught["share"]["value"] == 1
     assert caught["ratio"]["high"] < 0.05
-    assert caught["rank"]["value"] > 0.99
-    assert caught["close"]["value"] > 0.9
-    assert caught["index"] == list(range(0, 800, 4))
     assert rel(copies.equal, copies.training) < 1e-6
     new, honest = judged(draw(300, 5))
     assert honest["share"]["low"] < 0.5 < honest["share"]["high"]
-    assert honest["rank"]["value"] == pytest.approx(0.5, abs=0.06)
     assert honest["ratio"]["low"] < 1 < honest["ratio"]["high"]
     assert bool((new.equal >= new.training).all())
     mean = train.mean(0)
@@ -141,7 +124,7 @@ def toy() -> Toy:
     )  # fmt: skip
     g = Gaussian.from_moments(Moments.of(train / 127.5 - 1))
     options = {"levels": lambda n: Levels.of(vp_linear(), 5 * n), "decode": lambda x: (x / 2 + 0.5).clamp(0, 1)}
-    reader = SimpleNamespace(shape=SHAPE)
+    reader = SimpleNamespace(shape=SHAPE, look=lambda pictures: pictures)
     return Toy("toy", g, g, SHAPE, **options, reader=reader, train=train, test=test)  # type: ignore[arg-type]
 
 
@@ -156,14 +139,11 @@ def test_measuring_catches_the_control_and_acquits_the_gaussian():
     assert found["training"] == 300
     assert found["ratio"] == list(RATIOS)
     assert found["control"]["share"]["value"] == 1
-    assert max(found["control"]["to_training"]) < 0.2 * min(found["held"])
-    assert max(found["control"]["index"]) < 296
+    assert found["control"]["ratio"]["high"] < 0.2
     assert found["paintings"]["share"]["value"] < 1
-    assert found["outside"]["cloud"] == [0.0] * len(RATIOS)
     effective = [row[0] for row in found["test_effective"]]
     assert effective[0] > 200 > 2 > effective[-1] >= 1
     assert 0.3 < found["test_collapse"] < 50
-    assert len(found["path_largest"]) == len(found["path_ratio"])
 
 
 def test_without_data_or_a_reader_there_is_nothing_to_measure():
