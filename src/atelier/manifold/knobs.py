@@ -25,7 +25,7 @@ from atelier.evidence.factors import READABLE, Known, known, law, per_factor
 from atelier.networks.readers import columns
 from atelier.scoring import Ruler
 from atelier.statistics import mean, short
-from atelier.subject import Settings, Subject
+from atelier.subject import Settings, Subject, levels_at
 from painters.levels import NOISE, Level
 from painters.sampling import noise, paint_on, solve
 from painters.sampling.noise import FRESH
@@ -155,7 +155,7 @@ def strongest(gaussian: Gaussian, covariance: Tensor, shape: Sequence[int]) -> t
     return sign * (gaussian.U[:, :pcs].double().cpu() @ direction).reshape(*shape), sign * pattern
 
 
-def knobs(facts: Facts, shape: Sequence[int], *, pcs: int = PCS) -> list[Knob]:
+def knob_of_each(facts: Facts, shape: Sequence[int], *, pcs: int = PCS) -> list[Knob]:
     """Return the knob of each factor; of one factor alone, the knob of each of its kinds."""
     alone = len(facts.factors) == 1 and bool(facts.factors[0].kinds)
     names = list(facts.factors[0].kinds) if alone else [f.name for f in facts.factors]
@@ -223,7 +223,7 @@ def measure(subject: Subject, settings: Settings) -> dict[str, Any] | None:
         return None
     seeds = settings.seeds[: settings.pick(ci=2, book=24, full=len(settings.seeds))]
     levels, g = subject.levels(settings.pick(ci=5, book=20, full=20), spacing="even"), subject.gaussian
-    start = min(range(1, levels.steps), key=lambda i: abs(float(levels.ratio[i]) - LEVEL))
+    (start,) = levels_at(levels, [LEVEL])
     begin = levels.start(noise(seeds, subject.shape))
     x = solve(subject.denoise, begin, levels, stop=start, save=Frames(None), solver="dpmpp2m", progress=False).final
     fresh = noise(seeds, subject.shape, stream=FRESH)

@@ -13,12 +13,12 @@ from atelier.evidence.kicks import random_directions
 from atelier.evidence.order import counted
 from atelier.landscape.jacobian import with_graph
 from atelier.manifold.alignment import components, copies, cosines, inside, overlap
-from atelier.manifold.knobs import PCS, Facts, Knob, judged, knobs
+from atelier.manifold.knobs import PCS, Facts, Knob, judged, knob_of_each
 from atelier.manifold.search import Directions, SamplerMap, StepMap, searched
 from atelier.manifold.walks import RANGE, TARGET, Score, dialled, stepped, turned
 from atelier.scoring import Ruler
 from atelier.statistics import mean, proportion, short
-from atelier.subject import Settings, Subject
+from atelier.subject import Settings, Subject, levels_at
 from painters.levels import Levels
 from painters.sampling import noise, solve
 from painters.theory.gaussian import Gaussian, emergence, ode_gain
@@ -64,7 +64,7 @@ def measure(subject: Subject, settings: Settings) -> dict[str, Any] | None:
     maps = [SamplerMap(denoise, x, coarse) for x in coarse.start(noise(seeds["whole"], subject.shape))]
     found, record["whole"] = _searched(maps, start, subject.gaussian, (width, blocks), cold)
     record["whole"]["gain"] = short(ode_gain(subject.gaussian.lam[:k].double().cpu(), frm=coarse[0]))
-    middle = _nearest(coarse, 1.0)
+    (middle,) = levels_at(coarse, [1.0])
     steps = [StepMap(denoise, run.x[middle], coarse[middle]) for run in maps]
     local = [searched(step, start, blocks=blocks, width=width) for step in steps]
     at = [Found(w.inputs, s.inputs, run.x[middle], middle) for w, s, run in zip(found, local, maps)]
@@ -138,7 +138,7 @@ def _one_step(
     subject: Subject, seeds: Sequence[int], levels: Levels, start: Tensor, n: int, size: tuple[int, int], cold: int
 ) -> dict[str, Any]:
     run = solve(subject.denoise, levels.start(noise(seeds, subject.shape)), levels, solver="dpmpp2m", progress=False)
-    at = sorted({_nearest(levels, ratio) for ratio in NOISE_LEVELS[-n:]})
+    at = levels_at(levels, NOISE_LEVELS[-n:])
     lam, denoise, rows = subject.gaussian.lam[: len(start)].double().cpu(), with_graph(subject.denoise), []
     for i in at:
         maps = [StepMap(denoise, x, levels[i]) for x in run.x[i]]
@@ -148,10 +148,6 @@ def _one_step(
         "counted": counted(subject, levels[:-1])[at].int().tolist(),
         "gain": short(torch.stack([emergence(lam, levels[i]) / levels[i][0] for i in at])),
     }
-
-
-def _nearest(levels: Levels, ratio: float) -> int:
-    return int((levels.logsnr[:-1] + 2 * torch.tensor(ratio).log()).abs().argmin())
 
 
 @dataclass(frozen=True, eq=False)
@@ -199,7 +195,7 @@ def steered(
     facts = None if ruler is None else Facts.of(subject, ruler.factors, n)
     if ruler is None or facts is None:
         return {}
-    made = knobs(facts, subject.shape)[: settings.pick(ci=3, book=None, full=None)]
+    made = knob_of_each(facts, subject.shape)[: settings.pick(ci=3, book=None, full=None)]
     pcs, named = _first_pcs(subject, len(found[0].whole)), torch.stack([knob.direction for knob in made])
     free = noise(dials, subject.shape)
     walked = {"dial": [dialled(ruler, eps, named, levels, settings=settings) for eps in free]}

@@ -95,7 +95,7 @@ def at_level(gaussian: Gaussian, x: Tensor, level: Level, directions: Tensor, an
     return back.flow(points.flatten(0, 1), frm=NOISE, to=level).reshape(points.shape)
 
 
-def paint(denoise: Denoiser, states: Tensor, levels: Levels, *, start: int = 0, batch: int = 50) -> Tensor:
+def painted(denoise: Denoiser, states: Tensor, levels: Levels, *, start: int = 0, batch: int = 50) -> Tensor:
     """Return the images (k, n, ...) that ``states`` (k, n, ...) at level ``start`` lead to, float32."""
     parts = states.flatten(0, 1).float().split(batch)
     return torch.cat([paint_on(denoise, x, levels, start=start, solver="dpmpp2m") for x in parts]).reshape(states.shape)
@@ -176,7 +176,7 @@ def turned(
         return line(x, rows, angles) if level is None else at_level(g, x, levels[start], rows, angles)
 
     def images(angles: Tensor) -> Tensor:
-        return paint(subject.denoise, states(angles), levels, start=start)
+        return painted(subject.denoise, states(angles), levels, start=start)
 
     def exact(angles: Tensor) -> Tensor:
         points = states(angles)
@@ -192,7 +192,7 @@ def turned(
 def dialled(ruler: Ruler, noises: Tensor, rows: Tensor, levels: Levels, *, settings: Settings) -> Score:
     """Set coordinates of the unit noise ``noises`` (...), those along ``rows`` (n, ...), from -RANGE to RANGE."""
     values = RANGE * _positions(settings)
-    return score(ruler, paint(ruler.subject.denoise, levels.start(dial(noises, rows, values)), levels), values)
+    return score(ruler, painted(ruler.subject.denoise, levels.start(dial(noises, rows, values)), levels), values)
 
 
 def stepped(ruler: Ruler, image: Tensor, rows: Tensor, *, settings: Settings) -> Score:

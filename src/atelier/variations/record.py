@@ -16,7 +16,7 @@ from torch import Tensor
 from atelier.manifold.knobs import Facts
 from atelier.scoring import DETAIL, OUTLINE, Ruler, distance
 from atelier.statistics import bootstrap, mean, short
-from atelier.subject import Settings, Subject
+from atelier.subject import Settings, Subject, levels_at
 from atelier.variations.states import round_trip, standing
 from atelier.variations.ways import Way, changed_at, ways
 from painters.levels import Levels
@@ -51,7 +51,7 @@ def measure(subject: Subject, settings: Settings) -> dict[str, Any] | None:
     latent = 1 if subject.image_size == subject.shape[-1] else 2  # encoding is dear
     n = settings.pick(ci=100, book=6000, full=20_000) // latent
     facts = None if ruler is None else Facts.of(subject, ruler.factors, n)
-    middle = min(range(levels.steps), key=lambda i: abs(float(levels.ratio[i]) - CUT))
+    (middle,) = levels_at(levels, [CUT])
     cut = standing(subject.gaussian, levels[middle])
     made, scores = _compare(subject, ruler, levels, seeds, cut, settings)
     record: dict[str, Any] = {
@@ -84,7 +84,7 @@ def _compare(
         run = solve(subject.denoise, start, levels, solver="dpmpp2m", seeds=some, progress=False)
         made = ways(subject, run, at, most=settings.pick(ci=2, book=4, full=4))
         for name, way in made.items():
-            after = [way.paint(j) for j in range(len(way.strength))]
+            after = [way.pictures(j) for j in range(len(way.strength))]
             parts.setdefault(name, []).append(scored(subject.gaussian, ruler, run.final, after, cut))
     return made, {name: {key: torch.cat([p[key] for p in part]) for key in part[0]} for name, part in parts.items()}
 

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from atelier.scoring import distance
+from atelier.subject import levels_at
 from atelier.variations.states import Keep, repaint, round_trip, standing
 from painters.denoiser import Denoiser
 from painters.files import replacing
@@ -170,8 +171,7 @@ def nearest(levels: Levels, level: float) -> int:
             f"the level is a noise level sigma/alpha between {low:.3g} and {high:.3g} for this model and number of "
             f"steps, got {level:g}"
         )
-    # pure noise, whose ratio is infinite, is farther than any level
-    return int((ratio.clamp(max=1e30).log() - np.log(level)).abs().argmin())
+    return levels_at(levels, [level])[0]
 
 
 def picture(path: str | Path, model: Model) -> Tensor:

@@ -30,14 +30,14 @@ ANGLES = tuple(math.pi / 2 * share for share in (0.1, 0.25, 0.5, 0.75))
 class Way:
     """One way of varying at m strengths, in the order of growing change.
 
-    ``paint(j)`` returns the pictures (n, ...) of the current batch at strength j. ``knob``: what ``strength`` (m,) is,
-    a noise level sigma/alpha or an angle. ``rho`` (m, r + 1): the law, with the remainder outside the PCs last.
-    ``pcs`` (m,): how many are kept.
+    ``pictures(j)`` returns those (n, ...) of the current batch at strength j. ``knob``: what ``strength`` (m,) is, a
+    noise level sigma/alpha or an angle. ``rho`` (m, r + 1): the law, with the remainder outside the PCs last. ``pcs``
+    (m,): how many are kept.
     """
 
     knob: str
     strength: Sequence[float]
-    paint: Callable[[int], Tensor] = field(repr=False)
+    pictures: Callable[[int], Tensor] = field(repr=False)
     rho: Tensor = field(repr=False)
     pcs: Sequence[int] | None = None
 

@@ -57,7 +57,7 @@ def test_a_step_of_the_noise_moves_the_affine_estimate_as_predicted_and_no_other
     g, data = world()
     facts = learned()
     affine = FactorLaw(g, g.U @ facts.covariance, data.facts.mean(0), data.facts.var(0))
-    found = knobs.knobs(facts, SHAPE)
+    found = knobs.knob_of_each(facts, SHAPE)
     assert [k.name for k in found] == ["size", "hue"]
     z, others = random(1, *SHAPE, seed=1), torch.nn.functional.normalize(random(500, 24, seed=2), dim=1)
 
@@ -88,14 +88,14 @@ def test_a_knob_of_one_column_moves_the_image_along_the_covariance():
 
 
 def test_one_factor_alone_has_a_knob_for_each_kind():
-    found = knobs.knobs(learned(FACTORS[1:], slice(1, 4)), SHAPE, pcs=10)
+    found = knobs.knob_of_each(learned(FACTORS[1:], slice(1, 4)), SHAPE, pcs=10)
     assert [k.name for k in found] == ["a", "b", "c"]
     assert [(k.columns.start, k.columns.stop) for k in found] == [(0, 1), (1, 2), (2, 3)]
     assert all(float(k.pattern[0]) > 0 and k.factor == 0 for k in found)
 
 
 def test_a_results_file_gives_the_knobs_back():
-    made = knobs.knobs(learned(), SHAPE, pcs=10)
+    made = knobs.knob_of_each(learned(), SHAPE, pcs=10)
     record = {"names": ["size", "hue"], "sizes": [1, 3], "coordinates": learned().covariance[:10].T.tolist()}
     again = knobs.stored(record, gaussian(), SHAPE)
     assert list(again) == ["size", "hue"]
@@ -116,7 +116,7 @@ class Plain:
 
 
 def test_the_judge_knows_hits_from_misses():
-    made = knobs.knobs(learned(), SHAPE, pcs=10)
+    made = knobs.knob_of_each(learned(), SHAPE, pcs=10)
     t = torch.linspace(-1, 1, 5).double()[:, None]
     size, hue = torch.zeros(4).double(), torch.zeros(4).double()
     size[0], hue[1:] = 1.0, made[1].pattern
@@ -126,7 +126,7 @@ def test_the_judge_knows_hits_from_misses():
     assert hit["named"].tolist() == pytest.approx([4.0, turned])
     miss = knobs.judged(Plain(FACTORS), made, torch.stack([-t * size - 2 * t * hue, t.square() * size]))  # type: ignore[arg-type]
     assert not miss["hit"].any() and not miss["right"].any()
-    kinds = knobs.knobs(learned(FACTORS[1:], slice(1, 4)), SHAPE, pcs=10)
+    kinds = knobs.knob_of_each(learned(FACTORS[1:], slice(1, 4)), SHAPE, pcs=10)
     rows = torch.stack([t * torch.tensor(v).double() for v in ([1.0, 0.5, -2.0], [1.0, 0.5, 0.2], [0.0, -1.0, 1.0])])
     judged = knobs.judged(Plain(FACTORS[1:]), kinds, rows)  # type: ignore[arg-type]
     assert judged["hit"].tolist() == [True, False, True]

@@ -175,7 +175,7 @@ def test_the_dial_sets_the_noise_before_the_run() -> None:
     rows = g.gaussian.U[:, :2].T.reshape(2, *g.shape)
     found = walks.dialled(ruler(), eps, rows, levels, settings=CI)
     states = levels.start(walks.dial(eps, rows, torch.tensor([-walks.RANGE, 0.0, walks.RANGE])))
-    images = walks.paint(g.denoise, states, levels)
+    images = walks.painted(g.denoise, states, levels)
     torch.testing.assert_close(found.answers, ruler().answers(images.flatten(0, 1)).reshape(found.answers.shape))
     assert (found.distance > 0.3).all()
 

@@ -73,9 +73,9 @@ def test_painting_follows_the_flow():
     g, levels = gaussian(), Levels.of(vp_linear(), 300, spacing="logsnr")
     states = random(2, 3, 24)
     want = g.flow(states.flatten(0, 1), frm=levels[0]).reshape(states.shape)
-    found = walks.paint(g, states, levels, batch=4)
+    found = walks.painted(g, states, levels, batch=4)
     assert float((found - want).norm() / want.norm()) < 5e-3
-    late = walks.paint(g, states, levels, start=150)
+    late = walks.painted(g, states, levels, start=150)
     want = g.flow(states.flatten(0, 1), frm=levels[150]).reshape(states.shape)
     assert float((late - want).norm() / want.norm()) < 5e-3
 

@@ -40,7 +40,7 @@ def compared():
     run = solve(g, levels.start(noise(range(500), (1, 4, 4)).double()), levels, solver="dpmpp2m", progress=False)
     at = [min(range(60), key=lambda i: abs(float(levels.ratio[i]) - r)) for r in (0.3, 1.5)]
     made = ways(subject, run, at, most=3)
-    painted = {name: [way.paint(j) for j in range(len(way.rho))] for name, way in made.items()}
+    painted = {name: [way.pictures(j) for j in range(len(way.rho))] for name, way in made.items()}
     return subject, run.final, made, painted
 
 
