@@ -29,7 +29,8 @@ def test_figures_are_closed():
         axes.plot([0, scale])
         figures.append(figure)
     made = sequence(figures, alts=["a", "b"], labels=["0", "1"], caption="c", name="n")
-    assert made.pngs[0] != made.pngs[1]
+    first, second = re.findall(r'src="([^"]+)"', made._repr_html_())
+    assert first != second
     assert not any(plt.fignum_exists(figure.number) for figure in figures)
 
 

@@ -9,14 +9,12 @@ from . import checks as check
 from .exercises import exercise
 from .figures import PALETTE, set_style, strip
 from .profile import Run, run
-from .sequences import FrameSequence, sequence
-from .tables import Table, table
+from .sequences import sequence
+from .tables import table
 
 __all__ = [
     "PALETTE",
-    "FrameSequence",
     "Run",
-    "Table",
     "check",
     "exercise",
     "run",

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from html import escape
 
 from atelier.ledger.claim import PARTS, VERDICTS, Cell, Claim
 from atelier.ledger.column import MISSING, Column, interval, markdown, number, reported
-from atelier.pages.embedding import embedded
+from atelier.pages.shown import Shown, embedded
 
 GROUPS = {
     "model": "our models",
@@ -27,21 +26,7 @@ ORIGINS = {
 }
 
 
-@dataclass(frozen=True)
-class Ledger:
-    """Columns of results as text and as the HTML that notebooks and the site show."""
-
-    text: str
-    html: str
-
-    def __repr__(self) -> str:
-        return self.text
-
-    def _repr_html_(self) -> str:
-        return self.html
-
-
-def ledger(columns: Sequence[Column], *, hub: Sequence[str] = (), controls: Sequence[str] = ()) -> Ledger:
+def ledger(columns: Sequence[Column], *, hub: Sequence[str] = (), controls: Sequence[str] = ()) -> Shown:
     """Return the ledger of some columns.
 
     ``hub`` names models whose cells read "not yet measured" if they have no column; ``controls`` those columns that are
@@ -67,7 +52,7 @@ def ledger(columns: Sequence[Column], *, hub: Sequence[str] = (), controls: Sequ
         f'<table role="table"><thead role="rowgroup"><tr role="row">{head}</tr></thead>'
         f'<tbody role="rowgroup">{body}</tbody></table></div>{embedded("ledger.js")}</div>'
     )
-    return Ledger(markdown(columns), html)
+    return Shown(markdown(columns), html)
 
 
 def _group(column: Column, controls: Sequence[str]) -> str:

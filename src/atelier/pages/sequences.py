@@ -1,10 +1,9 @@
 """Frame sequences: a slider over pictures that needs no kernel, no network and no widget library."""
 
 import base64
-import html
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass
+from html import escape
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -12,42 +11,10 @@ import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image
 
-from .embedding import embedded
 from .figures import as_image
+from .shown import Shown, embedded
 
 MAX_BYTES = 2_000_000
-
-
-@dataclass(frozen=True)
-class FrameSequence:
-    """Frames as PNG bytes with their texts; notebooks and the site show it as HTML."""
-
-    pngs: tuple[bytes, ...]
-    alts: tuple[str, ...]
-    labels: tuple[str, ...]
-    caption: str
-    name: str
-    pixels: bool
-
-    def __repr__(self) -> str:
-        return f"{len(self.pngs)} frames over {self.name}: {self.caption}"
-
-    def _repr_html_(self) -> str:
-        esc = html.escape
-        sharp = ' class="pixels"' if self.pixels else ""
-        frames = "".join(
-            f'<figure class="frame" data-label="{esc(label)}">'
-            f'<img{sharp} src="data:image/png;base64,{base64.b64encode(png).decode()}" alt="{esc(alt)}">'
-            f"<figcaption>{esc(label)}</figcaption></figure>"
-            for png, alt, label in zip(self.pngs, self.alts, self.labels)
-        )
-        return (
-            f'<div class="frame-sequence" role="group" aria-label="{esc(self.caption)}">'
-            f'{embedded("sequence.css")}<div class="frames">{frames}</div>'
-            f'<label class="control">{esc(self.name)} <input type="range" min="0" max="{len(self.pngs) - 1}"'
-            f' step="1" value="0"> <output></output></label>'
-            f'<p class="caption">{esc(self.caption)}</p>{embedded("sequence.js")}</div>'
-        )
 
 
 def _png(frame: Any) -> bytes:
@@ -69,7 +36,7 @@ def sequence(
     caption: str,
     name: str,
     labels: Sequence[str] | None = None,
-) -> FrameSequence:
+) -> Shown:
     """Make a slider over frames that works on a static page, by mouse, touch and keyboard.
 
     Args:
@@ -96,4 +63,17 @@ def sequence(
     size = sum(map(len, pngs))
     if size > MAX_BYTES:
         raise ValueError(f"the {count} frames take {size / 1e6:.1f} MB; use fewer or smaller ones, at most 2 MB.")
-    return FrameSequence(pngs, tuple(alts), tuple(labels), caption, name, pixels)
+    sharp = ' class="pixels"' if pixels else ""
+    shown = "".join(
+        f'<figure class="frame" data-label="{escape(label)}">'
+        f'<img{sharp} src="data:image/png;base64,{base64.b64encode(png).decode()}"'
+        f' alt="{escape(alt)}"><figcaption>{escape(label)}</figcaption></figure>'
+        for png, alt, label in zip(pngs, alts, labels)
+    )
+    html = (
+        f'<div class="frame-sequence" role="group" aria-label="{escape(caption)}">'
+        f'{embedded("sequence.css")}<div class="frames">{shown}</div>'
+        f'<label class="control">{escape(name)} <input type="range" min="0" max="{count - 1}" step="1" value="0">'
+        f' <output></output></label><p class="caption">{escape(caption)}</p>{embedded("sequence.js")}</div>'
+    )
+    return Shown(f"{count} frames over {name}: {caption}", html)
