@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -25,36 +24,8 @@ Skipped = dict[Path, str]
 """Files that are not read, and why."""
 
 
-@dataclass(frozen=True, eq=False)
-class Pictures:
-    """The pictures of a folder: ``images`` uint8 (n, C, size, size), their ``files`` and ``captions``, all n.
-
-    A caption is empty without a ``NAME.txt`` beside the picture. ``skipped``: what was not read, see :func:`told`.
-    """
-
-    images: Tensor
-    files: tuple[Path, ...]
-    captions: tuple[str, ...]
-    skipped: Skipped
-
-
-def read_folder(path: str | Path, *, size: int, channels: int = 3) -> Pictures:
-    """Return the pictures below a folder in the order of their names, see :func:`read`, with their captions.
-
-    Raises ``FileNotFoundError`` if there is no such folder or no picture in it, and ``ValueError`` naming a caption
-    that is not text in UTF-8.
-    """
-    files, skipped = listed(path)
-    said = {file: caption(file) for file in files}  # first, as a caption that cannot be read stops everything
-    arrays = dict(each(files, skipped, size=size, channels=channels))
-    if not arrays:
-        raise FileNotFoundError(f"{path} holds no picture that can be read{told(skipped, '; ')}")
-    images = torch.from_numpy(np.stack(list(arrays.values())))
-    return Pictures(images, tuple(arrays), tuple(said[file] for file in arrays), skipped)
-
-
 def listed(path: str | Path) -> tuple[list[Path], Skipped]:
-    """Return the pictures below a folder in the order of their names, and the files that are none.
+    """Return the pictures below a folder in the order of their names, and the files that are none and why.
 
     Copies in hidden folders (``.ipynb_checkpoints``) are none, nor is the contact sheet in a folder that ``painters
     sample`` or ``vary`` wrote. Raises ``FileNotFoundError`` if there is no such folder.
@@ -75,8 +46,10 @@ def listed(path: str | Path) -> tuple[list[Path], Skipped]:
     return [file for file in pictures if file not in skipped], skipped
 
 
-def each(files: Sequence[Path], skipped: Skipped, *, size: int, channels: int = 3) -> Iterator[tuple[Path, np.ndarray]]:
-    """Yield (file, pixels) of the ``files`` that can be read, one at a time; the others go to ``skipped``."""
+def read_each(
+    files: Sequence[Path], skipped: Skipped, *, size: int, channels: int = 3
+) -> Iterator[tuple[Path, np.ndarray]]:
+    """Yield (file, pixels) of the ``files`` that can be read, see :func:`read`; the others go to ``skipped``."""
     for file in files:
         try:
             yield file, square(_opened(file), size=size, channels=channels)

@@ -10,7 +10,6 @@ from pathlib import Path
 from textwrap import shorten
 from typing import Any
 
-import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
@@ -21,18 +20,14 @@ from painters.levels import Coordinates, Levels, rescale
 
 def numbered(seeds: Iterable[int]) -> tuple[int, ...]:
     """Return seeds as a tuple of integers. Raises ``ValueError`` for one seed alone, floats, bools and words."""
-    if isinstance(seeds, (str, bytes)) or not isinstance(seeds, Iterable) or getattr(seeds, "ndim", 1) == 0:
-        raise ValueError(f"seeds are several whole numbers, got {seeds!r}: write [{seeds}], or range(n) for n images")
-    found = []
-    for seed in seeds:
-        # True and False count as 1 and 0 in Python, and a bool here is a mask that was meant for something else.
-        if isinstance(seed, bool) or getattr(seed, "dtype", None) in (torch.bool, np.dtype(bool)):
-            raise ValueError(f"a seed is a whole number, got {seed!r}")
-        try:
-            found.append(index(seed))
-        except TypeError as error:
-            raise ValueError(f"a seed is a whole number, got {seed!r}") from error
-    return tuple(found)
+    try:
+        found = tuple(seeds)
+        # A bool counts as 0 or 1 in Python and in torch, and is here a mask that was meant for something else.
+        if any(isinstance(seed, bool) or getattr(seed, "dtype", None) == torch.bool for seed in found):
+            raise TypeError("a bool")
+        return tuple(index(seed) for seed in found)
+    except TypeError as error:
+        raise ValueError(f"seeds are whole numbers, several as in [3] or range(8), got {seeds!r}") from error
 
 
 @dataclass(frozen=True)

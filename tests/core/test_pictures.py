@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from painters import pictures
-from painters.pictures import listed, read, read_folder, sheet, told
+from painters.pictures import caption, listed, read, read_each, sheet, told
 
 RAMP = np.arange(64, dtype=np.uint8).reshape(8, 8)[:, :, None] * np.array([1, 2, 3], dtype=np.uint8)
 
@@ -73,13 +73,15 @@ def test_what_a_folder_holds_besides_pictures_is_counted_and_named(tmp_path):
     Image.fromarray(RAMP).save(tmp_path / ".ipynb_checkpoints" / "a-checkpoint.png")
     for name in ("x.heic", "y.heic", "z.heic", "w.heic", "lonely.txt", ".DS_Store"):
         (tmp_path / name).write_text("")
-    found = read_folder(tmp_path, size=4)
-    assert [file.name for file in found.files] == ["a.png", "b.png", "e.png"] and found.images.shape == (3, 3, 4, 4)
-    assert {file.relative_to(tmp_path).as_posix() for file in found.skipped} == {
+    files, skipped = listed(tmp_path)
+    arrays = dict(read_each(files, skipped, size=4))
+    assert [file.name for file in arrays] == ["a.png", "b.png", "e.png"]
+    assert all(pixels.shape == (3, 4, 4) for pixels in arrays.values())
+    assert {file.relative_to(tmp_path).as_posix() for file in skipped} == {
         "c.png", "d.png", ".ipynb_checkpoints/a-checkpoint.png", "lonely.txt",
         "x.heic", "y.heic", "z.heic", "w.heic",
     }  # fmt: skip
-    line = told(found.skipped).replace(f"{tmp_path}/", "")
+    line = told(skipped).replace(f"{tmp_path}/", "")
     assert line.startswith("8 files skipped: ") and "\n" not in line and told({}) == ""
     assert "c.png, d.png (damaged, cut short, or no picture)" in line
     assert "lonely.txt, w.heic, x.heic and 2 more (no kind of picture that is read)" in line
@@ -92,8 +94,6 @@ def test_a_scan_too_large_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 20)
     with pytest.raises(ValueError, match=r"scan.png cannot be read \(more than 0 million pixels"):
         read(tmp_path / "scan.png", size=8)
-    with pytest.raises(FileNotFoundError, match=r"no picture that can be read; 1 file skipped: .*scan\.png"):
-        read_folder(tmp_path, size=8)
 
 
 def test_the_sheet_of_a_run_is_not_read(tmp_path):
@@ -113,15 +113,15 @@ def test_captions_with_and_without_a_byte_order_mark(tmp_path):
         Image.fromarray(RAMP).save(tmp_path / f"{name}.png")
     (tmp_path / "a.txt").write_bytes("a house\n".encode("utf-8-sig"))
     (tmp_path / "b.txt").write_bytes("une forêt".encode())
-    assert read_folder(tmp_path, size=4).captions == ("a house", "une forêt", "")
+    assert [caption(tmp_path / f"{name}.png") for name in "abc"] == ["a house", "une forêt", ""]
     (tmp_path / "c.txt").write_bytes("une forêt".encode("latin-1"))
     with pytest.raises(ValueError, match=r"caption .*c.txt is not text in UTF-8"):
-        read_folder(tmp_path, size=4)
+        caption(tmp_path / "c.png")
 
 
 def test_a_missing_folder_and_a_missing_picture(tmp_path):
     with pytest.raises(FileNotFoundError, match="there is no folder"):
-        read_folder(tmp_path / "nowhere", size=4)
+        listed(tmp_path / "nowhere")
     with pytest.raises(FileNotFoundError, match="there is no picture"):
         read(tmp_path / "nowhere.png", size=4)
 

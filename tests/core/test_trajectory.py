@@ -73,7 +73,7 @@ def test_seeds_are_whole_numbers_one_for_each_sample() -> None:
     levels, x, x0 = Levels.of(flow(), 3), torch.zeros(4, 2, 2), torch.zeros(3, 2, 2)
     with pytest.raises(ValueError, match="3 seeds for a batch of 2"):
         Trajectory(levels, x, x0, nfe=3, seeds=(1, 2, 3))
-    with pytest.raises(ValueError, match="a seed is a whole number"):
+    with pytest.raises(ValueError, match="seeds are whole numbers"):
         Trajectory(levels, x, x0, nfe=3, seeds=(1, 0.5))  # type: ignore[arg-type]
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from painters.pictures import read_folder, told
+from painters.pictures import caption, listed, read_each, told
 
 LEAST = 20
 """A folder of fewer pictures leaves at most one to test on."""
@@ -99,29 +99,31 @@ def fashion(folder: str | Path | None = None) -> ImageData:
 
 
 def folder(path: str | Path, *, size: int, channels: int | None = None) -> ImageData:
-    """Return the pictures below ``path`` as :func:`painters.pictures.read_folder` reads them, every tenth held out.
+    """Return the pictures below ``path`` as :func:`painters.pictures.read` reads them, every tenth held out.
 
     They are centre-cropped and resized to ``size`` pixels; ``channels`` is 1 or 3, by default 1 if all pictures are
     grey. A text file beside a picture, ``NAME.txt`` for ``NAME.png``, is its caption; without one its caption is empty.
     What is not read is said in one line. Raises ``FileNotFoundError`` if there is no such folder or fewer than 20
     readable pictures in it, and ``ValueError`` if all are the same or a caption is not in UTF-8.
     """
-    found = read_folder(path, size=size, channels=channels or 3)
-    images = found.images
-    if len(images) < LEAST:
+    files, skipped = listed(path)
+    captions = {file: caption(file) for file in files}  # first, as one that cannot be read stops everything
+    arrays = dict(read_each(files, skipped, size=size, channels=channels or 3))
+    if len(arrays) < LEAST:
         raise FileNotFoundError(
-            f"{path} holds {len(images)} readable pictures{told(found.skipped, '; ')}; training needs at least {LEAST}"
+            f"{path} holds {len(arrays)} readable pictures{told(skipped, '; ')}; training needs at least {LEAST}"
         )
-    if found.skipped:
-        print(told(found.skipped))
+    if skipped:
+        print(told(skipped))
+    images = torch.from_numpy(np.stack(list(arrays.values())))
     if bool((images == images[:1]).all()):
         raise ValueError(f"all {len(images)} pictures in {path} are the same: there is nothing to learn from them")
     if channels is None and bool((images == images[:, :1]).all()):
         images = images[:, :1].clone()
     held = torch.arange(len(images)) % 10 == 0
     said: tuple[list[str], list[str]] = ([], [])
-    for place, text in zip(held.tolist(), found.captions):
-        said[place].append(text)
+    for place, file in zip(held.tolist(), arrays):
+        said[place].append(captions[file])
     return ImageData(images[~held], images[held], captions=(said[0],), test_captions=said[1])
 
 

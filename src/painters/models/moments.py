@@ -18,7 +18,7 @@ from tqdm.auto import tqdm
 
 from painters.files import save_tensors
 from painters.models.model import Model
-from painters.pictures import Skipped, each, listed, square, told
+from painters.pictures import Skipped, listed, read_each, square, told
 from painters.sampling import batches, noise, solve
 from painters.theory.gaussian import Gaussian
 from painters.theory.moments import MAX_DIMENSION, Moments
@@ -51,7 +51,7 @@ def pictures(
         skipped |= besides
         if not files:
             raise FileNotFoundError(f"{source} holds no picture{told(besides, '; ')}")
-        read = (pixels for _, pixels in each(files, skipped, size=size, channels=channels))
+        read = (pixels for _, pixels in read_each(files, skipped, size=size, channels=channels))
     else:
         read = (square(image, size=size, channels=channels) for image in _hub(str(source)))
     images = islice(read, n)

@@ -19,13 +19,13 @@ def test_a_stream_is_other_noise_and_reproducible():
 
 @pytest.mark.parametrize("seeds", [[0.7], [True], [np.True_], [torch.tensor(True)], ["1"], [None], torch.ones(2)])
 def test_only_whole_numbers_are_seeds(seeds):
-    with pytest.raises(ValueError, match="a seed is a whole number"):
+    with pytest.raises(ValueError, match="seeds are whole numbers"):
         noise(seeds, (2,))
 
 
 @pytest.mark.parametrize("seeds", [3, "12", torch.tensor(3), np.int64(3)])
 def test_one_seed_alone_is_refused_in_one_sentence(seeds):
-    with pytest.raises(ValueError, match="seeds are several whole numbers"):
+    with pytest.raises(ValueError, match="seeds are whole numbers"):
         noise(seeds, (2,))
 
 

@@ -134,8 +134,8 @@ def test_arguments_that_are_easily_confused() -> None:
         ((g, x, levels), {"save": 5}, r"got 5: pass Frames\(every=n\)"),
         ((g, x.long(), levels), {}, r"in floating point, got torch\.int64"),
         ((g, [1.0], levels), {}, "in floating point, got <class 'list'>"),
-        ((g, x, levels), {"seeds": [0.5, 1]}, "a seed is a whole number"),
-        ((g, x, levels), {"seeds": 3}, "seeds are several whole numbers"),
+        ((g, x, levels), {"seeds": [0.5, 1]}, "seeds are whole numbers"),
+        ((g, x, levels), {"seeds": 3}, "seeds are whole numbers"),
         ((g, x, levels), {"eta": 0.5}, "eta = 0.5 is an option of the ancestral solver, and heun has none"),
     ):
         with pytest.raises(ValueError, match=says) as caught:
