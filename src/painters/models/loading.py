@@ -88,6 +88,8 @@ def load(
     for part in ("unet", "text_encoder", "vae"):
         if not stored and isinstance(parts.get(part), torch.nn.Module):
             move(parts[part].eval(), where, vae.dtype if part == "vae" else kind)
+    if vae is not None:
+        vae.requires_grad_(False)  # else every decoded picture would carry a graph
     model = Model(
         parts["unet"],
         schedule,
