@@ -84,7 +84,7 @@ def described(J: Tensor) -> dict[str, Any]:
     """
     H = J.mT @ J
     values = pullback.spectra(H)[0]
-    logs = values.clamp(min=1e-12 * float(values.max())).log()
+    logs = values.clamp(min=1e-12 * float(values.max())).log()  # a direction that moves nothing has no logarithm
     tables = zip(("log", "linear"), pullback.homogeneity(H))
     return {
         "spectrum": logs.mean(0).exp().tolist(),

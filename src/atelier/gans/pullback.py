@@ -57,7 +57,7 @@ def homogeneity(H: Tensor, *, floor: float = 1e-8) -> tuple[Tensor, Tensor]:
 
     Entry ij is the correlation of diag(V_i^T H_j V_i) with the eigenvalues of H_j, V_i being the eigenvectors at point
     i; 1 if the metric is the same everywhere, and on the diagonal. Values below ``floor`` times the largest of their
-    spectrum are raised to it before the logarithm.
+    spectrum, which are rounding, are raised to it before the logarithm.
     """
     values, vectors = spectra(H)
     seen = torch.einsum("iak,jab,ibk->ijk", vectors, H, vectors)

@@ -115,7 +115,8 @@ def matched(
 
     So that directions are compared at an equal change of the image. For a linear map the distance of the ends grows as
     the sine of the angle, so the sine is scaled by target/distance ``rounds`` times, from ``begin`` (k,), and the best
-    angles that were tried come back. An angle is at most ``most``, also where that is too short.
+    angles that were tried come back. An angle is at most ``most``, also where that is too short: short of a right
+    angle, where the ends are opposite and the sine grows no more.
     """
     angles = torch.full((k,), most / 4, dtype=torch.float64) if begin is None else begin.double()
     best, closest = angles, torch.full((k,), math.inf, dtype=torch.float64)

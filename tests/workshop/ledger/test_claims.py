@@ -138,8 +138,7 @@ def tagged(value):
     return {"value": value, "low": value - 0.001, "high": value + 0.001, "n": 9}
 
 
-NAMES = [f"{what}_{k}" for what in ("states", "differences", "noise", "estimates") for k in (1, 2, 3, 999)]
-NAMES += [f"{what}_{k}" for what in ("plane", "rotation", "evolving") for k in ("mean", "max")] + ["angle", "energy"]
+NAMES = ["states_1", "states_2", "estimates_1", "estimates_2", "plane_mean", "rotation_mean", "evolving_mean", "angle"]
 GEOMETRY = {
     "seeds": 9,
     "sigma_over_alpha": [50.0, 5.0, 1.1, 0.09, 0.0],
@@ -163,15 +162,9 @@ def place(column, key):
     [
         ("i-x0hat-two-pcs", "estimates_2"),
         ("i-x0hat-as-theory", "estimates_1"),
-        ("i-x0hat-pcs-999", "estimates_999"),
-        ("i-state-two-pcs", "states_2"),
-        ("i-differences", "differences_2"),
-        ("i-noise", "noise_2"),
         ("i-plane", "plane_mean"),
-        ("i-rotation-final", "rotation_mean"),
         ("i-rotation-evolving", "evolving_mean"),
         ("i-angle", "angle"),
-        ("i-energy", "energy"),
     ],
 )
 def test_rows_of_the_shape_read_network_beside_gaussian(name, key):
@@ -213,9 +206,8 @@ PERTURBATION = {
         kicks(size=4.0, gain=[tagged(99)], exact_gain=[99]),
         kicks(gain=[tagged(5), tagged(1)], exact_gain=[6, 1.5]),
         kicks(sampler="sde", gain=[tagged(0.5), tagged(1)], exact_gain=[0.4, 1]),
-        kicks(kick="random", pixels=[tagged(0.3), tagged(0.7)], exact_pixels=[0.2, 0.8], features=[tagged(0.1)] * 2),
+        kicks(kick="random", pixels=[tagged(0.3), tagged(0.7)], exact_pixels=[0.2, 0.8]),
         kicks(kick="off-manifold", pixels=[tagged(0.05), tagged(1)], exact_pixels=[0.04, 1]),
-        kicks(kick="noise PC 1", features=[tagged(0.6), tagged(0.2)]),
     ]
 }  # fmt: skip
 KICKS = PERTURBATION["series"]
@@ -229,12 +221,9 @@ KICKS = PERTURBATION["series"]
         ("iii-often-sde", -0.2, None, 0.8),
         ("iii-two-modes", 0.3, 0.3, 0.1),
         ("iii-gain-early", 5, 6, 1),
-        ("iii-gain-late", 1, 1.5, None),
         ("iii-gain-sde", 0.5, 0.4, 5),
         ("iii-random-late", 0.7, 0.8, 0.3),
         ("iii-off-manifold", 0.05, 0.04, 0.3),
-        ("iii-pcs-beat-random", 0.4, None, 0.1),
-        ("iii-features", 0.4, None, 0.0),
     ],
 )
 def test_rows_of_the_kicks_read_their_series(name, measured, predicted, null):
@@ -246,48 +235,39 @@ def test_rows_of_the_kicks_read_their_series(name, measured, predicted, null):
 
 def test_rows_of_the_landscape():
     j = [[[0.2, 0.1], [0.2, 0.1]], [[1.5, 1], [0.9, 1]], [[1.2, 1], [0.8, 1]], [[0.9, 1], [1.1, 1]]]
-    record = {"ratio": [20.0, 2.0, 0.3, 0.1], "j": j, "data_lam": [120.0], "asymmetry_leading": [[0.1, 0.3]] * 4}
-    record |= {"calibration": {"j": [[[1, 1], [1, 1]]], "error": [[[2, 2], [1, 1]]]}, "mixture": {"j": j[:2]}}
+    record = {"ratio": [20.0, 2.0, 0.3, 0.1], "j": j, "asymmetry_leading": [[0.1, 0.3]] * 4, "mixture": {"j": j[:2]}}
     r = Records({"landscape": record})
-    hill = evaluate(BY_ID["l-one-hill"], r)
-    assert hill.measured.value == pytest.approx(400 * 0.2 / 0.8) and hill.predicted == 120
     assert evaluate(BY_ID["l-between-modes"], r).measured.value == 0.5
     assert evaluate(BY_ID["l-gaussian-modes"], r).measured.value == 0.5
     assert evaluate(BY_ID["l-gaussian-modes"], r).nulls == {"class mixture": 0.75}
     assert evaluate(BY_ID["l-symmetric"], r).measured.value == pytest.approx(0.2)
-    assert evaluate(BY_ID["l-calibrated"], r).measured.value == pytest.approx(1.5)
 
 
 def test_rows_of_the_order():
     bands = {"edges": [[0, 0.1], [0.1, 0.2], [0.2, 0.3]], "half": [3.0, 2.0, 1.0], "half_law": [1.0, 2.0, 3.0]}
-    record = {"rank_counted": tagged(0.9), "slope_counted": tagged(0.8), "rank_bands": tagged(0.7), "bands": bands}
-    record |= {"rank": tagged(0.1), "slope": tagged(0.2), "bound_counted": {"not_below": 0.99, "pairs": 7}}
+    record = {"rank_counted": tagged(0.9), "slope_counted": tagged(0.8), "rank": tagged(0.1), "bands": bands}
+    record |= {"bound_counted": {"not_below": 0.99, "pairs": 7}}
     factors = {"rank": {"rho": 0.6, "low": 0.4, "high": 0.7, "n": 5}, "half_bound": [1.0, 2.0, None]}
     factors |= {"read": "states", "rank_sde": {"rho": 0.1, "low": 0.0, "high": 0.2, "n": 5}}
     factors |= {"half": [{"high": 1.5}, {"high": 1.5}, {"high": 3}]}
-    factors |= {
-        f"{k}": {"rho": v, "low": 0, "high": 1, "n": 5} for k, v in (("partial_variance", 0.5), ("rank_area", 0.3))
-    }
-    r = Records({"emergence": record, "commitment": factors | {"rank_frequency": {"rho": 0.2}}})
+    r = Records({"emergence": record, "commitment": factors})
     got = {name: evaluate(BY_ID[name], r) for name in BY_ID if name.startswith("ii-")}
     values = {name: cell.measured.value for name, cell in got.items()}
-    assert values == {
-        "ii-order": 0.9, "ii-slope": 0.8, "ii-bands": 0.7, "ii-bound": 0.99, "ii-bands-by-variance": -1.0,
-        "ii-factors": 0.6, "ii-factors-variance": 0.5, "ii-factor-bound": 0.5,
-    }  # fmt: skip
-    assert got["ii-bands-by-variance"].predicted == 1.0 and got["ii-slope"].predicted == 1.0
+    wanted = {"ii-order": 0.9, "ii-slope": 0.8, "ii-bound": 0.99, "ii-bands-by-variance": -1.0, "ii-factors": 0.6}
+    assert values == pytest.approx(wanted | {"ii-factor-bound": 0.5})
+    assert got["ii-bands-by-variance"].predicted == pytest.approx(1.0) and got["ii-slope"].predicted == 1.0
     assert got["ii-bound"].predicted == pytest.approx(0.97725, abs=1e-5)
     assert got["ii-bound"].nulls == {"exact Gaussian": 1.0} and got["ii-bound"].note == rules.NULL_PASSES
-    assert got["ii-factors-variance"].nulls == {"area alone": 0.3, "frequency alone": 0.2}
+    few = bands | {"half": [3.0, None, 1.0]}
+    assert evaluate(BY_ID["ii-bands-by-variance"], Records({"emergence": {"bands": few}})).verdict == "not measured"
 
 
 def test_factors_read_from_endpoint_estimates_count_along_the_sde_only():
     sure = {"rho": 0.9, "low": 0.8, "high": 1.0, "n": 5}
-    record = {"read": "endpoints", "rank": sure, "rank_sde": sure | {"rho": 0.4}, "partial_variance": sure}
+    record = {"read": "endpoints", "rank": sure, "rank_sde": sure | {"rho": 0.4}}
     record |= {"half": [{"high": 1.5}], "half_bound": [1.0]}
     r = Records({"commitment": record})
     assert evaluate(BY_ID["ii-factors"], r).measured.value == 0.4
-    assert evaluate(BY_ID["ii-factors-variance"], r).verdict == "not measured"
     assert evaluate(BY_ID["ii-factor-bound"], r).verdict == "not measured"
 
 
@@ -423,7 +403,8 @@ def test_rivals_are_among_the_nulls_that_results_give():
     for path in COMMITTED:
         for cell in column(results.read(path)).cells:
             given.setdefault(cell.claim.id, set()).update(cell.nulls)
-    lost = {(claim.id, name) for claim in CLAIMS for name in claim.rivals if name not in given[claim.id]}
+    given = {name: nulls for name, nulls in given.items() if nulls}  # a row on GANs has them where a GAN is bundled
+    lost = {(c.id, name) for c in CLAIMS for name in c.rivals if name not in given.get(c.id, c.rivals)}
     assert not lost
 
 
@@ -434,8 +415,6 @@ def test_rules_test_their_statements():
     assert judge("t-levels", 0.54, 0.54, 0.54) == judge("t-levels", 0.94, 0.94, 0.94) == "fails"
     assert judge("r-no-copies", 0.2, 0.1, 0.3, predicted=0.5) == "holds"
     assert judge("r-no-copies", 0.8, 0.7, 0.9, predicted=0.5) == "fails"
-    assert judge("s-decoded", 0.55, 0.55, 0.55, predicted=0.55) == "holds"
-    assert judge("s-decoded", 0.95, 0.95, 0.95, predicted=0.55) == "fails"
 
 
 # Measuring
@@ -630,7 +609,7 @@ def test_a_sample_of_rows_recomputed_in_small_agrees_with_the_committed():
             spread = (old.high - old.low) / 2 / 1.96 * old.n**0.5
             assert abs(old.value - new.value) <= 4 * spread / 2, claim.id
             compared += 1
-    assert compared >= 12
+    assert compared == sum(claim.part == "i" for claim in CLAIMS)
 
 
 # Rendering
