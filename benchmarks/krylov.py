@@ -19,11 +19,10 @@ import torch
 from torch import Tensor
 
 import painters
-from atelier.evidence.emergence import even
-from atelier.landscape.landscape import with_graph
+from atelier.landscape.jacobian import with_graph
+from atelier.linalg import singular
 from atelier.manifold import SamplerMap, StepMap
 from atelier.subject import Subject, subject
-from painters.linalg import singular
 
 Product = Callable[[Tensor], Tensor]
 
@@ -39,7 +38,7 @@ def worst(basis: Tensor, images: Tensor, pulled: Tensor, k: int) -> float:
 
 
 def krylov(push: Product, pull: Product, start: Tensor, blocks: int, k: int) -> list[float]:
-    """Return the accuracy after 1, 2, ... blocks of :func:`painters.linalg.singular`, each computed once.
+    """Return the accuracy after 1, 2, ... blocks of :func:`atelier.linalg.singular`, each computed once.
 
     The space of fewer blocks is the first part of that of more, so what one search multiplied tells them all. It is
     infinite where the blocks have fewer than ``k`` directions.
@@ -108,7 +107,7 @@ def race(run: StepMap | SamplerMap, start: Tensor, width: int, most: int, accura
 
 def maps(s: Subject, steps: int, *, whole: bool) -> dict[str, StepMap | SamplerMap]:
     """Return the one-step maps of a run at three levels, and the whole map."""
-    levels = even(s, steps)
+    levels = s.levels(steps, spacing="even")
     x = levels.start(painters.noise([0], s.shape))
     run = painters.solve(s.denoise, x, levels, solver="dpmpp2m", progress=False)
     denoise = with_graph(s.denoise)
