@@ -8,10 +8,12 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from partners import randn, rel
+from partners import gaussian, randn, rel
 
-from painters.denoiser import PREDICTIONS, column, endpoint, target
-from painters.levels import Coordinates, rescale
+import painters
+from painters import Levels, solve
+from painters.denoiser import PREDICTIONS, column, endpoint, guided, target
+from painters.levels import Coordinates, rescale, vp_linear
 
 
 def level(t: float, coordinates: Coordinates) -> tuple[torch.Tensor, torch.Tensor]:
@@ -79,3 +81,36 @@ def test_a_level_is_one_number_or_one_per_sample() -> None:
     for bad in (-0.1, math.nan, math.inf):
         with pytest.raises(ValueError, match="finite and not negative"):
             column(bad, x)
+
+
+# guidance between two denoisers
+
+
+@pytest.mark.parametrize(("prediction", "coordinates"), LEGAL)
+def test_guiding_estimates_is_guiding_outputs(prediction, coordinates: Coordinates) -> None:
+    """x_0 is linear in every output, so u + w (c - u) may be taken of either."""
+    a, s = level(0.4, coordinates)
+    x = randn(2, 3, seed=1)
+    outputs = [target(randn(2, 3, seed=i), randn(2, 3, seed=i + 9), a, s, prediction=prediction) for i in (2, 3)]
+
+    def denoiser(output: torch.Tensor):
+        return lambda x, alpha, sigma: endpoint(x, output, a, s, prediction=prediction)
+
+    w = 3.5
+    both = guided(denoiser(outputs[0]), denoiser(outputs[1]), w)
+    out = outputs[1] + w * (outputs[0] - outputs[1])
+    assert rel(both(x, a, s), endpoint(x, out, a, s, prediction=prediction)) < 1e-12
+
+
+def test_guidance_counts_the_calls_of_both_and_runs_on_theory_and_networks_alike() -> None:
+    c, u = gaussian([1.0, 0.2], seed=1), gaussian([4.0, 1.0], seed=2)
+    levels, x = Levels.of(vp_linear(), 5), randn(2, 2)
+    twice = guided(guided(c, u, 2.0), u, 3.0)
+    assert solve(guided(c, u, 2.0), x, levels, solver="ddim", progress=False).nfe == 10
+    assert solve(twice, x, levels, solver="ddim", progress=False).nfe == 15
+    assert guided(c, u, 1.0) is c
+    assert rel(guided(c, u, 0.0)(x, 0.8, 0.6), u(x, 0.8, 0.6)) < 1e-12
+    model = painters.load("fashion-ddpm", device="cpu")
+    noise, (alpha, sigma) = painters.noise([0], model.shape), model.levels(4)[1]
+    ours = guided(model.denoiser(3), model.denoiser(), 2.0)(noise, alpha, sigma)
+    assert rel(ours, model.denoiser(3, guidance=2.0)(noise, alpha, sigma)) < 1e-5

@@ -6,15 +6,29 @@ import math
 
 import pytest
 import torch
+from diffusers import DDIMScheduler
 from hypothesis import given
 from hypothesis import strategies as st
 from partners import rel
 
 from painters import Levels
-from painters.levels import Schedule, cosine, discrete, edm, flow, rescale, scaled_linear, vp_linear
+from painters.levels import (
+    CLEAN,
+    NOISE,
+    Schedule,
+    cosine,
+    discrete,
+    edm,
+    flow,
+    rescale,
+    scaled_linear,
+    ve_sde,
+    vp_linear,
+    vp_sde,
+)
 
-SCHEDULES = [vp_linear(), scaled_linear(), cosine(), edm(), flow(), flow(shift=3.0)]
-IDS = ["vp", "sd", "cosine", "edm", "flow", "flow-shifted"]
+SCHEDULES = [vp_linear(), scaled_linear(), cosine(), edm(), flow(), flow(shift=3.0), vp_sde(), ve_sde()]
+IDS = ["vp", "sd", "cosine", "edm", "flow", "flow-shifted", "vp-sde", "ve-sde"]
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES, ids=IDS)
@@ -179,3 +193,87 @@ def test_impossible_runs_are_refused() -> None:
         vp_linear().at(torch.tensor(0.0))
     with pytest.raises(ValueError, match="decreasing"):
         discrete(torch.tensor([0.5, 0.9]))
+
+
+# continuous processes and their own time
+
+
+def test_even_is_even_in_log_snr_where_both_ends_are_finite_and_else_trailing() -> None:
+    for schedule in (vp_linear(), scaled_linear(), edm(), ve_sde(), vp_sde(t_min=1e-3)):
+        even, want = Levels.of(schedule, 9, spacing="even"), Levels.of(schedule, 9, spacing="logsnr")
+        assert torch.equal(even.alpha, want.alpha) and torch.equal(even.sigma, want.sigma)
+        assert even.origin == want.origin
+    zero_snr = discrete(torch.tensor([0.9, 0.5, 0.1, 0.0]))
+    for schedule in (flow(), cosine(), zero_snr, vp_sde()):
+        even, want = Levels.of(schedule, 4, spacing="even"), Levels.of(schedule, 4, spacing="trailing")
+        assert torch.equal(even.sigma, want.sigma) and even.origin == want.origin
+
+
+@pytest.mark.parametrize("n", [2.5, 3.0, "4", None, [4]])
+def test_a_number_of_steps_is_whole(n) -> None:
+    """Fails before for 2.5: two steps and a half gave three levels, of which none was clean by its own step."""
+    with pytest.raises(ValueError, match="the number of steps is a whole number, got"):
+        Levels.of(vp_linear(), n)
+    with pytest.raises(ValueError, match="the number of steps is a whole number, got"):
+        Levels.from_scheduler(DDIMScheduler(), n)
+
+
+def test_clean_and_noise_are_levels() -> None:
+    assert CLEAN == (1.0, 0.0) and NOISE == (0.0, 1.0)
+    assert Levels.of(flow(), 3)[0] == NOISE and Levels.of(flow(), 3)[-1] == CLEAN
+
+
+def test_the_galaxies_process_is_exact() -> None:
+    """beta = 1, t in [0, 10]: alpha = e^{-t/2}, called with t."""
+    schedule, t = vp_sde(beta_0=1, beta_1=1, t_max=10), torch.linspace(0, 1, 101, dtype=torch.float64)
+    alpha, sigma = schedule.at(t)
+    assert rel(alpha, torch.exp(-5 * t)) < 1e-15 and rel(sigma, (1 - torch.exp(-10 * t)).sqrt()) < 1e-14
+    assert rel(schedule.time(alpha, sigma), 10 * t) < 1e-12
+    levels = Levels.of(schedule, 10)
+    assert levels[0] == pytest.approx((math.exp(-5), math.sqrt(1 - math.exp(-10))), rel=1e-14)
+    assert levels[5] == pytest.approx((math.exp(-2.5), math.sqrt(1 - math.exp(-5))), rel=1e-14)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "time"),
+    [
+        (vp_sde(), lambda t: t),
+        (vp_sde(beta_0=0.0, beta_1=5.0, t_max=3.0, time_scale=999.0), lambda t: 3 * 999 * t),
+        (vp_sde(beta_0=8.0, beta_1=0.0), lambda t: t),
+        (vp_sde(t_min=0.01), lambda t: 0.01 + 0.99 * t),
+        (ve_sde(), lambda t: t),
+        (ve_sde(time_scale=10.0), lambda t: 10 * t),
+        (edm(), lambda t: edm().at(t)[1]),
+        (cosine(), lambda t: t),
+        (flow(), lambda t: 1000 * t),
+        (flow(shift=3.0, time_scale=1.0), lambda t: 3 * t / (1 + 2 * t)),
+    ],
+)
+@pytest.mark.parametrize("coordinates", ["vp", "ve", "flow"])
+def test_a_level_becomes_the_time_of_its_process_in_any_coordinates(schedule: Schedule, time, coordinates) -> None:
+    t = torch.linspace(0, 1, 41, dtype=torch.float64)[1:-1]
+    alpha, sigma = schedule.at(t)
+    c = rescale(alpha, sigma, coordinates)
+    assert rel(schedule.time(c * alpha, c * sigma), time(t)) < 1e-7
+
+
+def test_a_level_outside_the_process_has_no_time() -> None:
+    zero, one = torch.zeros(1, dtype=torch.float64), torch.ones(1, dtype=torch.float64)
+    for schedule in (vp_sde(), ve_sde(), edm(), vp_linear()):
+        with pytest.raises(ValueError, match=r"was trained from sigma/alpha .* and was asked at inf"):
+            schedule.time(zero, one)
+    for schedule in (ve_sde(), edm(), vp_linear()):
+        with pytest.raises(ValueError, match="was asked at 0"):
+            schedule.time(one, zero)
+    with pytest.raises(ValueError, match="asked at nan"):
+        flow().time(zero, zero)
+    assert float(vp_sde().time(one, zero)) == 0.0 and float(flow().time(zero, one)) == 1000.0
+
+
+def test_impossible_processes_are_refused() -> None:
+    for options in ({"t_min": 1.0}, {"beta_0": 0.0, "beta_1": 0.0}, {"beta_0": -1.0}, {"t_max": math.nan}):
+        with pytest.raises(ValueError, match="a VP process has betas > 0"):
+            vp_sde(**options)
+    for options in ({"sigma_min": 0.0}, {"sigma_min": 60.0}):
+        with pytest.raises(ValueError, match="a VE process needs"):
+            ve_sde(**options)

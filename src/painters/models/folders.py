@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import inspect
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -119,11 +118,8 @@ def scheduler_of(folder: Path, name: object) -> Any:
     cls = getattr(diffusers, str(config.get("_class_name")), None)
     if cls is None:
         raise ValueError(f"{name} names the scheduler {config.get('_class_name')!r}, which diffusers does not know")
-    # not cls.from_config: to compare them, it imports every scheduler of diffusers, and scipy with them
-    known = inspect.signature(cls).parameters
-    scheduler = cls(**{key: value for key, value in config.items() if key in known})
-    scheduler.register_to_config(**{key: value for key, value in config.items() if key not in known})
-    return scheduler
+    with quiet():
+        return cls.from_config(config)
 
 
 def training_of(scheduler: Any) -> Training:
