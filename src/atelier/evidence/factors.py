@@ -9,7 +9,7 @@ Under the reverse SDE an exact denoiser couples x_i and x_0 as the forward proce
 for an exact reader, the two numbers are equal, and both are the share of what the picture shows that state i has
 decided: what is left is noise still to come. Under the PF-ODE the noise decides everything at once, so that r2 is not a
 matter of deciding; the spread is the same as under the SDE, because the states have the same distribution. Neither can
-lie below the share that the best affine estimate knows, R_f^2 (:class:`~painters.theory.factors.FactorLaw`).
+lie below the share that the best affine estimate knows, R_f^2 (:class:`~atelier.data.law.FactorLaw`).
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from torch import Tensor
 from atelier.data import images as image_data
 from atelier.data import scenes
 from atelier.data.controls import checkerboard
+from atelier.data.law import FactorLaw
 from atelier.data.scenes.factors import Factor
 from atelier.evidence.order import crossing, even
 from atelier.networks.readers import columns, indicators
@@ -33,7 +34,6 @@ from atelier.statistics import bootstrap, rank_correlation, short
 from atelier.subject import Settings, Subject
 from painters.levels import CLEAN, Level, Levels
 from painters.sampling import noise, solve
-from painters.theory.factors import FactorLaw
 from painters.theory.gaussian import Gaussian
 from painters.trajectory import Frames
 

@@ -20,6 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from atelier.data.law import FactorLaw
 from atelier.data.scenes.factors import Factor
 from atelier.evidence.factors import READABLE, Known, known, law, per_factor
 from atelier.networks.readers import columns
@@ -29,7 +30,6 @@ from atelier.subject import Settings, Subject, levels_at
 from painters.levels import NOISE, Level
 from painters.sampling import noise, paint_on, solve
 from painters.sampling.noise import FRESH
-from painters.theory.factors import FactorLaw
 from painters.theory.gaussian import Gaussian
 from painters.trajectory import Frames
 

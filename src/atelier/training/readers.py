@@ -12,15 +12,15 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from atelier.data.known import KnownStates, clean, known_pictures
+from atelier.data.law import FactorLaw
 from atelier.data.scenes.factors import Factor
-from atelier.networks.readers import LOGSNR, WEIGHTS, Read, Reader, ReaderNetwork, columns, describe, indicators
+from atelier.networks.readers import LOGSNR, Read, Reader, ReaderNetwork, columns, describe, indicators
 from atelier.training.latents import encode
 from atelier.training.loop import Run, Session, Training, fit, generator
-from atelier.training.packing import card, count, publishing, write_json, write_weights
+from atelier.training.packing import pack_network
 from atelier.training.recipes import Reading, Recipe
 from painters.levels import Levels
 from painters.models.registry import BUNDLED
-from painters.theory.factors import FactorLaw
 from painters.theory.moments import Moments
 
 RANGE = 10.0
@@ -73,12 +73,12 @@ def train_reader(recipe: Recipe[Reading], states: KnownStates, session: Session)
 
     A batch is stratified: ``clean_share`` of its states are clean, the others have log-SNRs uniform in [-10, 10]. The
     loss is the mean over factors of cross-entropy / ln K and squared error / variance, each 1 for a reader that knows
-    nothing. In the log, time runs from the clean states (0) to log-SNR -10 (999).
+    nothing.
     """
     device, pace, share = torch.device(session.device), recipe.pace, recipe.kind.clean_share
     targets = {name: value.to(device) for name, value in states.train_factors.items()}
 
-    def loss(network: Any, k: int) -> tuple[Tensor, Tensor]:
+    def loss(network: Any, k: int) -> Tensor:
         draw = generator(pace.seed, k)
         n = pace.batch
         index = torch.randint(len(states.train), (n,), generator=draw)
@@ -89,13 +89,12 @@ def train_reader(recipe: Recipe[Reading], states: KnownStates, session: Session)
         a, s = (v.sqrt().view(-1, 1, 1, 1) for v in (logsnr.sigmoid(), (-logsnr).sigmoid()))
         x = (a * clean(states.train[index]) + s * eps).to(device).contiguous(memory_format=torch.channels_last)
         outputs = network(x, logsnr.clamp(-LOGSNR, LOGSNR).to(device))
-        losses = reading_loss(outputs, {name: value[index] for name, value in targets.items()}, states.factors)
-        return losses, (1000 * place).long().clamp(max=999)
+        return reading_loss(outputs, {name: value[index] for name, value in targets.items()}, states.factors)
 
     def snapshot(run: Run) -> dict[str, Any]:
         found = read_at(_reader(run, states), states, levels=Levels(torch.ones(1), torch.zeros(1)), n=SNAPSHOT)
         at_clean = {name: (what.get("accuracy") or what["r2"])[0] for name, what in found["factors"].items()}
-        return {"images": run.step * pace.batch, "clean": at_clean}
+        return {"clean": at_clean}
 
     made_of = recipe.fingerprint(data=states.digest())
     return fit(Training(recipe.name, pace, lambda: build(recipe, states), loss, made_of, snapshot), session)
@@ -180,22 +179,14 @@ def read_at(
 
 
 def pack_reader(run: Run, recipe: Recipe[Reading], states: KnownStates, out: str | Path) -> Path:
-    """Write the averaged weights as a folder that :func:`~atelier.networks.readers.load_reader` reads, and return it.
+    """Write the averaged weights as a folder that :func:`~atelier.networks.readers.load_reader` reads."""
 
-    The folder holds ``reader.safetensors`` (float16) and ``card.json``, whose numbers are those of the rounded weights.
-    """
-    with publishing(out) as draft:
-        write_weights(run.average, draft / WEIGHTS)
-        facts = card(
-            run,
-            recipe,
-            len(states.train),
-            kind="reader",
-            parameters=count(run.average),
-            shape=list(states.shape),
-            network=recipe.network,
-            factors=describe(states.factors),
-            ceiling=read_at(_reader(run, states), states, law=factor_law(states)),
-        )
-        write_json(facts, draft / "card.json")
-    return Path(out)
+    def facts() -> dict[str, Any]:
+        return {
+            "kind": "reader",
+            "shape": list(states.shape),
+            "factors": describe(states.factors),
+            "ceiling": read_at(_reader(run, states), states, law=factor_law(states)),
+        }
+
+    return pack_network(run, recipe, len(states.train), out, run.average, facts)

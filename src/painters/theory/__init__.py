@@ -1,14 +1,12 @@
 """Exact theory: distributions whose diffusion is known in closed form, and the moments that make them."""
 
 from painters.theory.cloud import PointCloud, Weights
-from painters.theory.cumulants import FarField
 from painters.theory.gaussian import Gaussian, emergence, ode_gain, sde_gain, variance
 from painters.theory.guidance import guided_gain, guided_offset
 from painters.theory.mixture import Mixture
 from painters.theory.moments import Moments
 
 __all__ = [
-    "FarField",
     "Gaussian",
     "Mixture",
     "Moments",

@@ -9,6 +9,7 @@ import torch
 from partners import dense
 from partners import randn as random
 
+from atelier.data.law import FactorLaw
 from atelier.data.scenes.factors import Factor
 from atelier.evidence.factors import Known, law
 from atelier.manifold import knobs
@@ -16,7 +17,6 @@ from atelier.manifold.knobs import Facts
 from atelier.subject import Settings, subject
 from painters import Gaussian
 from painters.levels import NOISE
-from painters.theory.factors import FactorLaw
 
 FACTORS = (Factor("size", "areas"), Factor("hue", "masses", ("a", "b", "c")))
 SHAPE = (2, 3, 4)

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from partners import TwoModes, dense, gaussian, randn, rel
 
+from atelier.data.law import FactorLaw
 from painters import Gaussian, Moments
-from painters.theory.factors import FactorLaw
 
 LEVELS = [(0.0, 1.0), (0.05, 1.0), (0.6, 0.8), (1.0, 0.3), (1.0, 3.0), (0.99, 0.01)]
 
