@@ -1,12 +1,11 @@
-"""A small generative adversarial network: a generator that takes one style for each of its blocks.
+"""A small generative adversarial network: a generator that is told its latent, the style, in each of its blocks.
 
-    z ~ N(0, I);        h_1 = block_1(constant; z),  h_{l+1} = block_{l+1}(h_l; z);
+    z ~ N(0, I);        h_1 = block_1(constant; z),  h_{l+1} = block_{l+1}(up(h_l); z);
     picture = sum_l up(to_rgb_l(h_l))
 
-Each block doubles the side and is told its style through a gain and a shift of every channel, so that the outline may
-come from one image and the details from another. Every block paints a share of the picture at its own size, so that
-depth can be read as time. Source: Goodfellow et al. (2014); layers after Karras et al. (2018), styles and shares after
-Karras et al. (2019, 2020).
+Each block doubles the side and is told the style through a gain and a shift of every channel; every block paints a
+share of the picture at its own size. Source: Goodfellow et al. (2014); layers after Karras et al. (2018), styles and
+shares after Karras et al. (2019, 2020).
 """
 
 from __future__ import annotations
@@ -19,18 +18,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn import functional as F
 
-from atelier.networks import BUNDLED, bundled
+from atelier.networks import load_network
 from painters.models.precision import choose_device
-from painters.models.registry import read_card
 
-WEIGHTS = "generator.safetensors"
 SLOPE = 0.2
 TINY = 1e-8
+"""Keeps square roots from zero, where their gradient is infinite."""
 
 
 class _Even(torch.nn.Linear):
@@ -76,27 +72,17 @@ class GeneratorNetwork(torch.nn.Module):
         self.second = torch.nn.ModuleList([_Styled(width, width, latent) for width in channels])
         self.to_rgb = torch.nn.ModuleList([torch.nn.Conv2d(width, colours, 1) for width in channels])
         for layer in self.to_rgb:
+            # the first pictures are then about as bright as real ones, and the critic has something to do
             torch.nn.init.normal_(layer.weight, std=0.3 / math.sqrt(layer.weight.shape[1]))  # type: ignore[arg-type, union-attr, index]
-
-    def styles(self, z: Tensor) -> Tensor:
-        """Return the styles of latents ``z`` (B, latent), the same for every block: (B, blocks, latent)."""
-        return z[:, None].expand(-1, len(self.channels), -1)
-
-    def layers(self, w: Tensor) -> tuple[list[Tensor], list[Tensor]]:
-        """Return the maps h_l of each block, and the picture as it stands after each, at that block's size."""
-        h = self.constant.expand(len(w), -1, -1, -1)
-        picture, maps, pictures = None, [], []
-        for i, (first, second, to_rgb) in enumerate(zip(self.first, self.second, self.to_rgb)):
-            h = second(first(_doubled(h) if i else h, w[:, i]), w[:, i])
-            share = to_rgb(h)
-            picture = share if picture is None else _doubled(picture) + share
-            maps.append(h)
-            pictures.append(picture)
-        return maps, pictures
 
     def forward(self, z: Tensor) -> Tensor:
         """Return the pictures (B, colours, H, W), about in [-1, 1], of latents ``z`` (B, latent)."""
-        return self.layers(self.styles(z))[1][-1]
+        h, picture = self.constant.expand(len(z), -1, -1, -1), None
+        for i, (first, second, to_rgb) in enumerate(zip(self.first, self.second, self.to_rgb)):
+            h = second(first(_doubled(h) if i else h, z), z)
+            picture = to_rgb(h) if picture is None else _doubled(picture) + to_rgb(h)
+        assert picture is not None
+        return picture
 
 
 class CriticNetwork(torch.nn.Module):
@@ -114,6 +100,7 @@ class CriticNetwork(torch.nn.Module):
         h = F.leaky_relu(self.stem(x), SLOPE)
         for block in self.blocks:
             h = F.avg_pool2d(F.leaky_relu(block(h), SLOPE), 2)
+        # how much the pictures of a batch differ: without it a generator that always paints the same can win
         variety = (h.var(0, unbiased=False) + TINY).sqrt().mean().expand(len(h), 1, *h.shape[2:])
         h = F.leaky_relu(self.last(torch.cat([h, variety], dim=1)), SLOPE)
         return self.score(h.flatten(1))[:, 0]
@@ -133,33 +120,14 @@ class Generator:
         """How many numbers a latent z has."""
         return self.network.latent
 
-    @property
-    def blocks(self) -> int:
-        """How many blocks, and so how many styles, a picture takes."""
-        return len(self.network.channels)
-
     def __call__(self, z: Tensor) -> Tensor:
-        """Return pictures (B, C, H, W), about in [-1, 1], of latents ``z`` (B, latent); gradients flow."""
-        return self.mix(z)
+        """Return pictures (B, C, H, W), about in [-1, 1], of latents ``z`` (B, latent); gradients flow.
 
-    def mix(self, *z: Tensor, cut: int | None = None) -> Tensor:
-        """Return pictures whose first ``cut`` blocks take the style of the first latents, the others of the second.
-
-        One or two tensors (B, latent). Raises ``ValueError`` for other shapes, or a cut outside 0 ... blocks.
+        Raises ``ValueError`` for other shapes.
         """
-        if not 1 <= len(z) <= 2 or any(part.ndim != 2 or part.shape[1] != self.latent for part in z):
-            raise ValueError(f"give one or two sets of latents (B, {self.latent}), got {[tuple(p.shape) for p in z]}")
-        styles = [self.network.styles(part.to(self.device, torch.float32)) for part in z]
-        if len(z) == 1:
-            return self.network.layers(styles[0])[1][-1]
-        if cut is None or not 0 <= cut <= self.blocks:
-            raise ValueError(f"mixing two styles needs a cut between 0 and {self.blocks}, got {cut}")
-        return self.network.layers(torch.cat([styles[0][:, :cut], styles[1][:, cut:]], dim=1))[1][-1]
-
-    def depth(self, z: Tensor) -> tuple[list[Tensor], list[Tensor]]:
-        """Return each block's maps (B, C_l, H_l, W_l), and the picture as it stands after it, at the final size."""
-        maps, pictures = self.network.layers(self.network.styles(z.to(self.device, torch.float32)))
-        return maps, [F.interpolate(picture, size=self.shape[-1], mode="bilinear") for picture in pictures]
+        if z.ndim != 2 or z.shape[1] != self.latent:
+            raise ValueError(f"give latents (B, {self.latent}), got {tuple(z.shape)}")
+        return self.network(z.to(self.device, torch.float32))
 
 
 def load_generator(name: str | Path, *, device: str = "auto") -> Generator:
@@ -167,21 +135,9 @@ def load_generator(name: str | Path, *, device: str = "auto") -> Generator:
 
     Raises ``FileNotFoundError`` or ``ValueError`` with one sentence saying what is wrong and what to do.
     """
-    folder = BUNDLED / str(name) if str(name) in bundled("generator") else Path(name)
-    if not (folder / WEIGHTS).is_file():
-        raise FileNotFoundError(
-            f"there is no generator {str(name)!r}: give a bundled one ({', '.join(bundled('generator')) or 'none'}), "
-            "or a folder made by painters train fashion-gan"
-        )
-    card = read_card(folder)
-    try:
-        network = GeneratorNetwork(**card["network"])
-        network.load_state_dict({key: value.float() for key, value in load_file(folder / WEIGHTS).items()})
-    except (SafetensorError, RuntimeError, KeyError, TypeError) as error:
-        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise ValueError(f"the generator {str(name)!r} is damaged ({first}): install the package again") from error
+    network, card = load_network("generator", name, lambda card: GeneratorNetwork(**card["network"]))
     where = choose_device(device)
-    return Generator(network.to(where).eval().requires_grad_(False), tuple(card["shape"]), where, card)
+    return Generator(network.to(where), tuple(card["shape"]), where, card)
 
 
 def _unit(h: Tensor) -> Tensor:

@@ -10,19 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn import functional as F
 
 from atelier.data.scenes.factors import Factor
-from atelier.networks import BUNDLED, bundled
+from atelier.networks import load_network
 from painters.denoiser import Scalar, column
 from painters.levels import CLEAN
 from painters.models.precision import choose_device
-from painters.models.registry import read_card
 
-WEIGHTS = "reader.safetensors"
 READER_OF = {"scenes": "scenes-reader", "fashion": "fashion-reader"}
 """Which bundled reader reads the pictures of a data set, and of the models trained on it."""
 LOGSNR = 12.0
@@ -236,23 +232,16 @@ def load_reader(name: str | Path, *, device: str = "auto") -> Reader:
 
     Raises ``FileNotFoundError`` or ``ValueError`` with one sentence saying what is wrong and what to do.
     """
-    folder = BUNDLED / str(name) if str(name) in bundled("reader") else Path(name)
-    if not (folder / WEIGHTS).is_file():
-        raise FileNotFoundError(
-            f"there is no reader {str(name)!r}: give a bundled one ({', '.join(bundled('reader')) or 'none'}), or a "
-            "folder made by painters train"
-        )
-    card = read_card(folder)
-    try:
-        factors = tuple(Factor(f["name"], f["band"], tuple(f["kinds"])) for f in card["factors"])
-        network = ReaderNetwork(card["shape"], columns(factors), **card["network"])
-        network.load_state_dict({key: value.float() for key, value in load_file(folder / WEIGHTS).items()})
-    except (SafetensorError, RuntimeError, KeyError, TypeError) as error:
-        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise ValueError(f"the reader {str(name)!r} is damaged ({first}): install the package again") from error
+    network, card = load_network(
+        "reader", name, lambda card: ReaderNetwork(card["shape"], columns(_factors(card)), **card["network"])
+    )
     where = choose_device(device)
     network.to(where, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return Reader(network.eval().requires_grad_(False), factors, tuple(card["shape"]), where, card)
+    return Reader(network, _factors(card), tuple(card["shape"]), where, card)
+
+
+def _factors(card: dict[str, Any]) -> tuple[Factor, ...]:
+    return tuple(Factor(f["name"], f["band"], tuple(f["kinds"])) for f in card["factors"])
 
 
 def describe(factors: Sequence[Factor]) -> list[dict[str, Any]]:

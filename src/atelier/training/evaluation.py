@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -10,16 +10,37 @@ from torch import Tensor
 
 from painters.denoiser import Denoiser
 from painters.levels import Levels, Schedule
+from painters.sampling import noise, solve
 from painters.theory.gaussian import Gaussian
+from painters.trajectory import Frames
 
-SNAPSHOT_LEVELS, SNAPSHOT_IMAGES = 12, 512
-CARD_LEVELS, CARD_IMAGES = 24, 2000
-"""A snapshot interrupts the training, so it is measured on less than the finished model."""
+SNAPSHOT = (12, 512)
+CARD = (24, 2000)
+"""How many levels and test images: a snapshot interrupts the training, so it is measured on less than the model."""
 
 
-def evaluation_levels(schedule: Schedule, n: int) -> Levels:
-    """Return the ``n`` levels at which a loss is measured, even in log-SNR over the training range."""
-    return Levels.of(schedule, n, spacing="logsnr")[:-1]
+def loss_beside(
+    denoise: Denoiser,
+    schedule: Schedule,
+    x0: Tensor,
+    gaussian: Gaussian,
+    *,
+    at: tuple[int, int] = CARD,
+    batch: int = 256,
+) -> dict[str, Any]:
+    """Return :func:`denoising_loss` on ``at`` (levels, images) of test states, beside the Gaussian and the mean.
+
+    The levels are even in log-SNR over the training range.
+    """
+    levels, images = Levels.of(schedule, at[0], spacing="logsnr")[:-1], x0[: at[1]]
+    return denoising_loss(denoise, images, levels, references=references(gaussian), batch=batch)
+
+
+def glimpse(denoise: Denoiser, schedule: Schedule, shape: Sequence[int], n: int = 16) -> Tensor:
+    """Return the first ``n`` clean states (n, *shape) of a denoiser in training, as 25 steps paint them."""
+    levels = Levels.of(schedule, 25)
+    x = levels.start(noise(range(n), shape))
+    return solve(denoise, x, levels, solver="dpmpp2m", save=Frames(every=None), progress=False).final
 
 
 def references(gaussian: Gaussian) -> dict[str, Denoiser]:

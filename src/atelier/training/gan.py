@@ -11,11 +11,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from atelier.data.images import ImageData, to_unit
-from atelier.networks.generator import WEIGHTS, CriticNetwork, Generator, GeneratorNetwork
+from atelier.networks.generator import CriticNetwork, Generator, GeneratorNetwork
 from atelier.networks.readers import READER_OF, load_reader
 from atelier.quality import frechet_report, gaussian_seen, moment_matched, seen
 from atelier.training.loop import Run, Session, Training, fit, generator
-from atelier.training.packing import card, count, publishing, write_json, write_weights
+from atelier.training.packing import pack_network
 from atelier.training.recipes import Gan, Recipe
 
 EVERY = 16
@@ -45,8 +45,7 @@ def train_gan(recipe: Recipe[Gan], data: ImageData, session: Session) -> Run:
     """
     pace, images, shape = recipe.pace, to_unit(data.train).to(session.device), data.train.shape[1:]
 
-    def loss(network: torch.nn.Module, k: int) -> tuple[Tensor, None]:
-        pair: Any = network
+    def loss(pair: Any, k: int) -> Tensor:
         draw = generator(pace.seed, k)
         z = torch.randn(pace.batch, pair.generator.latent, generator=draw).to(session.device)
         train_critic = k % 2 == 0
@@ -55,7 +54,7 @@ def train_gan(recipe: Recipe[Gan], data: ImageData, session: Session) -> Run:
         pair.generator.requires_grad_(not train_critic)
         painted = pair.generator(z)
         if not train_critic:
-            return F.softplus(-pair.critic(painted)), None
+            return F.softplus(-pair.critic(painted))
         real = images[torch.randint(len(images), (pace.batch,), generator=draw)]
         penalised = k // 2 % EVERY == 0
         real.requires_grad_(penalised)
@@ -64,7 +63,7 @@ def train_gan(recipe: Recipe[Gan], data: ImageData, session: Session) -> Run:
         if penalised:
             (slope,) = torch.autograd.grad(score.sum(), real, create_graph=True)
             losses = losses + recipe.kind.penalty / 2 * EVERY * slope.square().flatten(1).sum(1)
-        return losses, None
+        return losses
 
     def build() -> Pair:
         torch.manual_seed(pace.seed)
@@ -114,24 +113,15 @@ def distances(run: Run, data: ImageData, n: int) -> dict[str, Any] | None:
 
 
 def pack_gan(run: Run, recipe: Recipe[Gan], data: ImageData, out: str | Path) -> Path:
-    """Write the averaged generator as a folder that :func:`~atelier.networks.generator.load_generator` reads.
-
-    The folder holds ``generator.safetensors`` (float16) and ``card.json``, whose Fréchet distances are those of the
-    rounded weights.
-    """
+    """Write the averaged generator as a folder that :func:`~atelier.networks.generator.load_generator` reads."""
     pair: Any = run.average
-    with publishing(out) as draft:
-        write_weights(pair.generator, draft / WEIGHTS)
-        facts = card(
-            run,
-            recipe,
-            len(data.train),
-            images=run.step // 2 * recipe.pace.batch,
-            kind="generator",
-            parameters=count(pair.generator),
-            shape=list(data.train.shape[1:]),
-            network=recipe.network,
-            frechet=distances(run, data, MEASURED),
-        )
-        write_json(facts, draft / "card.json")
-    return Path(out)
+
+    def facts() -> dict[str, Any]:
+        return {
+            "kind": "generator",
+            "shape": list(data.train.shape[1:]),
+            "frechet": distances(run, data, MEASURED),
+        }
+
+    images = run.step // 2 * recipe.pace.batch
+    return pack_network(run, recipe, len(data.train), out, pair.generator, facts, images=images)

@@ -9,9 +9,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from atelier.data.images import ImageData, to_unit
-from atelier.training import evaluation
 from atelier.training.captions import save_tokenizer, tokenize
-from atelier.training.evaluation import denoising_loss, evaluation_levels, references
+from atelier.training.evaluation import CARD, loss_beside
 from atelier.training.latents import SCHEDULE, Studio, denoiser
 from atelier.training.loop import Run
 from atelier.training.packing import card, count, effort, in_half, publishing, thinned, write_json
@@ -69,33 +68,31 @@ def pack_latents(run: Run, recipe: Recipe[TextToImage], studio: Studio, data: Im
 
 def card_of(run: Run, recipe: Recipe[TextToImage], studio: Studio, data: ImageData) -> dict[str, Any]:
     """Return the card: what the model is, how it was trained, its losses with and without the captions."""
-    levels = evaluation_levels(SCHEDULE, evaluation.CARD_LEVELS)
-    z = studio.test.clean(slice(evaluation.CARD_IMAGES))
-    theory, autoencoder = references(studio.gaussian), studio.autoencoder
-    empty, tokens = (tokenize(studio.tokenizer, texts) for texts in ([""], data.test_captions[: len(z)]))
-    told = denoising_loss(denoiser(run.average, recipe, tokens), z, levels, references=theory, batch=len(z))
-    pair: Any = run.average
-    parts = {"unet": pair.unet, "text_encoder": pair.text_encoder, "vae": autoencoder.average}
-    return card(
-        run,
-        recipe,
-        len(data.train),
-        prompts=data.test_captions[:8],
-        parameters=count(*parts.values()),
-        parts={name: count(part) for name, part in parts.items()},
-        autoencoder=reconstruction(autoencoder.average, data, studio.train.scale)
-        | effort(autoencoder, autoencoder.step * recipe.kind.autoencoder_batch, len(data.train))
+    n, pair, autoencoder = len(data.train), run.average, studio.autoencoder
+    parts: dict[str, Any] = {"unet": pair.unet, "text_encoder": pair.text_encoder, "vae": autoencoder.average}
+    z, texts = studio.test.clean(slice(CARD[1])), {"loss": [""], "loss_with_caption": data.test_captions[: CARD[1]]}
+    losses = {
+        name: loss_beside(
+            denoiser(pair, recipe, tokenize(studio.tokenizer, said)), SCHEDULE, z, studio.gaussian, batch=len(z)
+        )
+        for name, said in texts.items()
+    }
+    facts: dict[str, Any] = {
+        "prompts": data.test_captions[:8],
+        "parameters": count(*parts.values()),
+        "parts": {name: count(part) for name, part in parts.items()},
+        "autoencoder": reconstruction(autoencoder.average, data, studio.train.scale)
+        | effort(autoencoder, autoencoder.step * recipe.kind.autoencoder_batch, n)
         | {"curve": thinned(autoencoder.log)},
-        loss=denoising_loss(denoiser(run.average, recipe, empty), z, levels, references=theory),
-        loss_with_caption={key: told[key] for key in ("alpha", "sigma", "n", "loss", "loss_se")},
-    )
+    }
+    return card(run, recipe, n, facts | losses)
 
 
 @torch.no_grad()
 def reconstruction(autoencoder: Any, data: ImageData, scale: float, *, batch: int = 100) -> dict[str, Any]:
     """Measure what the autoencoder loses on test images: mean |x_hat - x| in [-1, 1] units, and the PSNR in dB."""
     absolute, squared = [], []
-    images, device = data.test[: evaluation.CARD_IMAGES], next(autoencoder.parameters()).device
+    images, device = data.test[: CARD[1]], next(autoencoder.parameters()).device
     for part in images.split(batch):
         x = to_unit(part).to(device)
         error = autoencoder.decode(autoencoder.encode(x).latent_dist.mean).sample.clamp(-1, 1) - x

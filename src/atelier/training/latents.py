@@ -16,20 +16,17 @@ from tqdm.auto import tqdm
 from atelier.data import images as image_data
 from atelier.data import scenes
 from atelier.data.images import ImageData, to_unit
-from atelier.training import evaluation
 from atelier.training.captions import build_tokenizer, tokenize, training_tokens
-from atelier.training.evaluation import denoising_loss, evaluation_levels, references
+from atelier.training.evaluation import SNAPSHOT, glimpse, loss_beside
 from atelier.training.loop import Run, Session, Training, fit, generator, stratified_times
 from atelier.training.recipes import Recipe, TextToImage
 from painters.denoiser import target
 from painters.files import locked, replacing
-from painters.levels import Levels, scaled_linear
+from painters.levels import scaled_linear
 from painters.models.adapters import NetworkDenoiser
 from painters.models.latent import Codec
 from painters.models.moments import gaussian_of
-from painters.sampling import noise, solve
 from painters.theory.gaussian import Gaussian
-from painters.trajectory import Frames
 
 SCHEDULE = scaled_linear()
 """Stable Diffusion's noise schedule."""
@@ -95,7 +92,7 @@ def train_autoencoder(recipe: Recipe[TextToImage], data: ImageData, session: Ses
     kind, device = recipe.kind, session.device
     pace = replace(recipe.pace, steps=kind.autoencoder_steps, batch=kind.autoencoder_batch)
 
-    def loss(network: Any, k: int) -> tuple[Tensor, None]:
+    def loss(network: Any, k: int) -> Tensor:
         draw = generator(pace.seed, k)
         index = torch.randint(len(data.train), (pace.batch,), generator=draw)
         x = to_unit(data.train[index]).to(device).contiguous(memory_format=torch.channels_last)
@@ -105,7 +102,7 @@ def train_autoencoder(recipe: Recipe[TextToImage], data: ImageData, session: Ses
         error = (network.decode(z).sample - x).abs().flatten(1)
         worst = error.topk(round(kind.worst_share * error.shape[1]), dim=1, sorted=False).values
         loss = error.mean(1) + kind.square_weight * error.square().mean(1) + kind.worst_weight * worst.mean(1)
-        return loss + kind.kl_weight * posterior.kl() / z[0].numel(), None
+        return loss + kind.kl_weight * posterior.kl() / z[0].numel()
 
     # what shapes the second stage alone is left out, so that the autoencoder need not be trained again for it
     keys = ("autoencoder", "autoencoder_batch", "kl_weight", "square_weight", "worst_weight", "worst_share",
@@ -226,7 +223,7 @@ def train_latents(recipe: Recipe[TextToImage], studio: Studio, session: Session)
     alpha, sigma = (v.float().to(device) for v in SCHEDULE.table())
     train, tokens, empty = studio.train, studio.tokens, tokenize(studio.tokenizer, [""])
 
-    def loss(network: Any, k: int) -> tuple[Tensor, Tensor]:
+    def loss(network: Any, k: int) -> Tensor:
         draw = generator(pace.seed, k)
         n = pace.batch
         index = torch.randint(len(train.mean), (n,), generator=draw)
@@ -239,22 +236,17 @@ def train_latents(recipe: Recipe[TextToImage], studio: Studio, session: Session)
         z0 = (train.scale * posterior).to(device)
         a, s = alpha[t].view(-1, 1, 1, 1), sigma[t].view(-1, 1, 1, 1)
         goal = target(z0, eps, a, s, prediction=kind.prediction)
-        return (network(a * z0 + s * eps, t, prompt) - goal).pow(2).flatten(1).mean(1), t
+        return (network(a * z0 + s * eps, t, prompt) - goal).pow(2).flatten(1).mean(1)
 
     def snapshot(run: Run) -> dict[str, Any]:
-        levels = evaluation_levels(SCHEDULE, evaluation.SNAPSHOT_LEVELS)
-        z = studio.test.clean(slice(evaluation.SNAPSHOT_IMAGES))
-        measured = denoising_loss(
-            denoiser(run.average, recipe, empty), z, levels, references=references(studio.gaussian)
+        return loss_beside(
+            denoiser(run.average, recipe, empty), SCHEDULE, studio.test.clean(), studio.gaussian, at=SNAPSHOT
         )
-        return {"images": run.step * pace.batch} | measured
 
     def pictures(run: Run) -> Tensor:
-        denoise = denoiser(run.average, recipe, tokenize(studio.tokenizer, studio.prompts[:16]))
-        levels, once = Levels.of(SCHEDULE, 25), Frames(every=None)
-        z = levels.start(noise(range(len(studio.prompts[:16])), train.mean.shape[1:]))
-        final = solve(denoise, z, levels, solver="dpmpp2m", save=once, progress=False).final
-        return Codec(studio.autoencoder.average, device).decode(final)  # type: ignore[arg-type]
+        prompts = tokenize(studio.tokenizer, studio.prompts[:16])
+        z = glimpse(denoiser(run.average, recipe, prompts), SCHEDULE, train.mean.shape[1:], n=len(prompts))
+        return Codec(studio.autoencoder.average, device).decode(z)  # type: ignore[arg-type]
 
     training = Training(
         recipe.name,

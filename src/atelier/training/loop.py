@@ -23,8 +23,8 @@ from atelier.training.recipes import Pace
 from painters.files import locked, replacing
 from painters.pictures import save, sheet, to_pil
 
-Loss = Callable[[torch.nn.Module, int], tuple[Tensor, Tensor | None]]
-"""(network, step k) -> losses (B,) of the batch of step k, and their times (B,) in 0 ... 999 if they have any.
+Loss = Callable[[Any, int], Tensor]
+"""(network, step k) -> losses (B,) of the batch of step k.
 
 Step k draws everything random from a generator seeded by (seed, k), see :func:`generator`, so that a resumed run
 repeats exactly what an uninterrupted one does.
@@ -170,7 +170,7 @@ def fit(training: Training, session: Session) -> Run:
     """
     folder, pace = session.folder, training.pace
     state, steps = folder / "state.pt", session.steps or pace.steps
-    window: list[tuple[Tensor, Tensor | None]] = []
+    window: list[Tensor] = []
     with locked(folder, wait=False), _between_steps() as asked_to_stop:
         run = Run.new(training, session.device)
         if state.is_file():
@@ -199,7 +199,8 @@ def _snapshot(run: Run, training: Training, folder: Path) -> None:
     """Keep the averaged weights of this step, with numbers and pictures."""
     run.check()
     if training.snapshot:
-        run.snapshots.append({"step": run.step} | training.snapshot(run))
+        seen = {"step": run.step, "images": run.step * training.pace.batch}
+        run.snapshots.append(seen | training.snapshot(run))
     if training.pictures:
         save(sheet([to_pil(image) for image in training.pictures(run)]), folder / f"sheet-{run.step}.png")
     with replacing(folder / f"average-{run.step}.pt") as path:
@@ -237,9 +238,9 @@ def differences(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
     return "; ".join(f"{key} was {found.get(key)}, and is {wanted.get(key)}" for key in keys)
 
 
-def _step(run: Run, loss: Loss, pace: Pace) -> tuple[Tensor, Tensor | None]:
-    """One gradient step and one step of the average; returns losses and times of the batch."""
-    losses, t = loss(run.network, run.step)
+def _step(run: Run, loss: Loss, pace: Pace) -> Tensor:
+    """One gradient step and one step of the average; returns the losses of the batch."""
+    losses = loss(run.network, run.step)
     run.optimiser.param_groups[0]["lr"] = pace.rate(run.step)
     run.optimiser.zero_grad(set_to_none=True)
     losses.mean().backward()
@@ -247,7 +248,7 @@ def _step(run: Run, loss: Loss, pace: Pace) -> tuple[Tensor, Tensor | None]:
     run.optimiser.step()
     run.step += 1
     _average(run, pace.ema_gamma)
-    return losses.detach(), t
+    return losses.detach()
 
 
 @torch.no_grad()
@@ -261,21 +262,13 @@ def _average(run: Run, gamma: float) -> None:
         mean.lerp_(value, weight)
 
 
-def _log(run: Run, window: list[tuple[Tensor, Tensor | None]]) -> float:
-    """Add the mean loss since the last entry, in all and in ten bands of t, to the log; returns it."""
-    loss = torch.cat([losses for losses, _ in window]).cpu()
-    times = [t for _, t in window if t is not None]
+def _log(run: Run, window: list[Tensor]) -> float:
+    """Add the mean loss since the last entry to the log; returns it."""
+    mean = float(torch.cat(window).mean())
     window.clear()
-    mean = float(loss.mean())
     if not math.isfinite(mean):
         raise FloatingPointError(
             f"the loss became {mean} before step {run.step}: lower the learning rate, or use float32"
         )
-    entry: dict[str, Any] = {"step": run.step, "loss": round(mean, 5)}
-    if times:
-        band = torch.div(torch.cat(times).cpu(), 100, rounding_mode="floor")
-        entry["by_time"] = [
-            round(float(loss[band == b].mean()), 5) if bool((band == b).any()) else None for b in range(10)
-        ]
-    run.log.append(entry)
+    run.log.append({"step": run.step, "loss": round(mean, 5)})
     return mean

@@ -6,7 +6,7 @@ import contextlib
 import json
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -46,10 +46,29 @@ def in_half(*networks: nn.Module) -> Iterator[None]:
         network.float()
 
 
-def write_weights(network: nn.Module, path: Path) -> None:
-    """Write the weights of one of the workshop's own networks in float16, rounding them in place."""
-    with in_half(network):
-        save_file({key: value.cpu().contiguous() for key, value in network.state_dict().items()}, path)
+def pack_network(
+    run: Run,
+    recipe: Recipe[Any],
+    n: int,
+    out: str | Path,
+    network: nn.Module,
+    facts: Callable[[], dict[str, Any]],
+    *,
+    images: int | None = None,
+) -> Path:
+    """Write one of the workshop's own networks as :func:`~atelier.networks.load_network` reads it; return the folder.
+
+    It holds the weights in float16 and a card; ``facts()`` of the latter, its ``kind`` among them, is measured on the
+    rounded weights. ``n`` and ``images``: see :func:`card`.
+    """
+    with publishing(out) as draft:
+        with in_half(network):
+            weights = {key: value.cpu().contiguous() for key, value in network.state_dict().items()}
+        found = facts()
+        save_file(weights, draft / f"{found['kind']}.safetensors")
+        more = {"network": recipe.network, "parameters": count(network)} | found
+        write_json(card(run, recipe, n, more, images=images), draft / "card.json")
+    return Path(out)
 
 
 def write_json(value: Mapping[str, Any], path: Path) -> None:
@@ -61,7 +80,9 @@ def write_json(value: Mapping[str, Any], path: Path) -> None:
     path.write_text(text + "\n")
 
 
-def card(run: Run, recipe: Recipe[Any], n: int, *, images: int | None = None, **more: Any) -> dict[str, Any]:
+def card(
+    run: Run, recipe: Recipe[Any], n: int, more: Mapping[str, Any], *, images: int | None = None
+) -> dict[str, Any]:
     """Return the card of a run on ``n`` training images: what it is, how it was trained, and ``more`` about it.
 
     ``images``: how many the network saw, by default one batch a step.

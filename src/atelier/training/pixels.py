@@ -12,18 +12,15 @@ from torch import Tensor
 from atelier.data import images as image_data
 from atelier.data.controls import varied
 from atelier.data.images import ImageData, to_unit
-from atelier.training import evaluation
-from atelier.training.evaluation import denoising_loss, evaluation_levels, references
+from atelier.training.evaluation import CARD, SNAPSHOT, glimpse, loss_beside
 from atelier.training.loop import Run, Session, Training, fit, generator, stratified_times
 from atelier.training.packing import card, count, in_half, publishing, write_json
 from atelier.training.recipes import Pixels, Recipe
 from painters.denoiser import target
-from painters.levels import Levels, vp_linear
+from painters.levels import vp_linear
 from painters.models.adapters import NetworkDenoiser, call_unet
 from painters.models.moments import gaussian_of, save_moments
-from painters.sampling import noise, solve
 from painters.theory.gaussian import Gaussian
-from painters.trajectory import Frames
 
 SCHEDULE = vp_linear()
 """All pixel models are trained on DDPM's noise schedule."""
@@ -79,27 +76,20 @@ def train_pixels(recipe: Recipe[Pixels], data: ImageData, session: Session) -> R
     images = to_unit(data.train).to(device)
     labels = data.train_labels.to(device) if kind.classes and data.train_labels is not None else None
     alpha, sigma = (v.float().to(device) for v in SCHEDULE.table())
-    test, theory = to_unit(data.test[: evaluation.SNAPSHOT_IMAGES]), references(moments_of(data))
+    test, theory = to_unit(data.test[: SNAPSHOT[1]]), moments_of(data)
 
-    def loss(network: torch.nn.Module, k: int) -> tuple[Tensor, Tensor]:
+    def loss(network: torch.nn.Module, k: int) -> Tensor:
         x0, eps, t, y = _draw(recipe, images, labels, k)
         a, s = alpha[t].view(-1, 1, 1, 1), sigma[t].view(-1, 1, 1, 1)
         goal = target(x0, eps, a, s, prediction=kind.prediction)
         x = (a * x0 + s * eps).contiguous(memory_format=torch.channels_last)
-        return (call_unet(network)(x, t, y) - goal).pow(2).flatten(1).mean(1), t
+        return (call_unet(network)(x, t, y) - goal).pow(2).flatten(1).mean(1)
 
     def snapshot(run: Run) -> dict[str, Any]:
-        levels = evaluation_levels(SCHEDULE, evaluation.SNAPSHOT_LEVELS)
-        measured = denoising_loss(denoiser(run.average, recipe), test, levels, references=theory)
-        return {"images": run.step * recipe.pace.batch} | measured
+        return loss_beside(denoiser(run.average, recipe), SCHEDULE, test, theory, at=SNAPSHOT)
 
     def pictures(run: Run) -> Tensor:
-        levels = Levels.of(SCHEDULE, 25)
-        x = levels.start(noise(range(16), images.shape[1:]))
-        once = Frames(every=None)
-        return (
-            solve(denoiser(run.average, recipe), x, levels, solver="dpmpp2m", save=once, progress=False).final / 2 + 0.5
-        )
+        return glimpse(denoiser(run.average, recipe), SCHEDULE, images.shape[1:]) / 2 + 0.5
 
     made_of = recipe.fingerprint(data=data.digest())
     return fit(Training(recipe.name, recipe.pace, lambda: build(recipe), loss, made_of, snapshot, pictures), session)
@@ -159,20 +149,11 @@ def pack_pixels(run: Run, recipe: Recipe[Pixels], data: ImageData, out: str | Pa
         write_json(index, draft / "model_index.json")
         if recipe.kind.moments is not None:
             save_moments(moments_of(data, rank=recipe.kind.moments), draft / "moments.safetensors")
-        loss = denoising_loss(
-            denoiser(network, recipe),
-            to_unit(data.test[: evaluation.CARD_IMAGES]),
-            evaluation_levels(SCHEDULE, evaluation.CARD_LEVELS),
-            references=references(moments_of(data)),
-        )
-        facts = card(
-            run,
-            recipe,
-            len(data.train),
-            classes=list(recipe.kind.classes),
-            null_label=recipe.kind.null_label,
-            parameters=count(network),
-            loss=loss,
-        )
-        write_json(facts, draft / "card.json")
+        facts = {
+            "classes": list(recipe.kind.classes),
+            "null_label": recipe.kind.null_label,
+            "parameters": count(network),
+            "loss": loss_beside(denoiser(network, recipe), SCHEDULE, to_unit(data.test[: CARD[1]]), moments_of(data)),
+        }
+        write_json(card(run, recipe, len(data.train), facts), draft / "card.json")
     return Path(out)

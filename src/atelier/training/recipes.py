@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar
 
 from atelier.data.controls import Variant
@@ -138,23 +140,14 @@ class Recipe(Generic[Kind]):
         return {key: value for key, value in self.facts().items() if key not in said} | made_of
 
 
-_UNET: dict[str, Any] = {
-    "sample_size": 28,
-    "in_channels": 1,
-    "out_channels": 1,
-    "block_out_channels": (32, 64, 64),
-    "layers_per_block": 1,
-    "norm_num_groups": 8,
-    "attention_head_dim": 16,
-    "down_block_types": ("DownBlock2D", "DownBlock2D", "AttnDownBlock2D"),
-    "up_block_types": ("AttnUpBlock2D", "UpBlock2D", "UpBlock2D"),
-}
+_NETWORKS: dict[str, dict[str, Any]] = json.loads(Path(__file__).with_name("networks.json").read_text())
+"""Options of the networks that diffusers and transformers build."""
 
 _FASHION = Recipe(
     name="fashion-ddpm",
     title="Fashion-MNIST, 28 x 28 grey, class-conditional, v-prediction",
     data="fashion",
-    network=_UNET,
+    network=_NETWORKS["unet-28"],
     kind=Pixels(classes=FASHION_CLASSES),
     pace=Pace(steps=9376),
     data_licence="Fashion-MNIST, MIT, (c) 2017 Zalando SE",
@@ -164,7 +157,7 @@ _TWIN = replace(
     _FASHION,
     name="fashion-twin-v",
     title="Fashion-MNIST, short run of a tiny network, v-prediction (one of two twins)",
-    network=_UNET | {"block_out_channels": (16, 32, 32)},
+    network=_NETWORKS["unet-28"] | {"block_out_channels": (16, 32, 32)},
     kind=Pixels(moments=None),
     pace=Pace(steps=1024),
 )
@@ -173,39 +166,8 @@ _SCENES_SD = Recipe(
     name="scenes-sd",
     title="Painted scenes, 64 x 64 RGB, a small Stable Diffusion, v-prediction",
     data="scenes",
-    network={
-        "sample_size": 8,
-        "in_channels": 8,
-        "out_channels": 8,
-        "block_out_channels": (64, 96),
-        "layers_per_block": 1,
-        "norm_num_groups": 16,
-        "attention_head_dim": 4,
-        "cross_attention_dim": 96,
-        "down_block_types": ("CrossAttnDownBlock2D",) * 2,
-        "up_block_types": ("CrossAttnUpBlock2D",) * 2,
-    },
-    kind=TextToImage(
-        autoencoder={
-            "sample_size": 64,
-            "in_channels": 3,
-            "out_channels": 3,
-            "latent_channels": 8,
-            "block_out_channels": (16, 32, 64, 64),
-            "layers_per_block": 1,
-            "norm_num_groups": 8,
-            "down_block_types": ("DownEncoderBlock2D",) * 4,
-            "up_block_types": ("UpDecoderBlock2D",) * 4,
-        },
-        text_encoder={
-            "hidden_size": 96,
-            "intermediate_size": 384,
-            "projection_dim": 96,
-            "num_hidden_layers": 2,
-            "num_attention_heads": 4,
-            "max_position_embeddings": 56,
-        },
-    ),
+    network=_NETWORKS["unet-latents"],
+    kind=TextToImage(autoencoder=_NETWORKS["autoencoder"], text_encoder=_NETWORKS["text-encoder"]),
     pace=Pace(steps=16_384),
     data_licence="scenes, drawn by atelier.data.scenes, MIT",
 )
@@ -241,7 +203,7 @@ RECIPES: dict[str, Recipe[Any]] = {
             name="pixels",
             title="a reader's own pictures, unconditional, v-prediction",
             data="folder",
-            network=_UNET,
+            network=_NETWORKS["unet-28"],
             kind=Pixels(),
             data_licence="the reader's own",
         ),

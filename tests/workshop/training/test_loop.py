@@ -25,7 +25,7 @@ def build():
 
 def loss(network, k):
     x = torch.randn(4, 1, 5, 5, generator=loop.generator(0, k))
-    return (network(x) - x[:, :, 1:-1, 1:-1]).square().flatten(1).mean(1), torch.arange(4) * 250
+    return (network(x) - x[:, :, 1:-1, 1:-1]).square().flatten(1).mean(1)
 
 
 TINY = Training("tiny", Pace(steps=20, warmup=5, learning_rate=1e-2), build, loss, {"data": "a", "sizes": (1, 2)})
@@ -45,7 +45,7 @@ def test_a_resumed_run_repeats_an_uninterrupted_one(tmp_path):
     fit(training, session(tmp_path / "parts", 7))
     parts = fit(training, session(tmp_path / "parts", 12))
     assert torch.equal(weights(whole), weights(parts)) and parts.step == 12 and parts.seconds > 0
-    assert parts.snapshots == [{"step": 8, "seen": 32}] and parts.hardware == loop.hardware("cpu")
+    assert parts.snapshots == [{"step": 8, "images": 512, "seen": 32}] and parts.hardware == loop.hardware("cpu")
     kept = torch.load(tmp_path / "parts" / "average-8.pt", weights_only=True)
     assert set(kept) == set(parts.average.state_dict())
 
@@ -152,8 +152,7 @@ def test_a_damaged_state_is_named_and_left_alone(tmp_path):
 
 def nan_at(step):
     def bad(network, k):
-        losses, t = loss(network, k)
-        return losses * (float("nan") if k == step else 1.0), t
+        return loss(network, k) * (float("nan") if k == step else 1.0)
 
     return replace(TINY, loss=bad)
 
@@ -175,7 +174,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
     run = Run.new(TINY, "cpu")
     run.step = 64
     with pytest.raises(FloatingPointError, match="the loss became inf before step 64"):
-        loop._log(run, [(torch.tensor([1.0, float("inf")]), None)])
+        loop._log(run, [torch.tensor([1.0, float("inf")])])
 
 
 def test_a_full_disk_is_one_sentence_and_keeps_the_last_state(tmp_path):
@@ -218,7 +217,9 @@ def test_times_are_stratified():
     assert torch.equal((t // 20).sort().values, torch.arange(50)) and not torch.equal(t, t.sort().values)
 
 
-def test_the_log_holds_losses_in_bands_of_time(tmp_path):
-    run = fit(TINY, session(tmp_path, 64))
-    (entry,) = run.log
-    assert entry["step"] == 64 and [i for i, band in enumerate(entry["by_time"]) if band is not None] == [0, 2, 5, 7]
+def test_the_log_holds_the_mean_loss_since_its_last_entry(tmp_path):
+    frozen = replace(TINY, pace=replace(TINY.pace, learning_rate=0.0))
+    run = fit(frozen, session(tmp_path, 128))
+    means = torch.stack([loss(run.network, k).mean() for k in range(128)])
+    assert [entry["step"] for entry in run.log] == [64, 128]
+    assert [entry["loss"] for entry in run.log] == pytest.approx(means.reshape(2, 64).mean(1).tolist(), abs=2e-5)

@@ -99,7 +99,7 @@ def test_a_packed_model_loads_and_its_card_says_what_it_measured(data, tmp_path)
 
 def test_nothing_is_left_of_a_model_whose_card_cannot_be_written(data, tmp_path, monkeypatch):
     run = pixels.train_pixels(RECIPE, data, session(tmp_path / "run", 1))
-    monkeypatch.setattr(pixels, "denoising_loss", lambda *_, **__: {"loss": [float("nan")]})
+    monkeypatch.setattr(pixels, "loss_beside", lambda *_, **__: {"loss": [float("nan")]})
     with pytest.raises(ValueError, match="not finite, so nothing was written"):
         pixels.pack_pixels(run, RECIPE, data, tmp_path / "model")
     assert not (tmp_path / "model").exists()

@@ -16,7 +16,6 @@ from atelier.data.known import KnownStates, clean
 from atelier.data.scenes.factors import Factor
 from atelier.networks import bundled
 from atelier.networks.readers import (
-    WEIGHTS,
     Reader,
     ReaderNetwork,
     columns,
@@ -251,11 +250,11 @@ def test_a_damaged_reader_is_one_sentence(trained, states, tmp_path) -> None:
         load_reader("nobody")
     run = train(states, tmp_path / "run", 1)
     out = pack_reader(run, RECIPE, states, tmp_path / "reader")
-    whole = (out / WEIGHTS).read_bytes()
-    (out / WEIGHTS).write_bytes(whole[: len(whole) // 2])
+    whole = (out / "reader.safetensors").read_bytes()
+    (out / "reader.safetensors").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(ValueError, match="is damaged"):
         load_reader(out)
-    (out / WEIGHTS).write_bytes(whole)
+    (out / "reader.safetensors").write_bytes(whole)
     card = json.loads((out / "card.json").read_text())
     (out / "card.json").write_text(json.dumps(card | {"network": {"channels": [8, 8]}}))
     with pytest.raises(ValueError, match="is damaged"):
