@@ -7,9 +7,6 @@ from typing import Any
 
 from atelier.subject import Settings, Subject
 
-POOR = 1.02
-"""A level at which a network's test loss exceeds the Gaussian's by this factor is no evidence."""
-
 
 def measure(subject: Subject, settings: Settings) -> dict[str, Any] | None:
     """Return what a model's card says of its test loss and of its last training snapshots; ``None`` without a card.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,9 +12,11 @@ from atelier.ledger.rows.reading import exact
 from atelier.statistics import Interval, bootstrap, mean
 
 WHERE = "landscape#sec-landscape-jacobian"
-TEST = "tests/experiments/test_landscape.py"
+TEST = "tests/workshop/landscape/test_jacobian.py"
 RUNS = "limits#sec-limits-samplers"
-RUNS_TEST = "tests/experiments/test_samplers.py"
+RUNS_TEST = "tests/workshop/limits/test_samplers.py"
+row = partial(Claim, part="landscape", where=WHERE, unit="")
+sampled = partial(Claim, part="samplers", where=RUNS, unit="")
 
 
 def _asymmetry(r: Records) -> Interval:
@@ -27,13 +30,6 @@ def _leading(r: Records, part: str | None = None) -> np.ndarray:
     return np.array(found["j"], dtype=float)[:, :, 0]
 
 
-def _hill(r: Records) -> Interval:
-    """The leading local variance at the noisiest level, geometric mean over seeds."""
-    j, sigma = _leading(r)[0], r["landscape"]["ratio"][0]
-    local = sigma**2 * j / (1 - j)
-    return bootstrap(np.log(local[local > 0]), lambda rows: np.exp(rows.mean(0)))[0]
-
-
 def _undecided(r: Records) -> Interval:
     """Share of states at sigma/alpha between 0.5 and 5 at which the largest eigenvalue is at least 1, over seeds."""
     sigma = np.array(r["landscape"]["ratio"])
@@ -43,13 +39,6 @@ def _undecided(r: Records) -> Interval:
 def _settled(r: Records, part: str | None = None) -> Interval:
     """Share of seeds whose largest eigenvalue is below 1, over the two cleanest levels."""
     return mean((_leading(r, part)[-2:] < 1).mean(0))
-
-
-def _calibrated(r: Records) -> Interval:
-    """Mean squared error along the leading directions over what the Jacobian says of it; bootstrap over images."""
-    found = r["landscape"]["calibration"]
-    pairs = np.stack([np.array(found[key], dtype=float).sum((0, 2)) for key in ("error", "j")], 1)
-    return bootstrap(pairs, lambda rows: float(rows[:, 0].sum() / rows[:, 1].sum()))[0]
 
 
 def _half(ratio: list[float], kept: Any) -> float:
@@ -72,40 +61,32 @@ def _parting(r: Records) -> Interval:
 
 
 LANDSCAPE = (
-    Claim(
+    row(
         id="l-symmetric",
-        part="landscape",
         origin="ours",
         statement="The network's denoiser is the gradient of something: its Jacobian is symmetric where it acts.",
         metric="asymmetry |J - J^T| over |J| on the leading eigenvectors, on the model's own states, mean over "
-        "levels; "
-        "interval over seeds",
-        unit="",
+        "levels; interval over seeds",
         rule=at_most(0.1, 0.3),
         measure=_asymmetry,
         predict=lambda r: 0.0,
-        where=WHERE,
         test=f"{TEST}::test_asymmetry_is_that_of_the_matrix",
     ),
-    Claim(
+    row(
         id="l-between-modes",
-        part="landscape",
         origin="v1",
         statement="At intermediate noise the landscape curves upward at many states, which one Gaussian does not know.",
         metric="share of states on the model's own trajectories, sigma/alpha between 0.5 and 5, at which j is at "
-        "least "
-        "1; interval over seeds",
+        "least 1; interval over seeds",
         unit="%",
         rule=at_least(0.1, 0.02),
         measure=_undecided,
         nulls=lambda r: {"one Gaussian": 0.0},
         rivals=("one Gaussian",),
-        where=WHERE,
         test=f"{TEST}::test_local_variance_is_flat_inside_a_mode_and_rises_where_modes_merge",
     ),
-    Claim(
+    row(
         id="l-gaussian-modes",
-        part="landscape",
         origin="v1",
         statement="In the end the state lies in a Gaussian-like mode, which has a variance.",
         metric="share of states at the two cleanest levels at which j is below 1, so that sigma^2 j/(1 - j) is one; "
@@ -114,18 +95,14 @@ LANDSCAPE = (
         rule=at_least(0.9, 0.5),
         measure=_settled,
         nulls=lambda r: {} if not r["landscape"].get("mixture") else {"class mixture": _settled(r, "mixture").value},
-        where=WHERE,
         test=f"{TEST}::test_local_variance_at_one_is_infinite",
     ),
-    Claim(
+    row(
         id="l-classes-part",
-        part="landscape",
         origin="v1",
         statement="The classes of Fashion part at the level at which one Gaussian per class parts them.",
         metric="noise level sigma/alpha to which an image can be noised again so that half of the repainted ones "
-        "keep "
-        "their class; interval over images; prediction: the same for the exact mixture of the ten classes",
-        unit="",
+        "keep their class; interval over images; prediction: the same for the exact mixture of the ten classes",
         rule=near(0.2, 0.5),
         measure=_parting,
         predict=lambda r: _half(r["landscape"]["classes"]["ratio"], r["landscape"]["classes"]["mixture"]["kept"]),
@@ -153,10 +130,6 @@ def _least_rank(r: Records) -> Interval:
     return exact(min(run["rank"] for run in _runs(r, *ODE)), len(_runs(r, *ODE)))
 
 
-def _flattest(r: Records) -> Any:
-    return min(_runs(r, *ODE), key=lambda run: run["x0_2"][0] / run["theory"]["x0_2"])
-
-
 def _lost(runs: list[Any], of: str | None = None) -> float:
     """Energy under DDIM over that under Heun, at the fewest steps at which both ran."""
     steps = min(run["steps"] for run in runs)
@@ -181,58 +154,43 @@ def _guided(r: Records, weight: float) -> Interval:
 
 
 SAMPLERS = (
-    Claim(
+    sampled(
         id="s-order",
-        part="samplers",
         origin="ours",
         statement="The order of emergence belongs to the model: it is the same under every ODE solver and step count.",
         metric="Spearman correlation of sigma* with the variance, the least over DDIM, DPM-Solver++(2M) and Heun at "
-        "50 and "
-        "20 steps; a minimum over settings, so no interval",
-        unit="",
+        "50 and 20 steps; a minimum over settings, so no interval",
         rule=at_least(0.95, 0.8),
         measure=_least_rank,
         predict=lambda r: min(float(run["theory"]["rank"]) for run in _runs(r, *ODE)),
-        where=RUNS,
         test=f"{RUNS_TEST}::test_the_exact_flow_has_slope_and_rank_one",
         agreement=True,
     ),
-    Claim(
+    sampled(
         id="s-ddim-loses",
-        part="samplers",
         origin="ours",
         statement="DDIM loses variance at few steps, as much as on a Gaussian.",
         metric="E|x_0 - mu|^2 under DDIM over that under Heun, 20 steps, same noise; one number over all seeds",
-        unit="",
         rule=within(0.02, 0.05),
         measure=lambda r: exact(_lost(_runs(r, "ddim", "heun")), _runs(r, "ddim")[0]["seeds"]),
         predict=lambda r: _lost(_runs(r, "ddim", "heun"), "theory"),
         nulls=lambda r: {"nothing lost": 1.0},
         rivals=("nothing lost",),
-        where=RUNS,
         test=f"{RUNS_TEST}::test_a_model_that_is_the_theory_measures_as_the_theory",
         agreement=True,
     ),
-    Claim(
+    sampled(
         id="s-guidance",
-        part="samplers",
         origin="ours",
         statement="Guidance 3 narrows the spread along PCs as the law of two Gaussians says.",
         metric="slope through 0 of ln(spread at guidance 3 / at 1) against the law's, over the first PCs and two "
-        "prompts; "
-        "interval by bootstrap over PCs; 1 is the law, and a slope near 0 means that guidance has no visible effect on "
-        "the spread",
-        unit="",
+        "prompts; interval by bootstrap over PCs; 1 is the law, and a slope near 0 means that guidance has no "
+        "visible effect on the spread",
         rule=within(0.2, 0.5),
         measure=lambda r: _guided(r, 3.0),
         predict=lambda r: 1.0,
         nulls=lambda r: {"no effect": 0.0},
         rivals=("no effect",),
-        where=RUNS,
         test=f"{RUNS_TEST}::test_guidance_narrows_by_the_law",
     ),
 )
-
-
-def _pixels(r: Records) -> list[Any]:
-    return [p for p in r["samplers"]["pixels"] if p["prompt"] is None and p["solver"] in ODE]
