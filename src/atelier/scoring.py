@@ -13,8 +13,9 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from atelier.data import images as image_data
+from atelier.data import scenes
 from atelier.data.scenes.factors import Factor
-from atelier.evidence.factors import LEGIBLE, known, per_factor
 from atelier.networks.readers import columns, indicators
 from atelier.subject import Subject
 from painters.levels import CLEAN
@@ -24,6 +25,40 @@ OUTLINE, DETAIL = ("areas", "masses"), ("objects", "details")
 """Bands of the scenes' factors: what a painter sets down first, and what comes after."""
 TOLERANCE = 0.5 / math.sqrt(12)
 """A continuous factor is kept if it moved by at most half a standard deviation of the data's, uniform in [0, 1]."""
+LEGIBLE = 0.5
+"""A factor of whose variance the instrument explains less than this on clean test states is not measured."""
+
+
+@dataclass(frozen=True, eq=False)
+class Known:
+    """Clean states (n, D) with known ``facts`` (n, m): indicators of the kinds, or values, of ``factors``."""
+
+    states: Tensor
+    facts: Tensor
+    factors: tuple[Factor, ...]
+
+
+def per_factor(values: Tensor, sizes: Sequence[int]) -> Tensor:
+    """Sum numbers (..., m) over the columns of each factor: (..., F)."""
+    return torch.stack([part.sum(-1) for part in values.split(list(sizes), -1)], -1)
+
+
+def known(subject: Subject, n: int, *, test: bool) -> Known | None:
+    """Return the first ``n`` test or training states of the subject's own data with their factors.
+
+    ``None`` without a reader, or if the data are not at hand.
+    """
+    if subject.reader is None or subject.model is None or (states := subject.data(n, test=test)) is None:
+        return None
+    if subject.model.card["training"]["data"] == "scenes":
+        first = (scenes.TEST_SEEDS if test else scenes.TRAIN_SEEDS).start
+        values = {name: torch.from_numpy(v) for name, v in scenes.sample(n, first).values.items()}
+    else:
+        found = image_data.fashion()
+        labels = found.test_labels if test else found.train_labels
+        assert labels is not None
+        values = {"class": labels[: len(states)]}
+    return Known(states, indicators(values, subject.reader.factors), subject.reader.factors)
 
 
 @dataclass(frozen=True, eq=False)

@@ -23,13 +23,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from atelier.data import images as image_data
-from atelier.data import scenes
 from atelier.data.controls import checkerboard
 from atelier.data.law import FactorLaw
-from atelier.data.scenes.factors import Factor
-from atelier.evidence.order import crossing, even
+from atelier.evidence.order import crossing
 from atelier.networks.readers import columns, indicators
+from atelier.scoring import LEGIBLE, Known, known, per_factor
 from atelier.statistics import bootstrap, rank_correlation, short
 from atelier.subject import Settings, Subject
 from painters.levels import CLEAN, Level, Levels
@@ -38,22 +36,11 @@ from painters.theory.gaussian import Gaussian
 from painters.trajectory import Frames
 
 SOLVERS = {"sde": "ancestral", "ode": "dpmpp2m"}
-LEGIBLE = 0.5
-"""A factor of whose variance the instrument explains less than this on clean test states is not measured."""
 READABLE = 0.05
 """A factor of which the affine estimate knows less than this share in clean states has no linear prediction."""
 
 Instrument = Callable[[Tensor, Tensor, float, float], Tensor]
 """(states x (B, ...), endpoint estimates x0_hat, alpha, sigma) -> answers (B, m)."""
-
-
-@dataclass(frozen=True, eq=False)
-class Known:
-    """Clean states (n, D) with known ``facts`` (n, m): indicators of the kinds, or values, of ``factors``."""
-
-    states: Tensor
-    facts: Tensor
-    factors: tuple[Factor, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,29 +65,6 @@ class Answers:
         spread = (w @ flat.square() - (w @ flat).square()).reshape(N, m)
         whole = torch.where(whole > 1e-12, whole, torch.nan)
         return 1 - per_factor(missed, self.sizes) / whole, per_factor(spread, self.sizes) / whole
-
-
-def per_factor(values: Tensor, sizes: Sequence[int]) -> Tensor:
-    """Sum numbers (..., m) over the columns of each factor: (..., F)."""
-    return torch.stack([part.sum(-1) for part in values.split(list(sizes), -1)], -1)
-
-
-def known(subject: Subject, n: int, *, test: bool) -> Known | None:
-    """Return the first ``n`` test or training states of the subject's own data with their factors.
-
-    ``None`` without a reader, or if the data are not at hand.
-    """
-    if subject.reader is None or subject.model is None or (states := subject.data(n, test=test)) is None:
-        return None
-    if subject.model.card["training"]["data"] == "scenes":
-        first = (scenes.TEST_SEEDS if test else scenes.TRAIN_SEEDS).start
-        values = {name: torch.from_numpy(v) for name, v in scenes.sample(n, first).values.items()}
-    else:
-        found = image_data.fashion()
-        labels = found.test_labels if test else found.train_labels
-        assert labels is not None
-        values = {"class": labels[: len(states)]}
-    return Known(states, indicators(values, subject.reader.factors), subject.reader.factors)
 
 
 def law(gaussian: Gaussian, data: Known, *, crossed: bool = True) -> tuple[FactorLaw, Tensor]:
@@ -172,7 +136,7 @@ def legibility(read: Instrument, data: Known, *, batch: int = 250) -> Tensor:
 
 def nested(subject: Subject, steps: int) -> tuple[Levels, Levels]:
     """Return the levels of about ``steps``/2 and of ``steps`` steps, the former every second one of the latter."""
-    fine = even(subject, 2 * ((steps + 1) // 2) - 1)
+    fine = subject.levels(2 * ((steps + 1) // 2) - 1, spacing="even")
     kept = Frames(every=2).kept(fine.steps)
     return Levels(fine.alpha[kept], fine.sigma[kept], fine.origin), fine
 

@@ -22,9 +22,9 @@ from torch import Tensor
 
 from atelier.data.law import FactorLaw
 from atelier.data.scenes.factors import Factor
-from atelier.evidence.factors import READABLE, Known, known, law, per_factor
+from atelier.evidence.factors import READABLE, law
 from atelier.networks.readers import columns
-from atelier.scoring import Ruler
+from atelier.scoring import Known, Ruler, known, per_factor
 from atelier.statistics import mean, short
 from atelier.subject import Settings, Subject, levels_at
 from painters.levels import NOISE, Level

@@ -9,24 +9,22 @@ import torch
 
 from atelier.data import scenes
 from atelier.data.controls import checkerboard
+from atelier.data.law import FactorLaw
 from atelier.data.scenes import Factor
 from atelier.evidence.factors import (
     Answers,
-    Known,
     explained,
     half_levels,
     instrument,
-    known,
     law,
     legibility,
     measure,
-    per_factor,
 )
+from atelier.scoring import Known, known, per_factor
 from atelier.subject import Settings, Subject, subject
 from painters import Gaussian, Levels, Mixture, noise, solve
 from painters.levels import vp_linear
 from painters.theory import emergence
-from painters.theory.factors import FactorLaw
 
 LAM = torch.tensor([50.0, 3.0, 0.4, 0.02], dtype=torch.float64)
 DIRECTIONS = torch.tensor([[1.0, 0.3], [0.5, -2.0], [-1.0, 0.1], [0.2, 4.0]], dtype=torch.float64)

@@ -11,9 +11,10 @@ from partners import randn as random
 
 from atelier.data.law import FactorLaw
 from atelier.data.scenes.factors import Factor
-from atelier.evidence.factors import Known, law
+from atelier.evidence.factors import law
 from atelier.manifold import knobs
 from atelier.manifold.knobs import Facts
+from atelier.scoring import Known
 from atelier.subject import Settings, subject
 from painters import Gaussian
 from painters.levels import NOISE
