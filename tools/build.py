@@ -16,6 +16,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import yaml
 from imports import graph, imported, modules, reached
@@ -82,7 +83,7 @@ def prepare_cache(root: Path, profile: str) -> Path:
         old = {}
     stale = {page for page, key in keys.items() if old.get(page) != key}
     cache = get_cache(folder)
-    records = cache.list_cache_records()
+    records: list[Any] = cache.list_cache_records()
     for record in records:
         # Pages that have gone are dropped as well: were they to come back, nothing would say what made them.
         if Path(record.uri).stem in stale or Path(record.uri).stem not in keys:
