@@ -6,7 +6,6 @@ import contextlib
 import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 from painters.models.folders import NOT_YET, kind_of_folder, no_weights, wants_half, weight_files
@@ -14,9 +13,7 @@ from painters.models.precision import Precision
 from painters.models.registry import BUNDLED, bundled, card_of, instead
 
 
-def find(
-    name: str | Path, precision: Precision, *, pickled: bool = False, access: Mapping[str, Any] = MappingProxyType({})
-) -> tuple[Path, dict[str, Any]]:
+def find(name: str | Path, precision: Precision, pickled: bool, access: dict[str, Any]) -> tuple[Path, dict[str, Any]]:
     """Return the folder of a model and, for one from the hub, where it came from.
 
     ``name``: a bundled name, an existing folder, or a hub id "owner/name", downloaded once and then read from the
@@ -63,7 +60,7 @@ def _no_folder(name: str | Path) -> str:
     return f"there is no model or folder {str(name)!r} here{told}"
 
 
-def _download(repository: str, precision: Precision, pickled: bool, other: str, access: Mapping[str, Any]) -> Path:
+def _download(repository: str, precision: Precision, pickled: bool, other: str, access: dict[str, Any]) -> Path:
     """Fetch what loading needs: configurations, then, if the model is served, one set of weights for each part.
 
     Raises huggingface_hub's ``RepositoryNotFoundError`` if it is not there; every other failure is one sentence.
@@ -76,8 +73,7 @@ def _download(repository: str, precision: Precision, pickled: bool, other: str, 
         except Exception:
             # without the hub, what was fetched before will do
             with contextlib.suppress(Exception):
-                revision = access.get("revision")
-                return Path(huggingface_hub.snapshot_download(repository, revision=revision, local_files_only=True))
+                return Path(huggingface_hub.snapshot_download(repository, local_files_only=True, **access))
             raise
     files = {file.rfilename: file.size or 0 for file in found.siblings or []}
     small = [path for path in files if _is_configuration(path)]

@@ -71,7 +71,7 @@ def load(
     if stored:
         name, where = str(source), choose_device(device)
         precision = partial(choose_dtype, dtype, where)
-        folder, origin = find(source, precision, pickled=pickled, access={"revision": revision, "token": token})
+        folder, origin = find(source, precision, pickled, {"revision": revision, "token": token})
         parts, kind = _read(folder, name, where, precision, pickled)
         card = origin | read_card(folder)
     else:
@@ -81,8 +81,7 @@ def load(
         where = first.device if device == "auto" else choose_device(device)
         kind = first.dtype if dtype == "auto" else choose_dtype(dtype, where, 0)
         card = {"name": name, "parameters": sum(p.numel() for p in numbers)}
-    known = folders.training_of(parts.get("scheduler"))
-    schedule, prediction, unfollowed = settled(known, prediction, schedule, name)
+    schedule, prediction, unfollowed = settled(folders.training_of(parts.get("scheduler")), prediction, schedule, name)
     null_label = card.get("null_label") if null_label is None else null_label
     vae: Any = parts.get("vae")
     for part in ("unet", "text_encoder", "vae"):

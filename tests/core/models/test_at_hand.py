@@ -269,7 +269,7 @@ def test_a_linear_layer_of_time_is_asked_with_real_numbers_of_its_dtype(dtype):
     ids=["tensor", "tuple", "list", "sample", "dict", "diffusers", "learned variance"],
 )
 def test_outputs_of_every_make(shape_of):
-    """All but the first and the diffusers output fail before."""
+    """All fail before: a function was not taken, and of a module only a tensor or .sample was understood."""
     model = painters.load(lambda x, t: shape_of(0.5 * x), prediction="sample", schedule=vp_linear(), shape=(2, 4, 4))
     x = painters.noise([0, 1], model.shape)
     assert torch.equal(model.denoiser()(x, 0.8, 0.6), 0.5 * x)
