@@ -119,10 +119,16 @@ class Subject:
         :func:`atelier.data.images.fashion`.
         """
         facts = {} if self.model is None else self.model.card.get("training", {})
+        if facts.get("data") == "scenes":
+            seeds = scenes.TEST_SEEDS if test else scenes.TRAIN_SEEDS
+            return scenes.render(scenes.sample(min(n, len(seeds)), seeds.start), self.image_size)
+        if facts.get("data") != "fashion":
+            return None
         try:
-            return _images(facts.get("data"), facts.get("variant"), self.image_size, n, test)
+            found = varied(image_data.fashion(), facts.get("variant"))
         except FileNotFoundError:
             return None
+        return (found.test if test else found.train)[:n]
 
     def data(self, n: int, *, test: bool = True) -> Tensor | None:
         """Return :meth:`pictures` as clean states, (n, *shape)."""
@@ -178,14 +184,3 @@ def subject(
 def levels_at(levels: Levels, ratios: Iterable[float]) -> list[int]:
     """Return which noisy ones of ``levels`` are nearest in ln(sigma/alpha) to ``ratios``, noisy first, each once."""
     return sorted({int((levels.ratio[:-1].log() - math.log(r)).abs().argmin()) for r in ratios})
-
-
-def _images(data: str | None, variant: str | None, size: int, n: int, test: bool) -> Tensor | None:
-    """The first n test (or training) pictures of a data set, uint8, or None if it is not one of the package's."""
-    if data == "scenes":
-        seeds = scenes.TEST_SEEDS if test else scenes.TRAIN_SEEDS
-        return scenes.render(scenes.sample(min(n, len(seeds)), seeds.start), size)
-    if data == "fashion":
-        found = varied(image_data.fashion(), variant)  # type: ignore[arg-type]
-        return (found.test if test else found.train)[:n]
-    return None

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from functools import cache
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,13 +13,26 @@ import torch
 
 from atelier.data import scenes
 from atelier.data.images import to_unit
+from atelier.networks.readers import READER_OF, load_reader
 from atelier.scoring import DETAIL, OUTLINE, Ruler, distance, linearity, purity
-from atelier.subject import subject
+from atelier.subject import Subject
+from painters import Gaussian, Levels
+from painters.levels import vp_linear
 
 
 @cache
 def ruler() -> Ruler:
-    found = Ruler.of(subject("scenes-ddpm", device="cpu"), 150)
+    """The ruler of painted scenes of 32 pixels: their reader, and pixels that have the variance of scenes in all."""
+    spread = float(to_unit(scenes.render(scenes.sample(300, scenes.TRAIN_SEEDS.start), 32)).var(0).mean())
+    zero = torch.zeros(3 * 32 * 32, dtype=torch.float64)
+    g = Gaussian(zero, zero[:, None][:, :0], zero[:0], spread)
+    model = SimpleNamespace(
+        card={"training": {"data": "scenes"}}, image_shape=(3, 32, 32), encode=lambda pictures: pictures * 2 - 1
+    )
+    reader = load_reader(READER_OF["scenes"], device="cpu")
+    levels = lambda n, **_: Levels.of(vp_linear(), n)  # noqa: E731
+    painted = Subject("scenes", g, g, (3, 32, 32), levels, lambda x: x / 2 + 0.5, reader, model)  # type: ignore[arg-type]
+    found = Ruler.of(painted, 150)
     assert found is not None
     return found
 
@@ -93,7 +108,5 @@ def test_purity_is_the_share_of_the_largest() -> None:
     assert purity(torch.tensor([[1.0, 3.0], [2.0, 2.0]])).tolist() == [0.75, 0.5]
 
 
-def test_without_a_reader_there_is_no_ruler(tmp_path: object) -> None:
-    from dataclasses import replace
-
+def test_without_a_reader_there_is_no_ruler() -> None:
     assert Ruler.of(replace(ruler().subject, reader=None)) is None

@@ -16,7 +16,6 @@ from tqdm.auto import tqdm
 
 from atelier.evidence.contrast import Contrast, find_contrast
 from atelier.evidence.kicks import component, exact_change, kick, off_manifold, random_directions, spread
-from atelier.evidence.order import even
 from atelier.networks.readers import Read
 from atelier.statistics import bootstrap, mean, proportion
 from atelier.subject import Settings, Subject
@@ -60,8 +59,8 @@ def sizes(known: int, *, first: int | None = None) -> dict[str, list[Series]]:
 
 
 def grid(subject: Subject, steps: int = STEPS) -> Levels:
-    """Return the levels of the runs, even in log-SNR; as the model spaces them if its schedule has no such ends."""
-    return even(subject, steps)
+    """Return the levels of the runs, even in log-SNR where the schedule allows it."""
+    return subject.levels(steps, spacing="even")
 
 
 def directions(name: str, subject: Subject, seeds: Sequence[int], split: Contrast | None) -> Tensor:

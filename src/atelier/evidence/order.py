@@ -101,17 +101,6 @@ def crossing(logsnr: Tensor, curves: Tensor, share: float = 0.5) -> Tensor:
     return torch.where(above.any(0) & ~above[0], found, torch.nan)
 
 
-def even(subject: Subject, steps: int) -> Levels:
-    """Return levels of a run in even steps of log-SNR, so that every component has as many levels while it emerges.
-
-    The subject's own spacing where its schedule starts at pure noise. Both end clean.
-    """
-    try:
-        return subject.levels(steps, spacing="logsnr")
-    except ValueError:
-        return subject.levels(steps)
-
-
 def radial_bands(height: int, width: int, n: int = BANDS) -> tuple[Tensor, Tensor]:
     """Return masks (m, height, width) of m <= n bands of spatial frequency, and the edges (m, 2) in cycles per pixel.
 
@@ -277,7 +266,7 @@ def measure(subject: Subject, settings: Settings) -> dict[str, Any] | None:
     """
     seeds = settings.seeds[: settings.pick(ci=16, book=200, full=len(settings.seeds))]
     masks, edges = radial_bands(*subject.shape[-2:])
-    grid = even(subject, settings.steps)
+    grid = subject.levels(settings.steps, spacing="even")
     paths, levels = follow(subject, settings, seeds, grid, masks)
     logsnr, use = levels.logsnr, counted(subject, levels)
     lam = subject.gaussian.lam[subject.gaussian.lam > 0].double().cpu()

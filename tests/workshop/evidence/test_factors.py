@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from partners import matched
 
 from atelier.data import scenes
 from atelier.data.controls import checkerboard
@@ -116,7 +117,7 @@ def test_an_exact_posterior_never_knows_less_than_the_law():
     kinds = torch.multinomial(mixture.responsibilities(x), 1, generator=generator)[:, 0]
     facts = torch.nn.functional.one_hot(kinds, 3).double()
     data = Known(x, facts, (Factor("component", "areas", ("a", "b", "c")),))
-    world = Subject("mixture", mixture, mixture.gaussian(), (2,), lambda n: Levels.of(vp_linear(), n), lambda x: x)
+    world = Subject("mixture", mixture, matched(mixture), (2,), lambda n: Levels.of(vp_linear(), n), lambda x: x)
     levels = Levels.of(vp_linear(), 12, spacing="logsnr")[:-1]
     affine, other = law(world.gaussian, data)
     whole = facts.var(0).sum()

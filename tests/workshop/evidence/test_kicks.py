@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import replace
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -417,15 +416,3 @@ def test_the_gaussians_kicked_images_are_read_like_the_networks():
     moved = place + size * float(sde_gain(toy.gaussian.lam[0], frm=run.levels[9]))
     assert got["exact_group"].tolist() == ((place > 0) != (moved > 0)).tolist() == got["exact_flips"].tolist()
     assert got["law"].tolist() == pytest.approx([split.law(2.0, run.levels[9])] * 40)
-
-
-def test_a_schedule_without_ends_is_taken_as_it_is():
-    levels = Levels.of(vp_linear(), STEPS)
-
-    def only_plain(n, spacing=None):
-        if spacing == "logsnr":
-            raise ValueError("no ends")
-        return levels
-
-    toy = SimpleNamespace(levels=only_plain)
-    assert grid(toy) is levels  # type: ignore[arg-type]
