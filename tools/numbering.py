@@ -18,7 +18,6 @@ STATEMENTS = {
 }
 BOXES = {"note", "tip", "hint", "warning", "important", "caution", "attention", "danger", "seealso"}
 CONTAINERS = BOXES | {"admonition", "dropdown", "margin", "card", "tab-set", "tab-item", "solution", "exercise"}
-GATES = {"solution-start", "solution-end"}
 
 
 @dataclass(frozen=True)
