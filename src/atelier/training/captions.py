@@ -2,35 +2,62 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import random
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+WORD = re.compile(r"[^\W\d_]+|\d|[^\w\s]+|_")
+"""A run of letters, a digit, or a run of other signs: what CLIP's tokenizer takes a word to be."""
+
 
 def build_tokenizer(captions: Sequence[str], *, length: int) -> Any:
     """Return a CLIP tokenizer whose byte-pair vocabulary holds every word of ``captions`` as one token.
 
-    Other words fall apart into shorter pieces, in the end single bytes, so that any prompt can be read.
+    Other words fall apart into shorter pieces, in the end single bytes, so that any prompt can be read. The same
+    captions give the same vocabulary in every process, or a run that goes on would read other words than it learnt:
+    the trainer of the library breaks ties at random, so that pieces are merged here, the first two of a word first.
     """
-    from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+    from tokenizers import pre_tokenizers
     from transformers import CLIPTokenizer
 
-    words = sorted({word for text in captions for word in text.lower().replace(",", " ").split()})
-    learner = Tokenizer(models.BPE(end_of_word_suffix="</w>"))
-    learner.pre_tokenizer = pre_tokenizers.Whitespace()
-    learner.train_from_iterator(
-        words, trainers.BpeTrainer(vocab_size=50_000, min_frequency=1, end_of_word_suffix="</w>", show_progress=False)
-    )
-    merges: Any = [tuple(pair) for pair in json.loads(learner.to_str())["model"]["merges"]]
+    as_bytes = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    ranks: dict[tuple[str, str], int] = {}
+    for word in sorted({word for text in captions for word in WORD.findall(text.lower())}):
+        letters = as_bytes.pre_tokenize_str(word)[0][0]
+        while len(pieces := _pieces(letters, ranks)) > 1:
+            ranks[pieces[0], pieces[1]] = len(ranks)
     letters = sorted(pre_tokenizers.ByteLevel.alphabet())
-    tokens = [*letters, *(letter + "</w>" for letter in letters), *("".join(pair) for pair in merges)]
+    tokens = [*letters, *(letter + "</w>" for letter in letters), *("".join(pair) for pair in ranks)]
     vocabulary = {token: i for i, token in enumerate(dict.fromkeys([*tokens, "<|startoftext|>", "<|endoftext|>"]))}
+    merges: Any = list(ranks)
     return CLIPTokenizer(vocab=vocabulary, merges=merges, model_max_length=length)
+
+
+def _pieces(word: str, ranks: Mapping[tuple[str, str], int]) -> list[str]:
+    """The pieces of a word after all merges, the first-ranked pair that is there merged everywhere, then the next."""
+    pieces = [*word[:-1], word[-1] + "</w>"]
+    while known := ranks.keys() & set(pairwise(pieces)):
+        pair, merged = min(known, key=ranks.__getitem__), []
+        for piece in pieces:
+            if merged and (merged[-1], piece) == pair:
+                merged[-1] += piece
+            else:
+                merged.append(piece)
+        pieces = merged
+    return pieces
+
+
+def vocabulary_of(tokenizer: Any) -> str:
+    """Return a hash of a tokenizer's vocabulary: what the embeddings of a text encoder stand for."""
+    return hashlib.sha256(json.dumps(sorted(tokenizer.get_vocab().items())).encode()).hexdigest()[:32]
 
 
 def tokenize(tokenizer: Any, captions: Sequence[str]) -> Tensor:
@@ -47,7 +74,7 @@ def training_tokens(tokenizer: Any, versions: Sequence[Sequence[str]], *, seed: 
     """
     draw = random.Random(seed)
     known = {token for text in versions[0] for token in tokenizer.tokenize(text)}
-    strange = [token for token in tokenizer.get_vocab() if token not in known and not token.startswith("<|")]
+    strange = [token for token in sorted(tokenizer.get_vocab()) if token not in known and not token.startswith("<|")]
 
     def roughen(text: str) -> str:
         if draw.random() < 1 / 3:

@@ -16,7 +16,7 @@ from tqdm.auto import tqdm
 from atelier.data import images as image_data
 from atelier.data import scenes
 from atelier.data.images import ImageData, to_unit
-from atelier.training.captions import build_tokenizer, tokenize, training_tokens
+from atelier.training.captions import build_tokenizer, tokenize, training_tokens, vocabulary_of
 from atelier.training.evaluation import SNAPSHOT, glimpse, loss_beside
 from atelier.training.loop import Run, Session, Training, fit, generator, stratified_times
 from atelier.training.recipes import Recipe, TextToImage
@@ -209,6 +209,7 @@ def prepare(recipe: Recipe[TextToImage], data: ImageData, session: Session) -> S
     tokenizer = build_tokenizer([text for version in data.captions for text in version], length=length)
     tokens = training_tokens(tokenizer, data.captions, seed=recipe.pace.seed)
     made_of = {"autoencoder_weights": digest_of(coder), "data": data.digest()}
+    made_of |= {"vocabulary": vocabulary_of(tokenizer)}  # else the embeddings would stand for other words
     gaussian, _ = gaussian_of(train.clean().split(4096), rank=train.mean[0].numel())
     return Studio(autoencoder, train, test, gaussian, tokenizer, tokens, data.test_captions, made_of)
 

@@ -1,5 +1,7 @@
 """Training a small Stable Diffusion: both stages resume, the folder is one that diffusers itself reads."""
 
+import subprocess
+import sys
 from dataclasses import replace
 
 import pytest
@@ -141,6 +143,27 @@ def test_every_word_of_the_captions_is_one_token_and_other_words_are_read():
     tokens = captions.tokenize(tokenizer, ["", said[0]])
     assert tokens.shape == (2, 56)
     assert tokens[0, 0] == tokenizer.bos_token_id and (tokens[0, 1:] == tokenizer.eos_token_id).all()
+
+
+def test_the_same_captions_give_the_same_tokens_in_every_process():
+    """A run that goes on after an interruption would otherwise read other words than it learnt."""
+    code = (
+        "from atelier.data import scenes; from atelier.training import captions as c\n"
+        "said = [scenes.caption(scenes.sample(40), version=v) for v in range(2)]\n"
+        "t = c.build_tokenizer(said[0] + said[1], length=56)\n"
+        "print(c.vocabulary_of(t), c.training_tokens(t, said).double().flatten().cumsum(0).sum().item())"
+    )
+    runs = {
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+        for _ in range(3)
+    }
+    assert len(runs) == 1 and len(runs.pop().split()) == 2
+
+
+def test_words_of_any_script_are_one_token_however_they_repeat():
+    said = ["ababab banana, grüne Bäume", "abab anan über 7 Häuser", "дом и дерево"]
+    tokenizer = captions.build_tokenizer(said, length=56)
+    assert [len(tokenizer.tokenize(text)) for text in said] == [5, 5, 3]
 
 
 def test_training_captions_are_roughened_in_part_and_never_lose_a_known_word():
