@@ -128,10 +128,6 @@ class Statistics:
             }
         return found
 
-    def numbers(self) -> dict[str, Any]:
-        """Return the frequencies, means and spreads, JSON-serialisable."""
-        return {"frequencies": self.frequencies, "means": self.means, "spreads": self.spreads}
-
 
 def statistics(values: Read, factors: Sequence[Factor]) -> Statistics:
     """Return the statistics of factors, true ones or read ones: kinds (n,) and values (n,), n >= 2."""
@@ -158,15 +154,10 @@ def factor_report(reader: Reader, samples: Tensor, *, real: Tensor, truth: Read)
     ``samples`` and ``real`` are clean states, ``real`` held-out ones; ``truth`` holds the true factors of much data.
     ``model`` and ``real`` are the distances to the truth of what is read in the two: the second contains only
     the reader's mistakes and the chance of n pictures, so that the first cannot be expected to be smaller.
-    ``model_to_real`` compares the two readings: the one to look at where the reader is biased, as it is on the texture
-    of pictures that were averaged down to its size.
     """
     data = statistics(truth, reader.factors)
     found = {name: statistics(reader.values(x), reader.factors) for name, x in (("model", samples), ("real", real))}
-    report: dict[str, Any] = {name: s.distance(data) for name, s in found.items()}
-    report["model_to_real"] = found["model"].distance(found["real"])
-    report["numbers"] = {"data": data.numbers()} | {name: s.numbers() for name, s in found.items()}
-    return {"n": {"model": len(samples), "real": len(real)}} | report
+    return {"n": {"model": len(samples), "real": len(real)}} | {name: s.distance(data) for name, s in found.items()}
 
 
 def said(value: float, factor: Factor) -> str:
