@@ -147,12 +147,12 @@ def negative() -> Rule:
     return Rule("the interval lies below 0; undecided if it contains 0, no effect", _between(-math.inf, 0.0))
 
 
-def above(null: str, *, factor: float = 1.0) -> Rule:
+def above(null: str, factor: float = 1.0) -> Rule:
     """The interval lies above a null, times ``factor``; undecided if it contains that number."""
     return Rule(_beyond("above", null, factor), lambda predicted, nulls: (factor * nulls[null], math.inf))
 
 
-def below(null: str, *, factor: float = 1.0) -> Rule:
+def below(null: str, factor: float = 1.0) -> Rule:
     """The interval lies below a null, times ``factor``; undecided if it contains that number."""
     return Rule(_beyond("below", null, factor), lambda predicted, nulls: (-math.inf, factor * nulls[null]))
 
@@ -162,14 +162,36 @@ def _beyond(side: str, null: str, factor: float) -> str:
     return f"the interval lies {side} {times}the null '{null}'; undecided if it contains that number"
 
 
+RULES: dict[str, Callable[..., Rule]] = {
+    "near": near,
+    "within": within,
+    "at most": at_most,
+    "at least": at_least,
+    "positive": positive,
+    "negative": negative,
+    "above": above,
+    "below": below,
+}
+"""The rules by the names that ``claims.toml`` uses."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How a row reads its numbers: the measured one, the theory's, and those of its nulls.
+
+    Pure functions of a model's records.
+    """
+
+    measure: Callable[[Records], Interval | None]
+    predict: Callable[[Records], float | None] = lambda records: None
+    nulls: Callable[[Records], dict[str, float]] = lambda records: {}
+
+
 @dataclass(frozen=True)
 class Claim:
-    """One row: ``measure``, ``predict`` and ``nulls`` are pure functions of a model's records.
+    """One row of ``claims.toml``, whose head says what its fields mean, with the functions that read its numbers.
 
-    ``id`` is stable. ``metric`` defines what is measured, in ``unit`` ("%" for shares). ``agreement`` marks claims that
-    a network meets on its way through training and that count only if the preconditions hold. ``rivals`` names those
-    nulls that are the same number as the measured one, and which the rule should therefore not let pass. ``where`` is
-    the section that shows it, ``PAGE#label``; ``test`` the test of its measurement, ``PATH::name``.
+    ``id`` is stable.
     """
 
     id: str
@@ -177,13 +199,11 @@ class Claim:
     origin: Origin
     statement: str
     metric: str
-    unit: str
     rule: Rule
-    measure: Callable[[Records], Interval | None]
+    reading: Reading
     where: str
     test: str
-    predict: Callable[[Records], float | None] = lambda records: None
-    nulls: Callable[[Records], dict[str, float]] = lambda records: {}
+    unit: str = ""
     reported: tuple[Reported, ...] = ()
     agreement: bool = False
     rivals: tuple[str, ...] = ()
@@ -206,8 +226,8 @@ class Cell:
 
 def evaluate(claim: Claim, records: Records) -> Cell:
     """Return the cell of a claim; a record that is not there reads "not measured"."""
-    measured, predicted = _found(claim.measure, records), _found(claim.predict, records)
-    nulls = {name: value for name, value in (_found(claim.nulls, records) or {}).items() if value is not None}
+    measured, predicted = _found(claim.reading.measure, records), _found(claim.reading.predict, records)
+    nulls = {name: value for name, value in (_found(claim.reading.nulls, records) or {}).items() if value is not None}
     if measured is not None and not math.isfinite(measured.value):
         measured = None
     verdict = claim.rule.judge(measured, predicted, nulls)

@@ -23,7 +23,7 @@ from atelier.ledger.claim import Records, evaluate
 from atelier.ledger.column import PRECONDITIONS, column, interval, markdown, number, summary
 from atelier.ledger.measuring import measure_model
 from atelier.ledger.records import checked
-from atelier.ledger.rows import CLAIMS, reading
+from atelier.ledger.rows import CLAIMS, READINGS, reading
 from atelier.pages.ledgers import ledger
 from atelier.statistics import Interval
 from atelier.subject import Settings, Subject, subject
@@ -658,3 +658,7 @@ def test_records_survive_json():
     file = content(geometry=GEOMETRY, perturbation=PERTURBATION)
     read = checked(json.loads(json.dumps(file)))
     assert column(read).cells[6].measured == column(results.Results(**file)).cells[6].measured
+
+
+def test_every_row_of_the_file_has_its_functions_and_none_is_left_over():
+    assert {claim.id for claim in CLAIMS} == set(READINGS) and len(CLAIMS) == len(READINGS)

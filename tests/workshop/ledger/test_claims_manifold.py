@@ -3,9 +3,9 @@
 import pytest
 
 from atelier.ledger.claim import Records, evaluate
-from atelier.ledger.rows.manifold import MANIFOLD
+from atelier.ledger.rows import CLAIMS
 
-BY_ID = {claim.id: claim for claim in MANIFOLD}
+BY_ID = {claim.id: claim for claim in CLAIMS}
 
 
 def tagged(value, arm=0.01, n=9):
@@ -80,4 +80,4 @@ def test_rules_test_their_statements():
 
 
 def test_without_a_record_nothing_is_measured():
-    assert {evaluate(claim, Records({})).verdict for claim in MANIFOLD} == {"not measured"}
+    assert {evaluate(claim, Records({})).verdict for claim in CLAIMS} == {"not measured"}

@@ -3,9 +3,9 @@
 import pytest
 
 from atelier.ledger.claim import Records, evaluate
-from atelier.ledger.rows.variations import VARIATIONS
+from atelier.ledger.rows import CLAIMS
 
-ROWS = {claim.id: claim for claim in VARIATIONS}
+ROWS = {claim.id: claim for claim in CLAIMS}
 
 
 def tagged(value, spread=0.01):
