@@ -92,21 +92,15 @@ def parse_seeds(text: str) -> list[int]:
 
 def _sample(options: argparse.Namespace) -> int:
     from painters.models import load
-    from painters.painting import Settings, paint
+    from painters.painting import Request, paint
 
     seeds, out = parse_seeds(options.seeds), Path(options.out)
-    model = load(
-        options.name,
-        device=options.device,
-        dtype=options.dtype,
-        prediction=options.prediction,
-        pickled=options.pickled,
-    )
-    named = {name: getattr(options, name) for name in Settings.__dataclass_fields__ if name != "model"}
-    settings = Settings(options.name, **named)
+    asked = vars(options)
+    model = load(options.name, **{key: asked[key] for key in ("device", "dtype", "prediction", "pickled")})
+    request = Request(options.name, **{key: asked[key] for key in Request.__dataclass_fields__ if key in asked})
     levels = model.levels(options.steps, spacing=options.spacing)
     print(f"{options.name} on {model.device.type}: {len(seeds)} seeds, {levels}")
-    paths = paint(model, settings, seeds, out, batch=options.batch)
+    paths = paint(model, request, seeds, out, batch=options.batch)
     print(f"{len(paths)} images, {out / 'sheet.png'} and {out / 'trajectories'}/ are in {out}/")
     return 0
 

@@ -18,7 +18,7 @@ from painters.trajectory import Frames, Trajectory
 
 
 @dataclass(frozen=True)
-class Settings:
+class Request:
     """Everything besides the weights that decides what is on disk; both are kept as ``run.json`` beside the images.
 
     ``every``: of the trajectories every so many frames are kept.
@@ -37,13 +37,7 @@ class Settings:
 
 
 def paint(
-    model: Model,
-    settings: Settings,
-    seeds: Sequence[int],
-    out: str | Path,
-    *,
-    batch: int = 16,
-    progress: bool = True,
+    model: Model, request: Request, seeds: Sequence[int], out: str | Path, *, batch: int = 16, progress: bool = True
 ) -> list[Path]:
     """Paint ``seeds`` into ``out`` and return the image paths: one PNG and one trajectory a seed, and a contact sheet.
 
@@ -51,17 +45,17 @@ def paint(
     if the folder holds images made with other settings or weights, before anything is painted.
     """
     out = Path(out)
-    denoise = model.denoiser(settings.prompt, guidance=settings.guidance, negative=settings.negative)
-    levels = model.levels(settings.steps, spacing=settings.spacing)
-    frames = Frames(every=settings.every)
+    denoise = model.denoiser(request.prompt, guidance=request.guidance, negative=request.negative)
+    levels = model.levels(request.steps, spacing=request.spacing)
+    frames = Frames(every=request.every)
     noise(seeds, ())  # draws next to nothing, and refuses what is no seed
     paths = {seed: out / f"seed-{seed:05d}.png" for seed in dict.fromkeys(seeds)}
     missing = list(batches((seed for seed, path in paths.items() if not path.is_file()), batch))
     # The folder is claimed after all that a wrong argument can stop, so that the corrected call finds it free.
-    claim(out, asdict(settings) | {"weights": model.weights})
+    claim(out, asdict(request) | {"weights": model.weights})
     for part in missing:
         x = levels.start(noise(part, model.shape))
-        run = solve(denoise, x, levels, solver=settings.solver, seeds=part, save=frames, progress=progress)
+        run = solve(denoise, x, levels, solver=request.solver, seeds=part, save=frames, progress=progress)
         for i, seed in enumerate(part):
             one = Trajectory(run.levels, run.x[:, i : i + 1], run.x0[:, i : i + 1], run.nfe, (seed,), run.meta)
             one.save(out / "trajectories" / f"seed-{seed:05d}.safetensors")

@@ -185,13 +185,13 @@ def test_many_seeds_need_few_open_files(tmp_path, monkeypatch):
     """300 finished seeds and 64 file handles: the sheet is made of files that are closed as they are read."""
     resource = pytest.importorskip("resource")
     model = painters.load("fashion-ddpm", device="cpu")
-    painting.claim(tmp_path, asdict(painting.Settings("m")) | {"weights": model.weights})
+    painting.claim(tmp_path, asdict(painting.Request("m")) | {"weights": model.weights})
     for seed in range(300):
         save(Image.new("L", (4, 4), seed % 256), tmp_path / f"seed-{seed:05d}.png")
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (64, hard))
     try:
-        assert len(painting.paint(model, painting.Settings("m"), range(300), tmp_path)) == 300
+        assert len(painting.paint(model, painting.Request("m"), range(300), tmp_path)) == 300
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     with Image.open(tmp_path / "sheet.png") as sheet:

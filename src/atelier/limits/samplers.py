@@ -3,7 +3,7 @@
 The order of emergence and the energy of the images are taken under every setting, and each beside the theory under the
 same one: the Gaussian of the data, or for a prompt the Gaussian of the data under the prompt, sampled by the same
 solver in the same number of steps from the same noise. Guidance is then the affine denoiser D_u + w (D_c - D_u) of two
-Gaussians, and its law of spread that of :func:`~painters.theory.guidance.guided_gain`.
+Gaussians, and its law of spread that of :func:`~atelier.limits.guidance.guided_gain`.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from tqdm.auto import tqdm
 from atelier.data import scenes
 from atelier.data.images import to_unit
 from atelier.evidence.order import counted, emerge, order
+from atelier.limits.guidance import guided_gain
 from atelier.subject import Settings, Subject
 from painters.denoiser import Denoiser, guided
 from painters.sampling import noise, solve
 from painters.theory.gaussian import Gaussian
-from painters.theory.guidance import guided_gain
 from painters.theory.moments import Moments
 from painters.trajectory import Trajectory
 

@@ -34,9 +34,8 @@ def find(name: str | Path, precision: Precision, pickled: bool, access: dict[str
     other = instead(latent=card is not None and card.kind != "pixel")
     if card is not None and not card.served:
         raise ValueError(f"{name} ({card.note}) cannot be loaded: {NOT_YET}; {other}")
-    addresses = list(
-        dict.fromkeys([name, *((card.id, *card.mirrors) if card and access.get("revision") is None else ())])
-    )
+    others = (card.id, *card.mirrors) if card and access.get("revision") is None else ()
+    addresses = list(dict.fromkeys([name, *others]))
     for repository in addresses:
         try:
             folder = _download(repository, precision, pickled, other, access)

@@ -2,20 +2,9 @@
 
 from painters.theory.cloud import PointCloud, Weights
 from painters.theory.gaussian import Gaussian, emergence, ode_gain, sde_gain, variance
-from painters.theory.guidance import guided_gain, guided_offset
 from painters.theory.mixture import Mixture
 from painters.theory.moments import Moments
 
 __all__ = [
-    "Gaussian",
-    "Mixture",
-    "Moments",
-    "PointCloud",
-    "Weights",
-    "emergence",
-    "guided_gain",
-    "guided_offset",
-    "ode_gain",
-    "sde_gain",
-    "variance",
-]
+    "Gaussian", "Mixture", "Moments", "PointCloud", "Weights", "emergence", "ode_gain", "sde_gain", "variance",
+]  # fmt: skip

@@ -5,9 +5,10 @@ import math
 import pytest
 import torch
 
+from atelier.limits.guidance import guided_gain, guided_offset
 from painters import solve
 from painters.levels import CLEAN, Levels, edm, flow, vp_linear
-from painters.theory import Gaussian, guided_gain, guided_offset
+from painters.theory import Gaussian
 from painters.trajectory import Frames
 
 WIDE = torch.tensor([4.0, 2.0, 0.5], dtype=torch.float64)
