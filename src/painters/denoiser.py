@@ -65,21 +65,6 @@ def endpoint(x: Tensor, output: Tensor, alpha: Tensor, sigma: Tensor, *, predict
     raise ValueError(f"prediction must be one of {', '.join(PREDICTIONS)}, got {prediction!r}")
 
 
-def target(x0: Tensor, eps: Tensor, alpha: Tensor, sigma: Tensor, *, prediction: Prediction) -> Tensor:
-    """Return the training target of a network with this prediction type, at x = alpha x_0 + sigma eps."""
-    if prediction == "epsilon":
-        return eps
-    if prediction == "v_prediction":
-        return alpha * eps - sigma * x0
-    if prediction == "sample":
-        return x0
-    if prediction == "flow_prediction":
-        return eps - x0
-    if prediction == "score":
-        return -eps / sigma
-    raise ValueError(f"prediction must be one of {', '.join(PREDICTIONS)}, got {prediction!r}")
-
-
 @dataclass(frozen=True, eq=False)
 class _Guided:
     conditional: Denoiser

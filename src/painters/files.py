@@ -50,8 +50,7 @@ def save_tensors(path: str | Path, tensors: Mapping[str, Tensor], *, about: Mapp
     ``OSError`` as :func:`replacing` does.
     """
     stored = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
-    wrong = [name for name, value in stored.items() if not bool(torch.isfinite(value).all())]
-    if wrong:
+    if wrong := [name for name, value in stored.items() if not bool(torch.isfinite(value).all())]:
         raise ValueError(f"{path} was not saved: {', '.join(wrong)} would hold NaN or infinite values")
     header = {name: json.dumps(value) for name, value in (about or {}).items()}
     with replacing(path) as temporary:

@@ -143,7 +143,8 @@ def edm(*, sigma_min: float = 0.002, sigma_max: float = 80.0, rho: float = 7.0) 
     """Return the EDM schedule: alpha = 1, sigma^(1/rho) linear in t from ``sigma_min`` to ``sigma_max``.
 
     The network's time is sigma (sigma/alpha in other coordinates): with prediction ``"sample"`` it is an EDM denoiser
-    D(x/alpha, sigma/alpha), with ``"epsilon"`` or ``"score"`` a raw network of variance-exploding noise.
+    D(x/alpha, sigma/alpha), with ``"epsilon"`` or ``"score"`` a raw network of variance-exploding noise. A raw F of EDM
+    is wrapped first: ``lambda x, s: c_skip(s) * x + c_out(s) * F(c_in(s) * x, c_noise(s))``.
     """
     low, high = sigma_min ** (1 / rho), sigma_max ** (1 / rho)
 
@@ -265,10 +266,15 @@ class Levels:
         it is); ``"leading"`` every (T // n)-th training index from ``offset`` on, which starts below the
         noisiest level. ``"karras"`` is linear in (sigma/alpha)^(1/7), ``"logsnr"`` in ln(alpha/sigma), both
         between the ends of the schedule, so both need finite ones; ``"even"`` is ``"logsnr"`` where they are, so that
-        every component has as many levels while it emerges, and else ``"trailing"``. Raises ``ValueError`` if n does
-        not fit.
+        every component has as many levels while it emerges, and else ``"trailing"``. The last step, into sigma = 0, is
+        first order under every solver, and under ``"trailing"`` it is the largest: to see a solver's own order take
+        ``"even"``. Raises ``ValueError`` if n does not fit.
         """
         n = _whole(n)
+        if not isinstance(schedule, Schedule):
+            raise ValueError(
+                f"levels are of a schedule, such as edm(); of a model take model.levels(n); got {schedule!r}"
+            )
         if n < 1 or (schedule.steps is not None and n > schedule.steps):
             raise ValueError(f"{schedule.name} allows 1 to {schedule.steps or 'any number of'} steps, got {n}")
         spacing = spacing or ("linspace" if schedule.coordinates == "ve" else "trailing")
@@ -376,6 +382,21 @@ def _finite(schedule: Schedule) -> bool:
     """Whether log-SNR is finite at both ends; cos(pi/2) is 6e-17 and not 0, hence the bound."""
     high, low = schedule.ends
     return high < 1e8 and low > 0
+
+
+def refuse_unit_noise(x: Tensor, level: Level) -> None:
+    """Raise ``ValueError`` if ``x`` is unit noise and the level is not, the one wrong size that no state can have.
+
+    A state's rms is at least about sigma, whatever the data and however it was kicked. Noise that was not scaled has
+    rms 1 up to 1/sqrt(2 n) for n numbers; at three times that size, and from 64 numbers on, the two cannot be confused.
+    Other sizes are left alone: somebody may well start from the mean.
+    """
+    size, n = math.hypot(*level), x.numel()
+    if size > 3 and n >= 64 and abs(float(x.double().square().mean().sqrt()) - 1) < 4 / math.sqrt(2 * n):
+        raise ValueError(
+            f"x has the size of unit noise, and the level alpha = {level[0]:.4g}, sigma = {level[1]:.4g} has size "
+            f"{size:.4g}: pass levels.start(noise)"
+        )
 
 
 def _times(schedule: Schedule, n: int, spacing: Spacing, offset: int) -> Tensor:

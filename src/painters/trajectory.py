@@ -158,10 +158,7 @@ class Trajectory:
             raise ValueError("there are no runs to join: give at least one Trajectory")
         first = parts[0]
         for part in parts[1:]:
-            if not (
-                torch.equal(part.levels.alpha, first.levels.alpha)
-                and torch.equal(part.levels.sigma, first.levels.sigma)
-            ):
+            if not all(torch.equal(*(getattr(run.levels, v) for run in (part, first))) for v in ("alpha", "sigma")):
                 raise ValueError("only runs through the same levels can be joined")
             mine, other = ({**run.meta, "nfe": run.nfe, "shape": run.x.shape[2:]} for run in (first, part))
             if apart := [key for key in {**mine, **other} if mine.get(key) != other.get(key)]:
@@ -182,9 +179,7 @@ class Trajectory:
 
     def _whole(self, wanted: str) -> None:
         if self.meta.get("projected"):
-            raise ValueError(
-                f"this run kept projected frames, from which {wanted} cannot be told: leave out Frames(fn=)"
-            )
+            raise ValueError(f"projected frames cannot tell {wanted}: leave out Frames(fn=) to keep states")
 
     def per_frame(self, values: Tensor) -> Tensor:
         """Shape one number a level, (n,), to multiply n frames (n, B, ...)."""

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from partners import gaussian, randn, rel
 
 import painters
+from atelier.training.targets import target
 from painters import Levels, solve
-from painters.denoiser import PREDICTIONS, column, endpoint, guided, target
+from painters.denoiser import PREDICTIONS, column, endpoint, guided
 from painters.levels import Coordinates, rescale, vp_linear
 
 

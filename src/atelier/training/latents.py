@@ -20,7 +20,7 @@ from atelier.training.captions import build_tokenizer, tokenize, training_tokens
 from atelier.training.evaluation import SNAPSHOT, glimpse, loss_beside
 from atelier.training.loop import Run, Session, Training, fit, generator, stratified_times
 from atelier.training.recipes import Recipe, TextToImage
-from painters.denoiser import target
+from atelier.training.targets import target
 from painters.files import locked, replacing
 from painters.levels import scaled_linear
 from painters.models.adapters import NetworkDenoiser

@@ -16,7 +16,7 @@ from atelier.training.evaluation import CARD, SNAPSHOT, glimpse, loss_beside
 from atelier.training.loop import Run, Session, Training, fit, generator, stratified_times
 from atelier.training.packing import card, count, in_half, publishing, write_json
 from atelier.training.recipes import Pixels, Recipe
-from painters.denoiser import target
+from atelier.training.targets import target
 from painters.levels import vp_linear
 from painters.models.adapters import NetworkDenoiser, call_unet
 from painters.models.moments import gaussian_of, save_moments

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Sequence
 from dataclasses import replace
@@ -30,6 +31,8 @@ def settled(
             f"{name} {known.problem} to say what its network predicts: pass prediction= (one of "
             f"{', '.join(PREDICTIONS)}) and schedule= (e.g. painters.levels.vp_linear())"
         )
+    if not isinstance(schedule, Schedule):
+        raise ValueError(f"schedule= is a schedule such as painters.levels.edm(), got {schedule!r}")
     if prediction not in PREDICTIONS:
         raise ValueError(f"{name} predicts {prediction!r}, which is not one of {', '.join(PREDICTIONS)}")
     needed = {"v_prediction": "vp", "flow_prediction": "flow"}.get(prediction, schedule.coordinates)
@@ -53,6 +56,7 @@ def shape_of(network: Any, shape: Sequence[int] | None, name: object) -> tuple[i
     channels: Any = getattr(config, "in_channels", None)
     if shape is None and (size is None or channels is None):
         raise ValueError(f"{name} does not say what it paints: pass shape=(channels, height, width) of one state")
+    shape = (shape,) if isinstance(shape, int) else shape
     found = tuple(shape or (channels, *((size, size) if isinstance(size, int) else size)))
     if not all(isinstance(n, int) and n > 0 for n in found) or channels not in (None, found[0]):
         reads = "" if channels is None else f", of {channels} channels here"
@@ -86,6 +90,8 @@ def fitted(model: Model, unfollowed: dict[str, Any], name: object) -> Model:
     A diffusers network says so itself; any other is called. Raises ``ValueError`` with one sentence.
     """
     config = _config(model.network)
+    if model.moments is not None and model.moments.dim != math.prod(model.shape):
+        raise ValueError(f"the moments have {model.moments.dim} dimensions, and a state of {name} is {model.shape}")
     if model.text is not None and config.cross_attention_dim != model.text.encoder.config.hidden_size:
         raise ValueError(
             f"the network of {name} attends to text of width {config.cross_attention_dim} and its text encoder makes "

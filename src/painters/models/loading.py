@@ -22,6 +22,7 @@ from painters.models.model import Model
 from painters.models.moments import load_moments
 from painters.models.precision import Precision, choose_device, choose_dtype, move
 from painters.models.registry import bundled, instead, read_card
+from painters.theory.gaussian import Gaussian
 
 Parts = dict[str, Any]
 """The parts of a pipeline by their names in diffusers: ``unet``, and ``scheduler``, ``vae`` and others if there are."""
@@ -37,6 +38,7 @@ def load(
     shape: Sequence[int] | None = None,
     classes: Sequence[str] = (),
     null_label: int | None = None,
+    moments: Gaussian | None = None,
     network: torch.nn.Module | Callable[[], torch.nn.Module] | None = None,
     revision: str | None = None,
     token: str | bool | None = None,
@@ -59,7 +61,8 @@ def load(
     networks above 100 M parameters (bfloat16 from compute capability 8.0, else float16); a VAE stays in float32. What
     is at hand stays where and as it is. ``prediction`` and ``schedule`` are read from a scheduler; without one both are
     needed, and for a module also its ``shape`` (C, H, W). ``classes`` names the classes of a class-conditional network
-    and ``null_label`` its label for "no class", where no card says so. ``pickled`` allows .bin weights, read by torch's
+    and ``null_label`` its label for "no class", where no card says so. ``moments``: the Gaussian of its data's states,
+    where none comes with it. ``pickled`` allows .bin weights, read by torch's
     restricted loader. Raises ``FileNotFoundError`` or ``ValueError`` with one sentence saying what is wrong and what to
     do; warns where a scheduler clips, which a run here does not.
     """
@@ -98,7 +101,7 @@ def load(
         kind,
         classes_of(parts["unet"], tuple(classes or card.get("classes") or ()), null_label, name),
         null_label,
-        parts.get("moments"),
+        moments or parts.get("moments"),
         card,
         None if vae is None else Codec(vae, where),
         None if vae is None else TextConditioner(parts["tokenizer"], parts["text_encoder"], where),
@@ -163,10 +166,10 @@ def _at_hand(source: Any, network: torch.nn.Module | Callable[[], torch.nn.Modul
         return parts, name
     if name == "UNet2DConditionModel":
         raise ValueError(f"a {name} needs its text encoder and VAE: load the folder of the whole pipeline, or pass it")
-    if not callable(source):
+    if isinstance(source, type) or not callable(source):
         raise ValueError(
             "load takes a bundled name, a folder, a hub id, a .safetensors file, a pipeline of diffusers, a module or "
-            f"a function, got a {name}"
+            f"a function, got {f'the class {name}: call it first' if isinstance(source, type) else f'a {name}'}"
         )
     return {"unet": source}, name
 

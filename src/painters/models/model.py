@@ -122,19 +122,19 @@ class Model:
         """Return images (B, C, H, W) in [0, 1], clamped, for clean states (B, *shape).
 
         Pixel models map [-1, 1] to [0, 1]; latent models go through their VAE, in float32. Raises ``ValueError`` for
-        latents of another shape.
+        states of another shape.
         """
-        if self.codec is None:
-            return (x / 2 + 0.5).clamp(0, 1)
         if tuple(x.shape[1:]) != self.shape:
-            raise ValueError(f"the latents of this model have shape {self.shape}, got {tuple(x.shape[1:])}")
-        return self.codec.decode(x)
+            raise ValueError(f"the states of this model have shape {self.shape}, got {tuple(x.shape[1:])}")
+        return (x / 2 + 0.5).clamp(0, 1) if self.codec is None else self.codec.decode(x)
 
     def encode(self, images: Tensor) -> Tensor:
         """Return clean states (B, *shape) for images (B, *image_shape) in [0, 1].
 
         Raises ``ValueError`` for another shape, and for bytes or pictures in other units.
         """
+        if not isinstance(images, Tensor) or not len(images):
+            raise ValueError(f"images to encode are a tensor (B, C, H, W) in [0, 1], got {images!r:.40}")
         low, high = (float(v) for v in torch.aminmax(images.detach()))
         # a tenth beyond, for what interpolation or an edit overshoots; never as far as -1 or 255
         if not images.is_floating_point() or not (low >= -0.1 and high <= 1.1):

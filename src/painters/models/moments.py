@@ -64,14 +64,10 @@ def _hub(source: str) -> Iterator[Image.Image]:
         from datasets import load_dataset  # type: ignore[import-not-found]
 
         rows = load_dataset(source, split="train", streaming=True)
-    except ImportError as error:
-        raise FileNotFoundError(
-            f'there is no folder {source}; for a data set of the hub install "painters[data]"'
-        ) from error
     except Exception as error:
-        raise FileNotFoundError(
-            f"there is no folder {source}, and no such data set could be read from the hub ({type(error).__name__})"
-        ) from error
+        missing = 'for a data set of the hub install "painters[data]"' if isinstance(error, ImportError) else ""
+        why = missing or f"and no such data set could be read from the hub ({type(error).__name__})"
+        raise FileNotFoundError(f"there is no folder {source}, {why}") from error
     for row in rows:
         found = next((value for value in row.values() if isinstance(value, Image.Image)), None)
         if found is None:

@@ -2,6 +2,9 @@
 
 from painters.sampling.noise import batches, noise, renoise
 from painters.sampling.solve import paint_on, solve
-from painters.sampling.solvers import SOLVERS, ancestral, ddim, dpmpp2m, heun
+from painters.sampling.solvers import SOLVERS, ancestral, ddim, dpmpp2m, heun, move, pairs, residual
 
-__all__ = ["SOLVERS", "ancestral", "batches", "ddim", "dpmpp2m", "heun", "noise", "paint_on", "renoise", "solve"]
+__all__ = [
+    "SOLVERS", "ancestral", "batches", "ddim", "dpmpp2m", "heun", "move", "noise", "paint_on", "pairs", "renoise",
+    "residual", "solve",
+]  # fmt: skip

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 
 import torch
@@ -11,7 +10,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from painters.denoiser import Denoiser, Scalar
-from painters.levels import Level, Levels
+from painters.levels import Level, Levels, refuse_unit_noise
 from painters.sampling.solvers import SOLVERS, Solver, ancestral
 from painters.trajectory import Frames, Trajectory, numbered
 
@@ -80,8 +79,8 @@ def solve(
     states, estimates = [save.store(x)], []
     finite = [torch.isfinite(x).all()]
     _check_finite(finite, part)
-    _check_size(x, part[0])
-    steps = run(counted, x, part, names)
+    refuse_unit_noise(x, part[0])
+    steps = _pairs(run(counted, x, part, names), x, part.steps, _name(run))
     reached, stopped = 0, False
     for i, (x0, state) in enumerate(tqdm(steps, total=part.steps, disable=not progress, leave=False, desc="painting")):
         before, x, reached = x, state, i + 1
@@ -146,26 +145,23 @@ def _solver(solver: str | Solver, eta: float | None) -> Solver:
     return partial(ancestral, eta=eta)
 
 
+def _pairs(steps: Iterable[tuple[Tensor, Tensor]], x: Tensor, n: int, name: str) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield what a solver yields; one sentence where that is no pair a step, since anybody may write one."""
+    done = 0
+    for pair in steps if isinstance(steps, Iterator) else ():
+        if not (done < n and isinstance(pair, tuple) and [getattr(v, "shape", None) for v in pair] == [x.shape] * 2):
+            raise ValueError(f"a solver yields (x0_hat, x) for each of {n} steps, and {name} yielded something else")
+        done += 1
+        yield pair
+    if done < n:
+        raise ValueError(f"a solver yields (x0_hat, x) for each of {n} steps, and {name} ended after {done}")
+
+
 def _name(solver: Solver) -> str:
     if isinstance(solver, partial):
         options = ", ".join(f"{key}={value}" for key, value in solver.keywords.items())
         return f"{solver.func.__name__}({options})"
     return getattr(solver, "__name__", type(solver).__name__)
-
-
-def _check_size(x: Tensor, level: Level) -> None:
-    """Raise if ``x`` is unit noise and the level is not, the one wrong size that no state can have.
-
-    A state's rms is at least about sigma, whatever the data and however it was kicked. Noise that was not scaled has
-    rms 1 up to 1/sqrt(2 n) for n numbers; at three times that size, and from 64 numbers on, the two cannot be confused.
-    Other sizes are left alone: somebody may well start from the mean.
-    """
-    size, n = math.hypot(*level), x.numel()
-    if size > 3 and n >= 64 and abs(float(x.double().square().mean().sqrt()) - 1) < 4 / math.sqrt(2 * n):
-        raise ValueError(
-            f"x has the size of unit noise, and the level alpha = {level[0]:.4g}, sigma = {level[1]:.4g} has size "
-            f"{size:.4g}: pass levels.start(noise)"
-        )
 
 
 def _check_finite(finite: list[Tensor], levels: Levels) -> None:

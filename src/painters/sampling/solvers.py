@@ -5,7 +5,8 @@ endpoint estimate made at level i and the state at the next level. All are writt
 
     eps_hat = (x - alpha x0_hat) / sigma,
 
-so that pure noise, alpha = 0, is a legal place to start. A solver of your own may have further options, bound with
+so that pure noise, alpha = 0, is a legal place to start. A solver of your own is a generator made of ``pairs(levels)``,
+``move`` and ``residual``; it never changes ``x`` in place, and may have further options, bound with
 ``functools.partial``.
 """
 

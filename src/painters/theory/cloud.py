@@ -198,8 +198,8 @@ def as_rows(images: Tensor) -> Tensor:
     """Return floating-point images (n, ...) as (n, D), after checking them."""
     if images.ndim < 2 or images.numel() == 0 or not images.is_floating_point():
         raise ValueError(
-            f"need images (n, ...), n >= 1, in floating point and in the units of the data (data.images.to_unit maps "
-            f"pixels there), got {images.dtype} of shape {tuple(images.shape)}"
+            f"need images (n, ...), n >= 1, in floating point and in the units of the data (bytes / 127.5 - 1 is "
+            f"there), got {images.dtype} of shape {tuple(images.shape)}"
         )
     if not bool(torch.isfinite(images).all()):
         raise ValueError("the images hold NaN or infinite values")

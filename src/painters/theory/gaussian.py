@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from painters.denoiser import Scalar, column
-from painters.levels import CLEAN, Level, Levels
+from painters.levels import CLEAN, Level, Levels, refuse_unit_noise
 from painters.theory.moments import Moments
 from painters.trajectory import Trajectory
 
@@ -59,11 +59,13 @@ def sde_gain(lam: Tensor, *, frm: Level, to: Level = CLEAN) -> Tensor:
 def emergence(lam: Tensor, level: Level) -> Tensor:
     """Return the share of a direction's final variance already in the endpoint estimate: sigmoid(log-SNR + ln lam).
 
-    = alpha^2 lam / (alpha^2 lam + sigma^2), in [0, 1]. It is 1/2 where (sigma/alpha)^2 = lam.
+    = alpha^2 lam / (alpha^2 lam + sigma^2), in [0, 1]. It is 1/2 where (sigma/alpha)^2 = lam. Of a whole Gaussian take
+    its ``spectrum``, which counts the directions beyond its PCs. Raises ``ValueError`` for negative variances.
     """
-    alpha, sigma = level
-    signal = alpha**2 * lam
-    return torch.where(signal > 0, signal / (signal + sigma**2), torch.zeros_like(signal))
+    if bool((lam < 0).any()):
+        raise ValueError("variances must not be negative")
+    signal = level[0] ** 2 * lam
+    return torch.where(signal == 0, 0.0, signal / (signal + level[1] ** 2))
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -194,6 +196,7 @@ class Gaussian:
         ``x``: (B, ...). The trajectory has N + 1 states and N endpoint estimates, and ``nfe`` 0.
         """
         start, *later = list(levels)
+        refuse_unit_noise(x, start)
         states = [x, *(self.flow(x, frm=start, to=level) for level in later)]
         x0 = [self(state, *level) for state, level in zip(states[:-1], levels)]
         return Trajectory(levels, torch.stack(states), torch.stack(x0), nfe=0, meta={"solver": "exact"})

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from partners import gaussian, randn, rel
 
+from atelier.training.targets import target
 from painters import Gaussian, Levels, solve
-from painters.denoiser import target
 from painters.levels import Schedule, flow, rescale, vp_linear
 from painters.models.adapters import NetworkDenoiser, call_unet
 

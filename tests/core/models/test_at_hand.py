@@ -16,8 +16,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 import painters
+from atelier.training.targets import target
 from painters import Levels
-from painters.denoiser import target
 from painters.levels import cosine, edm, flow, scaled_linear, ve_sde, vp_linear, vp_sde
 
 G = gaussian([4.0, 1.0, 0.1], seed=1)
@@ -552,3 +552,33 @@ def test_bytes_are_not_encoded_as_if_they_were_pictures_in_unit_range():
                    torch.full((1, 1, 28, 28), -1.0), torch.full((1, 1, 28, 28), float("nan"))):  # fmt: skip
         with pytest.raises(ValueError, match=r"lie in \[0, 1\], got torch"):
             model.encode(images)
+
+
+def test_moments_of_ones_own_are_taken_and_must_fit():
+    g = painters.Gaussian.of(torch.zeros(16), torch.eye(16))
+    model = painters.load(lambda x, t: x, schedule=edm(), prediction="sample", shape=(1, 4, 4), moments=g)
+    assert model.moments is g
+    with pytest.raises(ValueError, match="moments have 16 dimensions"):
+        painters.load(lambda x, t: x, schedule=edm(), prediction="sample", shape=(1, 5, 5), moments=g)
+
+
+@pytest.mark.parametrize("schedule", ["edm", edm])
+def test_a_schedule_is_not_its_name_nor_its_maker(schedule):
+    with pytest.raises(ValueError, match="such as"):
+        painters.load(lambda x, t: x, schedule=schedule, prediction="sample", shape=(1, 4, 4))
+    with pytest.raises(ValueError, match="of a schedule"):
+        Levels.of(schedule, 5)
+
+
+def test_a_class_is_called_first():
+    with pytest.raises(ValueError, match="the class Linear: call it first"):
+        painters.load(torch.nn.Linear, schedule=edm(), prediction="sample", shape=(1, 4, 4))
+
+
+def test_what_is_no_picture_is_neither_encoded_nor_decoded():
+    model = painters.load("fashion-ddpm", device="cpu")
+    for images in ("a.png", torch.zeros(0, 1, 28, 28), [[0.5]]):
+        with pytest.raises(ValueError, match="images to encode are a tensor"):
+            model.encode(images)
+    with pytest.raises(ValueError, match="states of this model have shape"):
+        model.decode(torch.zeros(2, 3, 5, 5))

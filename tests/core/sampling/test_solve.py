@@ -323,3 +323,20 @@ def test_progress_bar_is_optional(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().err == ""
     quiet(progress=True)
     assert "painting" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("broken", "said"),
+    [
+        (lambda denoise, x, levels, seeds: None, "ended after 0"),
+        (lambda denoise, x, levels, seeds: iter([]), "ended after 0"),
+        (lambda denoise, x, levels, seeds: iter([(x, x)] * (levels.steps - 1)), "ended after 3"),
+        (lambda denoise, x, levels, seeds: iter([(x, x)] * (levels.steps + 1)), "something else"),
+        (lambda denoise, x, levels, seeds: iter([x] * levels.steps), "something else"),
+        (lambda denoise, x, levels, seeds: iter([(x, x[:1])] * levels.steps), "something else"),
+    ],
+)
+def test_a_solver_that_keeps_no_contract_is_one_sentence(broken, said):
+    levels = Levels(torch.ones(5), torch.tensor([4.0, 3.0, 2.0, 1.0, 0.0]))
+    with pytest.raises(ValueError, match=f"yields \\(x0_hat, x\\) for each of 4 steps, and .*{said}"):
+        solve(lambda x, a, s: x, torch.full((2, 3), 9.0), levels, solver=broken, progress=False)

@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from partners import dense, gaussian, randn, rel
 
-from painters import Gaussian, Mixture, Moments, PointCloud
-from painters.levels import CLEAN, Level
+from painters import Gaussian, Levels, Mixture, Moments, PointCloud, noise
+from painters.levels import CLEAN, Level, edm
+from painters.theory import emergence
 
 VARIANCES = st.sampled_from([0.0, 1e-4, 0.3, 0.3, 1.0, 7.0, 100.0])
 PURE_NOISE: Level = (0.0, 1.0)
@@ -263,3 +264,16 @@ def test_the_theory_shows_itself_in_one_line():
     points = torch.tensor([[1.0, 0.0], [-1.0, 0.0]])
     assert repr(PointCloud(points, torch.tensor([0, 4]))) == "PointCloud(2 points, D = 2, 2 labels)"
     assert repr(Moments.of(points)) == "Moments(n = 2, D = 2, variance 1)"
+
+
+def test_unit_noise_is_no_state_of_a_large_level_for_the_theory_either():
+    g, levels = Gaussian.of(torch.zeros(64), torch.eye(64)), Levels.of(edm(), 5)
+    with pytest.raises(ValueError, match="size of unit noise"):
+        g.trajectory(noise([0, 1], (64,)), levels)
+    g.trajectory(levels.start(noise([0, 1], (64,))), levels)
+
+
+def test_emergence_hides_no_wrong_variance():
+    assert bool(emergence(torch.tensor([float("nan"), 1.0]), (1.0, 1.0)).isnan()[0])
+    with pytest.raises(ValueError, match="negative"):
+        emergence(torch.tensor([-1.0]), (1.0, 1.0))
