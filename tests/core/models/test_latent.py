@@ -265,7 +265,7 @@ def test_images_are_at_least_float32(folders, dtype):
 
 def test_wrong_shapes_are_one_sentence(folders):
     model = painters.load(folders[1], device="cpu")
-    with pytest.raises(ValueError, match=r"latents of this model have shape \(4, 8, 8\), got \(3, 16, 16\)"):
+    with pytest.raises(ValueError, match=r"states of this model have shape \(4, 8, 8\), got \(3, 16, 16\)"):
         model.decode(torch.zeros(1, 3, 16, 16))
     with pytest.raises(ValueError, match=r"images of shape \(3, 16, 16\), got \(4, 8, 8\)"):
         model.encode(torch.zeros(1, 4, 8, 8))

@@ -97,7 +97,15 @@ def test_a_signal_inside_a_step_ends_the_run_after_it(tmp_path, number):
     assert torch.equal(weights(resumed), weights(fit(TINY, session(tmp_path / "whole", 9))))
 
 
-def test_a_second_signal_acts_at_once(tmp_path):
+@pytest.fixture
+def interruptible():
+    """Ctrl-C interrupts, also where a shell has started the tests in the background and it is ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_a_second_signal_acts_at_once(tmp_path, interruptible):
     def twice(network, k):
         if k == 5:
             signal.raise_signal(signal.SIGINT)
