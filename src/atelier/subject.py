@@ -77,7 +77,7 @@ class Subject:
     def mean_only(self) -> Subject:
         """Return the same subject with a denoiser that knows nothing but the mean: a null."""
         g = self.gaussian
-        return replace(self, denoise=Gaussian(g.mu, g.U[:, :0], g.lam[:0], 0.0), kind="mean")
+        return replace(self, denoise=Gaussian.of(g.mu, 0.0), kind="mean")
 
     def run(
         self,

@@ -62,8 +62,8 @@ def analytic(
     g = gaussian
     spread = float(g.spectrum.mean())
     found: dict[str, Denoiser] = {
-        "mean": Gaussian(g.mu, g.U[:, :0], g.lam[:0], 0.0),
-        "isotropic": Gaussian(g.mu, g.U[:, :0], g.lam[:0], spread),
+        "mean": Gaussian.of(g.mu, 0.0),
+        "isotropic": Gaussian.of(g.mu, spread),
     }
     for r in ranks:
         if r < len(g.lam):

@@ -142,7 +142,7 @@ def early(gaussian: Gaussian, levels: Levels, x: Tensor, x0: Tensor) -> Early:
     ``levels`` are those of the frames. Only ``x[0]`` and the moments enter the prediction.
     """
     g, start = gaussian, levels[0]
-    nothing = Gaussian(g.mu, g.U[:, :0], g.lam[:0], 0.0)
+    nothing = Gaussian.of(g.mu, 0.0)
     scale = (x[-1].flatten(1).to(g.mu) - g.mu).norm(dim=1)
     errors: dict[str, list[Tensor]] = {"x": [], "null": [], "x0": []}
     first = x[0].to(g.mu)

@@ -45,7 +45,7 @@ def glimpse(denoise: Denoiser, schedule: Schedule, shape: Sequence[int], n: int 
 
 def references(gaussian: Gaussian) -> dict[str, Denoiser]:
     """Return the two denoisers every network is measured beside: the Gaussian of its data, and the constant mean."""
-    return {"gaussian": gaussian, "mean": Gaussian(gaussian.mu, gaussian.U[:, :0], gaussian.lam[:0], 0.0)}
+    return {"gaussian": gaussian, "mean": Gaussian.of(gaussian.mu, 0.0)}
 
 
 def denoising_loss(

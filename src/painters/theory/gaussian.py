@@ -103,16 +103,18 @@ class Gaussian:
             )
 
     @classmethod
-    def of(cls, mean: Tensor, covariance: Tensor, *, rank: int | None = None) -> Gaussian:
+    def of(cls, mean: Tensor, covariance: Tensor | float, *, rank: int | None = None) -> Gaussian:
         """Return the Gaussian with this mean, D numbers of any shape, and covariance (D, D); float64 on the CPU.
 
-        Beyond ``rank`` PCs the variance is spread evenly over the rest. Raises ``ValueError`` for a matrix that is not
-        finite and symmetric, or has a negative variance.
+        A number is the variance of every direction; 0 makes the denoiser that knows the mean alone. Beyond ``rank`` PCs
+        the variance is spread evenly over the rest. Raises ``ValueError`` for a matrix that is not finite and
+        symmetric, or has a negative variance.
         """
-        mu, S = (value.detach().to("cpu", torch.float64) for value in (mean.flatten(), covariance))
-        d = len(mu)
-        if S.shape != (d, d):
-            raise ValueError(f"a mean of {d} numbers needs a covariance ({d}, {d}), got {tuple(S.shape)}")
+        mu, S = (torch.as_tensor(v, dtype=torch.float64).detach().cpu() for v in (mean.flatten(), covariance))
+        if S.ndim == 0:
+            return cls(mu, mu.new_zeros(len(mu), 0), mu.new_zeros(0), float(S))
+        if S.shape != (len(mu), len(mu)):
+            raise ValueError(f"a mean of {len(mu)} numbers needs a covariance of its square, got {tuple(S.shape)}")
         size = float(S.abs().max())
         if not (math.isfinite(size) and torch.allclose(S, S.T, rtol=0, atol=ROUNDING * size)):
             raise ValueError("a covariance is finite and symmetric, and this matrix is not")

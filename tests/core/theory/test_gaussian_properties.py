@@ -277,3 +277,12 @@ def test_emergence_hides_no_wrong_variance():
     assert bool(emergence(torch.tensor([float("nan"), 1.0]), (1.0, 1.0)).isnan()[0])
     with pytest.raises(ValueError, match="negative"):
         emergence(torch.tensor([-1.0]), (1.0, 1.0))
+
+
+def test_one_number_is_the_variance_of_every_direction():
+    mean, x = randn(2, 3, seed=1), randn(5, 2, 3, seed=2)
+    one, whole = Gaussian.of(mean, 0.7), Gaussian.of(mean, 0.7 * torch.eye(6, dtype=torch.float64))
+    assert rel(one(x, 0.6, 0.8), whole(x, 0.6, 0.8)) < 1e-12 and len(one.lam) == 0
+    assert torch.equal(Gaussian.of(mean, 0.0)(x, 0.6, 0.8), mean.expand_as(x).to(x))
+    with pytest.raises(ValueError, match="negative"):
+        Gaussian.of(mean, -1.0)
