@@ -9,9 +9,7 @@ from typing import Any, Literal
 
 from atelier.statistics import Interval
 
-Part = Literal[
-    "trained", "i", "ii", "iii", "gaussian", "landscape", "retrieval", "samplers", "manifold", "variations", "gans"
-]
+Part = Literal["trained", "i", "ii", "iii", "gaussian", "landscape", "guidance", "manifold", "variations", "gans"]
 Origin = Literal["v1", "v2", "2412.09726", "ours"]
 Verdict = Literal["holds", "holds within limits", "undecided", "fails", "not measured"]
 Range = tuple[float, float]
@@ -24,9 +22,8 @@ PARTS: dict[Part, str] = {
     "ii": "(ii) What varies more emerges earlier",
     "iii": "(iii) Early kicks change content more often",
     "gaussian": "How far one Gaussian carries",
-    "landscape": "The landscape of modes",
-    "retrieval": "Retrieval and memory",
-    "samplers": "Samplers and guidance",
+    "landscape": "The landscape of modes, and memory",
+    "guidance": "Guidance",
     "manifold": "The image manifold",
     "variations": "Variations on purpose",
     "gans": "Kinship with GANs",
@@ -207,6 +204,8 @@ class Claim:
     reported: tuple[Reported, ...] = ()
     agreement: bool = False
     rivals: tuple[str, ...] = ()
+    first: bool = False
+    changed: str = ""
 
 
 @dataclass(frozen=True)

@@ -1,15 +1,12 @@
-"""Rows on how far one Gaussian carries, and on retrieval by the training set."""
+"""Rows on how far one Gaussian carries, and on copies of the training set."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
 from atelier.ledger.claim import Reading, Records
-from atelier.ledger.rows.reading import exact, interval, nearest, triple
-from atelier.statistics import Interval, mean
-
-CLOUD = "landscape#sec-landscape-cloud"
-COPIES = "tests/workshop/landscape/test_retrieval.py"
+from atelier.ledger.rows.reading import interval, nearest, triple
+from atelier.statistics import Interval
 
 
 def _residual(kind: str, name: str, sigma: float) -> Callable[[Records], Interval]:
@@ -20,10 +17,6 @@ def _residual(kind: str, name: str, sigma: float) -> Callable[[Records], Interva
         return triple(found[f"{states}_{kind}"][name][i], found[f"{states}_n"])
 
     return read
-
-
-def _value(kind: str, name: str, sigma: float) -> Callable[[Records], float]:
-    return lambda r: _residual(kind, name, sigma)(r).value
 
 
 def _best_mixture(r: Records, sigma: float) -> float:
@@ -37,37 +30,13 @@ def _until(name: str) -> Callable[[Records], Interval]:
     return lambda r: triple(r["approximation"]["until"][name])
 
 
-def _painted(name: str) -> Callable[[Records], Interval]:
-    return lambda r: mean(r["approximation"]["painted"][name]["pixels"])
-
-
 READINGS = {
-    "g-score": Reading(
-        _residual("score", "gaussian", 5.0), nulls=lambda r: {"knows only the mean": _value("score", "mean", 5.0)(r)}
-    ),
-    "g-denoiser": Reading(
-        _residual("size", "gaussian", 5.0), nulls=lambda r: {"knows only the mean": _value("size", "mean", 5.0)(r)}
-    ),
-    "g-flattery": Reading(
-        _residual("score", "mean", 5.0),
-        predict=lambda r: float(r["approximation"]["flattery"][nearest(r["approximation"]["ratio"], 5.0)]),
-    ),
+    "g-score": Reading(_residual("moved", "gaussian", 5.0), nulls=lambda r: {"knows only the mean": 1.0}),
     "g-early": Reading(
         _until("x 0.05"), nulls=lambda r: {"constant mean in the place of the Gaussian": _until("null 0.05")(r).value}
     ),
     "g-not-the-training-set": Reading(
         _residual("size", "cloud", 1.0), nulls=lambda r: {"best mixture": _best_mixture(r, 1.0)}
-    ),
-    "g-samples": Reading(
-        _painted("gaussian"),
-        nulls=lambda r: (
-            {
-                name: _painted(key)(r).value
-                for name, key in (("training set", "cloud"), ("the mean", "mean"))
-                if key in r["approximation"]["painted"]
-            }
-            | {"another image": float(r["approximation"]["unrelated"]["pixels"])}
-        ),
     ),
     "r-no-copies": Reading(
         lambda r: interval(r["retrieval"]["paintings"]["share"]),
@@ -77,5 +46,4 @@ READINGS = {
             "exact Gaussian": float(r["retrieval"]["gaussian"]["share"]["value"]),
         },
     ),
-    "r-collapse": Reading(lambda r: exact(r["retrieval"]["test_collapse"])),
 }

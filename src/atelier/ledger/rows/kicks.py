@@ -6,10 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 from atelier.ledger.claim import Reading, Records
-from atelier.ledger.rows.reading import average, difference, interval
+from atelier.ledger.rows.reading import difference, interval
 from atelier.statistics import Interval
-
-AT = "first kicked level less the last (in sigma/alpha: the noisiest and the cleanest)"
 
 
 def _series(r: Records, sampler: str, kick: str | None, *, unit: str = "length", often: bool = False) -> Any:
@@ -35,43 +33,25 @@ def _fall(r: Records, key: str, sampler: str = "ode", unit: str = "length") -> I
     return difference(interval(found[0]), interval(found[-1]))
 
 
-def _group(r: Records, key: str) -> Interval:
-    return average([interval(one) for one in _series(r, "ode", None, often=True)[key]])
-
-
-def _law(r: Records) -> float:
-    law = _series(r, "ode", None, often=True)["law"]
-    return sum(law) / len(law)
-
-
 READINGS = {
     "iii-often": Reading(
         lambda r: _fall(r, "flips"), nulls=lambda r: {"exact Gaussian": _fall(r, "exact_flips").value}
     ),
     "iii-often-std": Reading(
         lambda r: _fall(r, "flips", unit="std"),
-        nulls=lambda r: {"exact Gaussian": _fall(r, "exact_flips", unit="std").value},
+        predict=lambda r: 0.0,
+        nulls=lambda r: {
+            "equal lengths": _fall(r, "flips").value,
+            "exact Gaussian": _fall(r, "exact_flips", unit="std").value,
+        },
     ),
     "iii-often-sde": Reading(
         lambda r: _fall(r, "flips", "sde"), nulls=lambda r: {"same kicks, ODE": _fall(r, "flips").value}
-    ),
-    "iii-two-modes": Reading(
-        lambda r: _group(r, "group"), predict=_law, nulls=lambda r: {"exact Gaussian": _group(r, "exact_group").value}
     ),
     "iii-gain-early": Reading(
         _row("gain", 0, "ode", "PC 1"),
         predict=_number("exact_gain", 0, "ode", "PC 1"),
         nulls=lambda r: {"no stretch": 1.0},
-    ),
-    "iii-gain-sde": Reading(
-        _row("gain", 0, "sde", "PC 1"),
-        predict=_number("exact_gain", 0, "sde", "PC 1"),
-        nulls=lambda r: {"same kick, ODE": _row("gain", 0, "ode", "PC 1")(r).value},
-    ),
-    "iii-random-late": Reading(
-        _row("pixels", -1, "ode", "random"),
-        predict=_number("exact_pixels", -1, "ode", "random"),
-        nulls=lambda r: {"first kicked level": _row("pixels", 0, "ode", "random")(r).value},
     ),
     "iii-off-manifold": Reading(
         _row("pixels", 0, "ode", "off-manifold"),

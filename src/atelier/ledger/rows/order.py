@@ -9,10 +9,7 @@ from scipy.stats import norm
 
 from atelier.ledger.claim import Reading, Records
 from atelier.ledger.rows.reading import exact, interval
-from atelier.statistics import Interval, proportion, spearman
-
-FACTORS = "tests/workshop/evidence/test_factors.py"
-COUNTED = "at levels where the network's test loss is at most 1.02 times the Gaussian's"
+from atelier.statistics import Interval, spearman
 
 
 def _of(name: str) -> Callable[[Records], Interval]:
@@ -30,21 +27,13 @@ def _order_of_factors(r: Records) -> Interval:
     return interval(found["rank_sde" if found["read"] == "endpoints" else "rank"], value="rho")
 
 
-def _on_time(r: Records) -> Interval:
-    found = r["commitment"]
-    if found["read"] == "endpoints":  # of a blurred estimate the reader is sure too soon
-        raise LookupError("spreads of endpoint estimates do not count")
-    pairs = [(one["high"], bound) for one, bound in zip(found["half"], found["half_bound"]) if one["high"] and bound]
-    return proportion(sum(high >= bound for high, bound in pairs), len(pairs))
-
-
 READINGS = {
     "ii-order": Reading(_of("rank_counted"), predict=lambda r: 1.0, nulls=lambda r: {"no order": 0.0}),
     "ii-slope": Reading(_of("slope_counted"), predict=lambda r: 1.0, nulls=lambda r: {"all at once": 0.0}),
     "ii-bound": Reading(
         lambda r: exact(r["emergence"]["bound_counted"]["not_below"], r["emergence"]["bound_counted"]["pairs"]),
         predict=lambda r: float(norm.cdf(2)),
-        nulls=lambda r: {"exact Gaussian": 1.0},
+        nulls=lambda r: {"knows only the mean": float(r["emergence"]["bound_counted"]["mean_not_below"])},
     ),
     "ii-bands-by-variance": Reading(
         lambda r: exact(_with_frequency(r, "half"), len(r["emergence"]["bands"]["half"])),
@@ -52,5 +41,4 @@ READINGS = {
         nulls=lambda r: {"frequency itself": -1.0},
     ),
     "ii-factors": Reading(_order_of_factors, nulls=lambda r: {"no order": 0.0}),
-    "ii-factor-bound": Reading(_on_time, predict=lambda r: 1.0),
 }

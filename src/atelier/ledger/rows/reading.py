@@ -53,10 +53,3 @@ def difference(first: Interval, last: Interval) -> Interval:
     low = gap - sqrt((first.value - first.low) ** 2 + (last.high - last.value) ** 2)
     high = gap + sqrt((first.high - first.value) ** 2 + (last.value - last.low) ** 2)
     return Interval(gap, low, high, min(first.n, last.n))
-
-
-def average(parts: Sequence[Interval]) -> Interval:
-    """Return the mean of several independent intervals, arms added in squares."""
-    m, value = len(parts), sum(p.value for p in parts) / len(parts)
-    low, high = (sqrt(sum((getattr(p, end) - p.value) ** 2 for p in parts)) / m for end in ("low", "high"))
-    return Interval(value, value - low, value + high, min(p.n for p in parts))

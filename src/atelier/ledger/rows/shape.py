@@ -38,9 +38,11 @@ def _curve(name: str, sigma: float) -> Callable[[Records], Interval]:
     return read
 
 
-def _theory(name: str, sigma: float) -> Callable[[Records], float]:
+def _exact(column: str, name: str, sigma: float) -> Callable[[Records], float]:
+    """A mean over seeds of a denoiser that is known, the Gaussian or the mean."""
+
     def read(r: Records) -> float:
-        curve = r["geometry"]["curves"]["gaussian"][name]
+        curve = r["geometry"]["curves"][column][name]
         return float(curve[nearest(r["geometry"]["sigma_over_alpha"][: len(curve)], sigma)])
 
     return read
@@ -57,11 +59,6 @@ READINGS = {
         _of("network", "estimates_2"),
         predict=_value("gaussian", "estimates_2"),
         nulls=_nulls(random_walk=("walk", "states_2"), ancestral_sampler=("ancestral", "estimates_2")),
-    ),
-    "i-x0hat-as-theory": Reading(
-        _of("network", "estimates_1"),
-        predict=_value("gaussian", "estimates_1"),
-        nulls=_nulls(random_walk=("walk", "states_1"), ancestral_sampler=("ancestral", "estimates_1")),
     ),
     "i-knowing-nothing-is-flatter": Reading(
         _outside,
@@ -80,14 +77,12 @@ READINGS = {
         predict=_value("gaussian", "plane_mean"),
         nulls=_nulls(knows_only_the_mean=("mean", "plane_mean"), ancestral_sampler=("ancestral", "plane_mean")),
     ),
-    "i-rotation-evolving": Reading(
-        _of("network", "evolving_mean"),
-        predict=_value("gaussian", "evolving_mean"),
-        nulls=_nulls(final_target=("network", "rotation_mean"), knows_only_the_mean=("mean", "evolving_mean")),
-    ),
     "i-angle": Reading(
         _of("network", "angle"), predict=_value("gaussian", "angle"), nulls=lambda r: {"unrelated vectors": 90.0}
     ),
-    "i-unforeseen": Reading(_curve("unforeseen", 1.0), predict=_theory("unforeseen", 1.0)),
-    "i-first-add-then-clean": Reading(_curve("along_noise", 0.1), predict=_theory("along_noise", 0.1)),
+    "i-first-add-then-clean": Reading(
+        _curve("along_noise", 0.1),
+        predict=_exact("gaussian", "along_noise", 0.1),
+        nulls=lambda r: {"knows only the mean": _exact("mean", "along_noise", 0.1)(r)},
+    ),
 }

@@ -5,43 +5,30 @@ from __future__ import annotations
 from typing import Any
 
 from atelier.ledger.claim import Reading, Records
-from atelier.ledger.rows.reading import interval, nearest
+from atelier.ledger.rows.reading import interval
 
-PAGE = "variations#sec-variations"
-TESTS = "tests/workshop/variations"
-RECORD = f"{TESTS}/test_variations.py"
-LEVEL = 1.0
-"""Noise level sigma/alpha at which noise and back is held against its law."""
 STEPS = 20
 """Steps each way of an inversion."""
-OTHERS = {"noise and back (img2img)": "renoise", "mixed noises": "mix"}
+OTHERS = {"noise and back (img2img)": "renoise", "ancestral": "ancestral", "mixed noises": "mix"}
 """The ways that ask for no theory."""
 
 
-def _ways(r: Records) -> Any:
-    return r["variations"]["methods"]
+def _most(r: Records, way: str) -> Any:
+    return r["variations"]["methods"][way]["most_detail_corrected"]
 
 
-def _back(r: Records, key: str) -> Any:
-    found = _ways(r)["renoise"]
-    return found[key][nearest(found["level"], LEVEL)]
-
-
-def _inverted(r: Records) -> Any:
+def _inverted(r: Records, solver: str) -> Any:
     found = r["variations"]["inversion"]
-    return found["data"]["heun"][found["steps"].index(STEPS)]
+    return found["data"][solver][found["steps"].index(STEPS)]
 
 
 READINGS = {
     "v-promise": Reading(
-        lambda r: interval(_ways(r)["state"]["most_detail"]),
-        nulls=lambda r: {said: float(_ways(r)[way]["most_detail"]["value"]) for said, way in OTHERS.items()},
+        lambda r: interval(_most(r, "state")),
+        nulls=lambda r: {said: float(_most(r, way)["value"]) for said, way in OTHERS.items()},
     ),
-    "v-beats": Reading(lambda r: interval(r["variations"]["gain"]["state"])),
-    "v-law": Reading(
-        lambda r: interval(_back(r, "low")),
-        predict=lambda r: float(_back(r, "low_law")),
-        nulls=lambda r: {"unrelated pictures": 1.0},
+    "v-named": Reading(lambda r: interval(r["variations"]["gain_corrected"]["named"])),
+    "v-inversion": Reading(
+        lambda r: interval(_inverted(r, "heun")), nulls=lambda r: {"DDIM": float(_inverted(r, "ddim")["value"])}
     ),
-    "v-inversion": Reading(lambda r: interval(_inverted(r))),
 }
