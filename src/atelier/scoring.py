@@ -1,4 +1,4 @@
-"""What a change of a picture changed: each named factor by itself, in units of how unlike two unrelated pictures are.
+"""What a change of a picture changed: each named factor by itself, beside what differs between two unrelated pictures.
 
 Every experiment that varies pictures on purpose asks the same three questions: how much did a factor change, did it
 keep its kind, and how far did the picture move as a whole. One object answers them, so that methods can be compared.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -16,13 +16,15 @@ from torch import Tensor
 from atelier.data import images as image_data
 from atelier.data import scenes
 from atelier.data.scenes.factors import Factor
+from atelier.data.scenes.shares import variance_shares
 from atelier.networks.readers import columns, indicators
 from atelier.subject import Subject
 from painters.levels import CLEAN
 from painters.theory.gaussian import Gaussian
 
-OUTLINE, DETAIL = ("areas", "masses"), ("objects", "details")
-"""Bands of the scenes' factors: what a painter sets down first, and what comes after."""
+OUTLINE = 0.8
+"""The outline are the factors with the largest pixel variance that together hold this share of it: measured, see
+:mod:`atelier.data.scenes.shares`, and not said by the names of bands."""
 TOLERANCE = 0.5 / math.sqrt(12)
 """A continuous factor is kept if it moved by at most half a standard deviation of the data's, uniform in [0, 1]."""
 LEGIBLE = 0.5
@@ -65,13 +67,15 @@ def known(subject: Subject, n: int, *, test: bool) -> Known | None:
 class Ruler:
     """Measures changes between pictures of one subject, factor by factor.
 
-    ``factors``: those that its reader can tell in clean data, F of them. ``unrelated`` (F,): mean squared difference of
-    the reader's answers to two unrelated pictures of the data; ``chance`` (F,): how often two such keep the factor.
+    ``factors``: those that its reader can tell in clean data, F of them. Of pairs of unrelated pictures of the data,
+    ``unrelated`` (F,): the mean :meth:`change`, ``distance`` (F,): the mean displacement of a value, ``chance`` (F,):
+    how often they keep the factor.
     """
 
     subject: Subject = field(repr=False)
     factors: tuple[Factor, ...]
     unrelated: Tensor = field(repr=False)
+    distance: Tensor = field(repr=False)
     chance: Tensor = field(repr=False)
 
     @classmethod
@@ -90,19 +94,31 @@ class Ruler:
         factors = tuple(f for f, s in zip(data.factors, share.tolist()) if s >= LEGIBLE)
         if not factors:
             return None
-        ruler = cls(subject, factors, torch.ones(len(factors)), torch.ones(len(factors)))
+        one = torch.ones(len(factors), dtype=torch.float64)
+        ruler = cls(subject, factors, one, one, one)
         own = ruler.answers(data.states)
         other = own.roll(1, 0)
-        return cls(subject, factors, ruler._apart(own, other).mean(0), ruler.kept(own, other).double().mean(0))
+        ruler = replace(ruler, distance=ruler._moved(own, other).mean(0))
+        chance = ruler.kept(own, other).double().mean(0)
+        return replace(ruler, unrelated=ruler.change(own, other).mean(0), chance=chance)
 
     @property
     def names(self) -> list[str]:
         """The names of the factors."""
         return [f.name for f in self.factors]
 
-    def band(self, bands: Sequence[str]) -> Tensor:
-        """Return which factors belong to one of ``bands``, such as :data:`OUTLINE`, (F,) bool."""
-        return torch.tensor([f.band in bands for f in self.factors])
+    def outline(self) -> Tensor:
+        """Return which factors are the outline, (F,) bool; the others are detail.
+
+        All of them unless the factors are those of scenes, whose shares of the pixel variance are known.
+        """
+        shares = variance_shares()
+        if not set(self.names) <= shares.keys():
+            return torch.ones(len(self.factors), dtype=torch.bool)
+        total = torch.tensor([shares[name].total for name in self.names])
+        largest = total.argsort(descending=True)
+        before = total[largest].cumsum(0) - total[largest]  # what the larger ones hold
+        return torch.zeros(len(total), dtype=torch.bool).scatter(0, largest, before < OUTLINE * total.sum())
 
     def answers(self, x: Tensor) -> Tensor:
         """Return what clean states (n, ...) show, (n, m): probabilities of kinds and values of the factors, float64."""
@@ -113,8 +129,18 @@ class Ruler:
         return torch.cat([part for f, part in zip(self.subject.reader.factors, parts) if f in used], 1)
 
     def change(self, before: Tensor, after: Tensor) -> Tensor:
-        """Return how much each factor changed between answers (n, m): squared, 1 as for unrelated pictures, (n, F)."""
-        return self._apart(before, after) / self.unrelated
+        """Return how much each factor changed between answers (n, m), in [0, 1], (n, F).
+
+        1 for a kind that is another one, 0 if not; for a value the displacement over that of unrelated pictures, cut at
+        1, so that no factor outweighs the others by its scale.
+        """
+        flips = 1 - self.kept(before, after).double()
+        moved = (self._moved(before, after) / self.distance).clamp(max=1)
+        return torch.where(torch.tensor([bool(f.kinds) for f in self.factors]), flips, moved)
+
+    def score(self, change: Tensor) -> Tensor:
+        """Return the mean of changes (n, F) over pictures, corrected for chance: 1 as for unrelated ones, (F,)."""
+        return (change.mean(0) / self.unrelated).clamp(max=1)
 
     def kept(self, before: Tensor, after: Tensor) -> Tensor:
         """Return whether each factor kept its kind, or its value up to :data:`TOLERANCE`, (n, F) bool."""
@@ -127,35 +153,15 @@ class Ruler:
         """Return the columns of one factor in answers (n, m): (n, kinds), or (n, 1)."""
         return answers.split(columns(self.factors), 1)[self.names.index(factor)]
 
-    def _apart(self, before: Tensor, after: Tensor) -> Tensor:
-        return per_factor((after - before).square(), columns(self.factors))
+    def _moved(self, before: Tensor, after: Tensor) -> Tensor:
+        """|after - before| of the answers of each factor, (n, F)."""
+        return per_factor((after - before).abs(), columns(self.factors))
 
 
 def distance(gaussian: Gaussian, before: Tensor, after: Tensor) -> Tensor:
     """Return how far clean states (n, ...) moved, (n,): |after - before|/sqrt(2 tr Sigma), 1 for unrelated."""
     moved = (after - before).flatten(1).double().cpu().norm(dim=1)
     return moved / math.sqrt(2 * float(gaussian.spectrum.sum()))
-
-
-def purity(change: Tensor) -> Tensor:
-    """Return the share of all change that falls on the factor that changed most, of changes (..., F): 1/F to 1.
-
-    NaN where nothing changed.
-    """
-    return change.max(-1).values / change.sum(-1)
-
-
-def linearity(path: Tensor, t: Tensor) -> float:
-    """Return the share of the variance of a factor's answers ``path`` (n, k) that is linear in ``t`` (n,), R^2.
-
-    1 for a factor that moves in step with the knob; a sudden change of kind in the middle of an even walk has at most
-    about 3/4. NaN for a path that does not move.
-    """
-    y = path - path.mean(0)
-    x = (t - t.mean()).to(y)
-    slope = x @ y / x.square().sum()
-    total = float(y.square().sum())
-    return 1 - float((y - x[:, None] * slope).square().sum()) / total if total > 0 else math.nan
 
 
 def _answers(subject: Subject, x: Tensor) -> Tensor:

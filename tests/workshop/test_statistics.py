@@ -8,7 +8,7 @@ import pytest
 import torch
 from scipy import stats
 
-from atelier.statistics import bootstrap, mean, proportion, rank_correlation, short, spearman
+from atelier.statistics import MANY, bootstrap, mean, proportion, rank_correlation, share, short, spearman
 
 
 def test_the_interval_of_a_mean_covers_as_often_as_it_says():
@@ -43,7 +43,29 @@ def test_one_sample_has_no_interval_and_none_is_refused():
         bootstrap(np.empty((0, 2)))
 
 
-@pytest.mark.parametrize("hits, n", [(0, 20), (7, 20), (20, 20), (50, 200)])
+@pytest.mark.parametrize("n", [3, 5, 12, 20])
+def test_few_samples_have_a_t_interval_that_covers(n):
+    """Percentiles of a bootstrap of five cover four times in five."""
+    rows = np.random.default_rng(1).normal(2, 3, size=(2000, n))
+    found = [mean(row) for row in rows]
+    first = stats.t.interval(0.95, n - 1, rows[0].mean(), rows[0].std(ddof=1) / n**0.5)
+    assert (found[0].low, found[0].high) == pytest.approx(first)
+    assert 0.94 < np.mean([f.low <= 2 <= f.high for f in found]) < 0.96
+    ratio = bootstrap(np.abs(rows[0][:, None] + [0, 1]), lambda part: part[:, 0].mean() / part[:, 1].mean())[0]
+    assert ratio.low < ratio.value < ratio.high and ratio.low + ratio.high == pytest.approx(2 * ratio.value)
+
+
+def test_many_samples_have_a_bootstrap_and_a_share_stays_a_share():
+    rows = np.random.default_rng(2).exponential(size=MANY)
+    found = mean(rows)
+    assert found.high - found.value > found.value - found.low  # percentiles see that the sample is skewed
+    ends = share([0.9, 1, 1, 0.95, 0.99])
+    assert mean([0.9, 1, 1, 0.95, 0.99]).high > 1 == ends.high and ends.low == pytest.approx(
+        mean([0.9, 1, 1, 0.95, 0.99]).low
+    )
+
+
+@pytest.mark.parametrize("hits, n", [(0, 24), (7, 24), (40, 40), (50, 200)])
 def test_shares_have_wilsons_interval(hits, n):
     found, z, p = proportion(hits, n), stats.norm.ppf(0.975), hits / n
     centre, half = (
@@ -51,6 +73,13 @@ def test_shares_have_wilsons_interval(hits, n):
         z / (1 + z**2 / n) * (p * (1 - p) / n + z**2 / 4 / n**2) ** 0.5,
     )
     assert (found.value, found.low, found.high) == pytest.approx((p, max(centre - half, 0), min(centre + half, 1)))
+
+
+@pytest.mark.parametrize("hits, n", [(0, 5), (3, 5), (20, 20)])
+def test_shares_of_few_cases_have_the_exact_interval(hits, n):
+    found = proportion(hits, n)
+    low, high = stats.beta.ppf(0.025, hits, n - hits + 1), stats.beta.ppf(0.975, hits + 1, n - hits)
+    assert (found.low, found.high) == pytest.approx((0 if hits == 0 else low, 1 if hits == n else high))
 
 
 def test_shares_outside_0_to_1_are_refused():
@@ -66,7 +95,8 @@ def test_rank_correlation_and_its_exact_p():
     every = [stats.spearmanr(x, order)[0] for order in itertools.permutations(y)]
     assert found.p == pytest.approx(np.mean(np.array(every) >= found.rho - 1e-12))
     assert rank_correlation(x, x).p == pytest.approx(1 / 720) and rank_correlation(x, -x).p == 1
-    assert rank_correlation(x, np.exp(y)).rho == found.rho and found.low <= found.rho <= found.high
+    assert rank_correlation(x, np.exp(y)).rho == found.rho and found.low < found.rho < found.high
+    assert np.isnan(rank_correlation(x[:3], y[:3]).low) and rank_correlation(x, x).low == 1
     ties = np.array([1.0, 1, 2, 2, 3, 3])
     assert rank_correlation(x, ties).rho == pytest.approx(stats.spearmanr(x, ties)[0])
 
@@ -81,6 +111,15 @@ def test_many_pairs_take_random_orders():
     assert 0.3 < rank_correlation(x, generator.normal(size=30)).p + 0.3 < 1.3
     with_gaps = rank_correlation(np.append(x, np.nan), np.append(x, 1.0))
     assert with_gaps.n == 30 and with_gaps.rho == pytest.approx(1)
+
+
+def test_the_interval_of_a_rank_correlation_of_ten_pairs_covers():
+    """A bootstrap over ten pairs holds the true value of .69 nine times in ten."""
+    generator = np.random.default_rng(4)
+    x, noise = generator.normal(size=(2, 400, 10))
+    truth = 6 / np.pi * np.arcsin(0.7071 / 2)
+    found = [rank_correlation(a, a + b) for a, b in zip(x, noise)]
+    assert 0.93 < np.mean([f.low <= truth <= f.high for f in found]) < 0.985
 
 
 def test_two_pairs_have_no_rank_correlation():
