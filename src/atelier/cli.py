@@ -80,7 +80,9 @@ def add_commands(commands: Commands) -> None:
         description="Measure the claims of the ledger on a model; resumable. Or print the table of results.",
     )
     claims.add_argument("--model", default=None, help="a bundled model, a local diffusers folder, or a hub id")
-    claims.add_argument("--gaussian", action="store_true", help="measure the exact Gaussian of its data instead")
+    instead = claims.add_mutually_exclusive_group()
+    instead.add_argument("--gaussian", action="store_true", help="measure the exact Gaussian of its data instead")
+    instead.add_argument("--shuffled", action="store_true", help="measure its network with shuffled weights instead")
     claims.add_argument("--table", nargs="*", default=None, metavar="FILE", help="print results (default: committed)")
     claims.add_argument("--seeds", default="0-199", help="such as 0-15 or 3,7,20-29 (default: %(default)s)")
     claims.add_argument("--steps", type=whole, default=50, help="solver steps (default: %(default)s)")

@@ -14,6 +14,7 @@ from torch import Tensor
 from atelier.data import images as image_data
 from atelier.data import scenes
 from atelier.data.controls import varied
+from atelier.networks import shuffled
 from atelier.networks.readers import READER_OF, Read, Reader, load_reader
 from painters.denoiser import Denoiser
 from painters.levels import Levels
@@ -50,8 +51,9 @@ class Subject:
     ``denoise`` may be a network, or the theory itself: every experiment takes either. ``gaussian`` has the mean and
     covariance of the data's states, latents for a latent model. ``levels(n)`` are those of an n-step run, ``decode``
     turns clean states into pictures in [0, 1], and ``reader``, if there is one, reads pictures. ``kind`` is
-    ``"network"``, ``"gaussian"`` or ``"mean"``. ``moments`` says where those of ``gaussian`` come from if they were not
-    shipped with the model: ``source``, ``n``, and ``circular`` if they are those of the model's own samples.
+    ``"network"``, ``"gaussian"``, ``"mean"`` or ``"shuffled"``. ``moments`` says where those of ``gaussian`` come from
+    if they were not shipped with the model: ``source``, ``n``, and ``circular`` if they are those of the model's own
+    samples.
     """
 
     name: str
@@ -78,6 +80,13 @@ class Subject:
         """Return the same subject with a denoiser that knows nothing but the mean: a null."""
         g = self.gaussian
         return replace(self, denoise=Gaussian.of(g.mu, 0.0), kind="mean")
+
+    def shuffled(self) -> Subject:
+        """Return the same subject with the weights of its network shuffled: a null. ``ValueError`` without weights."""
+        if self.model is None or not isinstance(self.model.network, torch.nn.Module):
+            raise ValueError(f"{self.name} has no weights to shuffle")
+        model = replace(self.model, network=shuffled(self.model.network))
+        return replace(self, denoise=model.denoiser(), model=model, kind="shuffled")
 
     def run(
         self,

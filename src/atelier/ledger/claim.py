@@ -40,7 +40,7 @@ NULL_PASSES = "the null passes too"
 class Records:
     """The measurements of a model, ``records["geometry"]`` and so on, each beside the theory and the nulls it needs.
 
-    ``kind`` is ``"network"``, or ``"gaussian"`` for the exact Gaussian in the network's place.
+    ``kind`` is ``"network"``, or says what stands in its place, see :data:`~atelier.ledger.records.KINDS`.
     """
 
     model: Mapping[str, Any]

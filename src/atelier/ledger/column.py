@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from atelier.ledger.claim import PARTS, VERDICTS, Cell, Claim, Records, evaluate
-from atelier.ledger.records import Results
+from atelier.ledger.records import KINDS, Results
 from atelier.ledger.rows import CLAIMS
 from atelier.statistics import Interval
 
@@ -30,8 +30,8 @@ class Column:
 
     @property
     def title(self) -> str:
-        """The name of the model, or of the exact Gaussian of its data."""
-        return f"exact Gaussian of {self.model}" if self.kind == "gaussian" else self.model
+        """The name of the model, or of what stands in its place."""
+        return KINDS[self.kind].format(self.model)
 
 
 def column(found: Results, claims: Iterable[Claim] = CLAIMS) -> Column:

@@ -16,11 +16,10 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from atelier import manifold, variations
+from atelier import manifold, trained, variations
 from atelier.evidence import factors, often, order, shape
 from atelier.gans import kinship
 from atelier.landscape import jacobian, retrieval
-from atelier.ledger import trained
 from atelier.ledger.column import column, markdown, summary
 from atelier.ledger.records import RESULTS, Made, Results, read, results_file, rounded, write
 from atelier.limits import carries, samplers
@@ -100,8 +99,8 @@ def command(options: argparse.Namespace) -> int:
         raise ValueError("say which model with --model NAME, or print the committed results with --table")
     gaussian, facts = (None, {}) if options.moments is None else load_moments(options.moments)
     who = subject(options.model, device=options.device, gaussian=gaussian, prompt=options.prompt, moments=facts)
-    who = who.theory() if options.gaussian else who
-    out = Path(options.out or results_file(who.name, gaussian=options.gaussian).name)
+    who = who.theory() if options.gaussian else who.shuffled() if options.shuffled else who
+    out = Path(options.out or results_file(who.name, kind=who.kind).name)
     settings = Settings(tuple(parse_seeds(options.seeds)), options.steps, options.profile, options.batch)
     only = [] if options.only is None else [part.strip() for part in options.only.split(",")]
     print(summary(column(measure_model(who, settings, out, only=only))))

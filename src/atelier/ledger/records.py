@@ -12,6 +12,8 @@ from painters.files import replacing
 
 RESULTS = Path(__file__).parent / "results"
 """Where the committed results are."""
+KINDS = {"network": "{}", "gaussian": "exact Gaussian of {}", "shuffled": "{}, weights shuffled"}
+"""What was measured, and what its column is called: the trained network, or another denoiser in its place."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,7 @@ class Made:
 
 @dataclass(frozen=True)
 class Results:
-    """A results file of one model: ``kind`` is ``"network"``, or ``"gaussian"`` for the exact Gaussian in its place.
+    """A results file of one model: ``kind`` is one of :data:`KINDS`.
 
     ``measurements`` holds a record of JSON for each experiment, with its ``provenance``; ``moments`` says where those
     of the theory come from, if they were not shipped with the model.
@@ -73,7 +75,7 @@ def checked(found: Any) -> Results:
     """
     json.dumps(found, allow_nan=False)
     results = _typed(Results, found, "a results file")
-    _need(results.kind in ("network", "gaussian"), f"kind is network or gaussian, not {results.kind!r}")
+    _need(results.kind in KINDS, f"kind is {', '.join(KINDS)}, not {results.kind!r}")
     # A pull request must not carry a path of the machine it was made on.
     plain = results.model and not results.model.startswith(("/", "~", ".")) and "\\" not in results.model
     _need(
@@ -111,15 +113,16 @@ def write(found: Results, path: Path) -> None:
         temporary.write_text(json.dumps(content, separators=(",", ":")) + "\n")
 
 
-def results_file(name: str, *, gaussian: bool = False) -> Path:
-    """Return where the committed results of a model are, or those of the exact Gaussian of its data."""
-    return RESULTS / f"{name.replace('/', '--')}{'-gaussian' if gaussian else ''}.json"
+def results_file(name: str, *, kind: str = "network") -> Path:
+    """Return where the committed results of a model are, or those of another of :data:`KINDS` in its place."""
+    return RESULTS / f"{name.replace('/', '--')}{'' if kind == 'network' else f'-{kind}'}.json"
 
 
 def results(name: str) -> dict[str, Any]:
     """Return the committed measurements of a model, e.g. ``results("fashion-ddpm")["geometry"]``.
 
-    The exact Gaussian of a model is ``"NAME-gaussian"``. Raises ``FileNotFoundError`` naming those there are.
+    The exact Gaussian of a model is ``"NAME-gaussian"``, its network with shuffled weights ``"NAME-shuffled"``. Raises
+    ``FileNotFoundError`` naming those there are.
     """
     path = results_file(name)
     if not path.is_file():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import deepcopy
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -15,6 +16,19 @@ from painters.models.registry import read_card
 Network = TypeVar("Network", bound=torch.nn.Module)
 
 BUNDLED = Path(__file__).parent / "bundled"
+
+
+def shuffled(network: Network, *, seed: int = 0) -> Network:
+    """Return a copy of a network with the entries of every weight shuffled within its tensor: a null.
+
+    It has the sizes of a trained network and knows nothing.
+    """
+    copy, generator = deepcopy(network), torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for value in copy.parameters():
+            flat = value.flatten()
+            value.copy_(flat[torch.randperm(len(flat), generator=generator).to(flat.device)].reshape(value.shape))
+    return copy
 
 
 def bundled(kind: str) -> tuple[str, ...]:

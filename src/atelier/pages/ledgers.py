@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from html import escape
 
-from atelier.ledger.claim import PARTS, VERDICTS, Cell, Claim
+from atelier.ledger.claim import NULL_PASSES, PARTS, VERDICTS, Cell, Claim
 from atelier.ledger.column import MISSING, Column, interval, markdown, number, reported
 from atelier.pages.shown import Shown, embedded
+from atelier.pages.tables import table
 
 GROUPS = {
     "model": "our models",
     "control": "controls",
     "gaussian": "exact Gaussians",
+    "shuffled": "weights shuffled",
     "hub": "models on the hub",
     "null": "ranges of nulls",
     "reported": "reported",
@@ -55,9 +57,58 @@ def ledger(columns: Sequence[Column], *, hub: Sequence[str] = (), controls: Sequ
     return Shown(markdown(columns), html)
 
 
+MARKS = {"holds": "●", "holds within limits": "◐", "undecided": "?", "fails": "○", "not measured": "–"}
+"""Verdicts at a glance."""
+LEGEND = ", ".join(f"{mark} {verdict}" for verdict, mark in MARKS.items())
+
+
+def marks(columns: Sequence[Column]) -> Shown:
+    """Return the rows of the first screen as marks, networks across; a verdict with a note stands in brackets."""
+    networks = [column for column in columns if column.kind == "network"]
+    rows = [
+        (_link(cells[0].claim), *map(_mark, cells))
+        for cells in zip(*(column.cells for column in networks))
+        if cells[0].claim.first
+    ]
+    caption = f"{LEGEND}; in brackets: it does not count, or a null passes too, as the row below says."
+    return table(["claim", *(column.title for column in networks)], rows, caption=caption)
+
+
+def counts(columns: Sequence[Column]) -> Shown:
+    """Return how many rows are judged on each network, and how many of them would hold for one that knows nothing.
+
+    That is counted, not assumed: by the named nulls of the rows, and where the network with shuffled weights was put
+    through the same measurements, by its column. A rule that compares with one number passes one time in forty by
+    chance alone.
+    """
+    nothing = {column.model: column for column in columns if column.kind == "shuffled"}
+    rows = []
+    for column in (column for column in columns if column.kind == "network"):
+        judged = [cell for cell in column.cells if cell.verdict != MISSING]
+        verdicts = (sum(cell.verdict == verdict for cell in judged) for verdict in VERDICTS if verdict != MISSING)
+        passed = sum(NULL_PASSES in cell.note for cell in judged)
+        idle = nothing.get(column.model)
+        held = None if idle is None else sum(cell.verdict.startswith("holds") for cell in idle.cells)
+        by_one = sum(cell.claim.rule.limits is None for cell in judged)
+        rows.append((column.title, len(judged), *verdicts, passed, held, f"{by_one / 40:.2g} of {by_one}"))
+    head = ["model", "judged", *(verdict for verdict in VERDICTS if verdict != MISSING)]
+    head += ["a null passes too", "hold with weights shuffled", "by chance, against one number"]
+    return table(head, rows, caption="Rows that are judged, and rows that knowing nothing would pass.")
+
+
+def _link(claim: Claim) -> Shown:
+    return Shown(claim.statement, f'<a href="#{claim.id}">{escape(claim.statement)}</a>')
+
+
+def _mark(cell: Cell) -> Shown:
+    said = "; ".join(filter(None, (cell.verdict, cell.note)))
+    mark = f"({MARKS[cell.verdict]})" if cell.note else MARKS[cell.verdict]
+    return Shown(mark, f'<span role="img" aria-label="{escape(said)}" title="{escape(said)}">{mark}</span>')
+
+
 def _group(column: Column, controls: Sequence[str]) -> str:
-    if column.kind == "gaussian":
-        return "gaussian"
+    if column.kind != "network":
+        return column.kind
     return "control" if column.model in controls else "hub" if "/" in column.model else "model"
 
 
@@ -105,6 +156,7 @@ def _claim(claim: Claim) -> str:
     facts = {
         "Measured:": escape(claim.metric),
         "Holds if": f"{escape(claim.rule.text)}.",
+        "New in this ledger:": escape(claim.changed),
         "Origin:": escape(ORIGINS[claim.origin]),
         "Reported:": escape(reported(claim)),
         "Tested by": f"<code>{escape(claim.test)}</code>",

@@ -14,13 +14,11 @@ def tagged(value, arm=0.01, n=9):
 
 def record(**changes):
     """A record in which no two numbers are the same."""
-    purity = {"whole": 0.6, "pcs": 0.55, "random": 0.3}
     return {
         "dim": 50,
         "chance": 0.08,
-        "factors": ["a", "b"],
         "whole": {"images": [0.2, 0.3, 0.4], "inputs": [0.9, 0.9, 0.9]},
-        "one_step": {"images": [[1.0, 1.0]]},
+        "far": {"whole": [0.3, 0.5, 0.7], "pcs": [0.92, 0.95, 0.98]},
         "endpoint": {
             "inside": {
                 "image": [tagged(0.97), tagged(0.1)],
@@ -28,55 +26,49 @@ def record(**changes):
                 "other": [tagged(0.25), tagged(0.2)],
             },
         },
-        "walks": {kind: {"summary": {"purity": tagged(value)}} for kind, value in purity.items()},
-        "knobs": {
-            "chance": 0.07,
-            "dial": {"hit": [[1, 0, 0, 1], [1, 0, 1, 0.4]], "right": [[1, 1, 1, 0.6], [1, 1, 0.6, 1]]},
-            "equal": {"hit": [[1.0]], "right": [[1.0]]},
-        },
+        "knobs": {"dial": {"right": [[1, 1, 1, 0.6], [1, 1, 0.6, 1], [1, 0.6, 1, 1]]}},
     } | changes
+
+
+KNOBS = {"own": [0.4, 0.5, 0.6], "others": [0.1, 0.12, 0.14], "null": [0.2, 0.22, 0.24]}
 
 
 @pytest.mark.parametrize(
     ("name", "measured", "predicted", "nulls", "verdict"),
     [
-        ("m-aligned", 0.3, 1.0, [0.08], "fails"),
+        ("m-aligned", 0.3, 1.0, [0.08, 0.5], "fails"),
+        ("m-far", 0.95, 1.0, [0.02], "holds within limits"),
         ("m-contrast", 0.97, None, [0.25, 0.02], "holds"),
-        ("m-walks-pure", 0.6, None, [0.3, 0.55], "holds"),
-        ("m-knobs", 0.55, None, [0.07], "holds within limits"),
         ("m-knobs-turn", 0.9, None, [0.5], "holds"),
+        ("m-alone", 0.5, None, [0.12, 0.22], "undecided"),
     ],
 )
 def test_each_row_reads_its_own_number(name, measured, predicted, nulls, verdict):
-    cell = evaluate(BY_ID[name], Records({"manifold": record()}))
+    cell = evaluate(BY_ID[name], Records({"manifold": record(), "knobs": KNOBS}))
     assert cell.measured is not None and cell.measured.value == pytest.approx(measured)
     assert cell.predicted == predicted and list(cell.nulls.values()) == pytest.approx(nulls)
     assert cell.verdict == verdict
 
 
-def test_a_mean_over_seeds_has_their_interval():
+def test_a_mean_over_few_seeds_has_their_t_interval():
     cell = evaluate(BY_ID["m-aligned"], Records({"manifold": record()}))
     assert cell.measured is not None and cell.measured.n == 3
-    assert 0.19 < cell.measured.low < 0.3 < cell.measured.high < 0.41
-
-
-def test_purity_of_one_factor_alone_says_nothing():
-    cell = evaluate(BY_ID["m-walks-pure"], Records({"manifold": record(factors=["class"])}))
-    assert cell.measured is None and cell.verdict == "not measured"
+    assert cell.measured.high - 0.3 == pytest.approx(4.303 * 0.1 / 3**0.5, rel=1e-3)
 
 
 def test_rules_test_their_statements():
-    def verdict(name, **changes):
-        return evaluate(BY_ID[name], Records({"manifold": record(**changes)})).verdict
+    def verdict(name, knobs=KNOBS, **changes):
+        return evaluate(BY_ID[name], Records({"manifold": record(**changes), "knobs": knobs})).verdict
 
     base = record()
-    assert verdict("m-aligned", whole=base["whole"] | {"images": [0.99, 1.0]}) == "holds"
+    assert verdict("m-aligned", whole=base["whole"] | {"images": [0.99, 1.0, 0.98]}) == "holds"
     inside = base["endpoint"]["inside"]
     assert verdict("m-contrast", endpoint={"inside": inside | {"image": [tagged(0.3)]}}) == "fails"
-    low = {kind: {"summary": {"purity": tagged(0.3, 0.05)}} for kind in ("whole", "pcs", "random")}
-    assert verdict("m-walks-pure", walks=low) == "undecided"
-    coin = base["knobs"] | {"dial": {"hit": [[0, 0.2], [0, 0.2]], "right": [[1, 0.2], [0, 0.8]]}}
-    assert verdict("m-knobs-turn", knobs=coin) == "undecided" and verdict("m-knobs", knobs=coin) == "fails"
+    coin = {"dial": {"right": [[1, 0.2], [0, 0.8]]}}
+    assert evaluate(BY_ID["m-knobs-turn"], Records({"manifold": record(knobs=coin)})).verdict == "undecided"
+    many = {"own": [0.5] * 23 + [0.52], "others": [0.1] * 24, "null": [0.2] * 24}
+    assert verdict("m-alone", knobs=many) == "holds"
+    assert verdict("m-alone", knobs=many | {"others": [0.2] * 24}) == "fails"
 
 
 def test_without_a_record_nothing_is_measured():
