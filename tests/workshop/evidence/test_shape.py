@@ -15,20 +15,13 @@ from atelier.evidence.shape import (
     measure,
     plane_path,
     plane_residual,
-    present,
     random_walk,
     rotation_error,
     scalars,
-    unforeseen,
-    unforeseen_by_all,
 )
 from atelier.subject import Settings, Subject
 from painters import Gaussian, Levels, noise, solve
 from painters.levels import cosine, edm, flow, scaled_linear, vp_linear
-from painters.theory.gaussian import emergence
-
-# share of |x_0|^2 outside the span of all states so far, at steps 5, 10, 20, 30, 40 of the exact flow
-FORECAST = [0.309, 0.283, 0.0738, 0.0217, 0.0043]
 
 
 def diagonal(lam, mu=None):
@@ -88,12 +81,11 @@ def test_one_mode_is_worst_where_theory_says(lam):
     assert float(ratio2[evolving.argmax()]) == pytest.approx(lam / 3, rel=0.05)
 
 
-@pytest.mark.parametrize("share", [plane_residual, rotation_error, unforeseen, unforeseen_by_all])
+@pytest.mark.parametrize("share", [plane_residual, rotation_error])
 def test_shares_do_not_depend_on_coordinates(share):
     trajectory = run(diagonal([9.0, 1.0, 0.1, 0.0], [1.0, 0, 0, 2.0]), Levels.of(vp_linear(), 20))
     for coordinates in ("ve", "flow"):
-        atol = 1e-7 if share is unforeseen_by_all else 1e-12  # a Gram matrix has the square of the condition
-        torch.testing.assert_close(share(trajectory.to(coordinates)), share(trajectory), rtol=1e-8, atol=atol)
+        torch.testing.assert_close(share(trajectory.to(coordinates)), share(trajectory), rtol=1e-8, atol=1e-12)
 
 
 def test_plane_path_ends_on_the_image_and_keeps_what_the_plane_holds():
@@ -104,34 +96,6 @@ def test_plane_path_ends_on_the_image_and_keeps_what_the_plane_holds():
     inside = (1 - plane_residual(trajectory)) * x.square().sum(2)
     torch.testing.assert_close(path.square().sum(2), inside)
     torch.testing.assert_close(torch.rad2deg(torch.atan2(path[0, :, 1], path[0, :, 0])), angle(trajectory))
-
-
-def test_unforeseen_falls_from_the_angle_to_zero():
-    trajectory = run(diagonal([9.0] * 3 + [1.0] * 3 + [0.01] * 50), Levels.of(vp_linear(), 20))
-    share = unforeseen(trajectory)
-    torch.testing.assert_close(share[0], torch.sin(torch.deg2rad(angle(trajectory))).square())
-    assert float(share[-1].max()) < 1e-20 and bool((share.mean(1).diff() < 1e-9).all())
-
-
-def test_unforeseen_by_all_is_the_distance_to_the_span_of_every_state_so_far():
-    trajectory = run(diagonal([9.0] * 3 + [1.0] * 3 + [0.01] * 50), Levels.of(vp_linear(), 8))
-    share, x = unforeseen_by_all(trajectory), torch.nn.functional.normalize(trajectory.x, dim=2)
-    for i in range(8):
-        span = x[: i + 1].permute(1, 2, 0)
-        image = x[-1][:, :, None]
-        left = image - span @ (torch.linalg.pinv(span, rtol=1e-5) @ image)
-        want = left.square().sum((1, 2)) / image.square().sum((1, 2))
-        torch.testing.assert_close(share[i], want, rtol=1e-5, atol=1e-9)
-    assert bool((share[-1] == 0).all()) and bool((share <= unforeseen(trajectory) + 1e-8).all())
-
-
-def test_present_is_the_emerged_share_mode_by_mode():
-    lam = 4.0
-    gaussian = diagonal([lam] * 30, [2.0] * 30)
-    trajectory = run(gaussian, Levels.of(vp_linear(), 12))
-    energy, image = present(trajectory, gaussian.mu)
-    want = torch.stack([emergence(torch.tensor(lam), level) for level in trajectory.levels][:-1])
-    torch.testing.assert_close(energy / image, want[:, None].double().expand(-1, 4), rtol=1e-6, atol=0)
 
 
 # common mistakes: each changes a number, and one makes it look better
@@ -213,17 +177,6 @@ def test_cifar_sampler_nulls(cifar):
     assert dimension(stochastic.x0).cumulative[:, :2].mean(0).tolist() == pytest.approx([0.69, 0.83], abs=0.05)
 
 
-def test_cifar_image_is_forecast_by_the_states_so_far(cifar):
-    _, trajectory = cifar
-    steps = [5, 10, 20, 30, 40]
-    share = unforeseen_by_all(trajectory).mean(1)[steps]
-    assert share.tolist() == pytest.approx(FORECAST, rel=0.1)
-    single = replace(trajectory, x=trajectory.x.float())
-    torch.testing.assert_close(unforeseen_by_all(single).mean(1)[steps], share, rtol=0.1, atol=0)
-    finer = unforeseen_by_all(trajectory, tolerance=1e-7).mean(1)[steps]
-    assert bool((finer < 0.8 * share).all()), "the number depends on how much of the rounding one believes"
-
-
 def test_cifar_first_the_image_is_added_then_the_noise_removed(cifar):
     _, trajectory = cifar
     noise_like, image_like = (v.mean(1) for v in cosines(trajectory))
@@ -260,13 +213,13 @@ def test_record_has_six_columns_and_each_is_what_it_says():
             assert record["columns"][name][key]["value"] == pytest.approx(float(values.mean()), rel=1e-4, abs=1e-9), key
     exact = toy.gaussian.trajectory(noise(range(4), toy.shape, dtype=torch.float64), toy.levels(12))
     assert record["columns"]["gaussian"]["angle"]["value"] == pytest.approx(float(angle(exact).mean()))
-    assert record["curves"]["gaussian"]["unforeseen"] == pytest.approx(unforeseen(exact).mean(1).tolist())
-    energy, image = present(exact, toy.gaussian.mu)
-    assert record["curves"]["gaussian"]["present"] == pytest.approx((energy.sum(1) / image.sum()).tolist())
+    for end, values in zip(("noise", "image"), cosines(exact)):
+        assert record["curves"]["gaussian"][f"along_{end}"] == pytest.approx(values.mean(1).tolist())
     assert set(record["columns"]["walk"]) == {f"states_{k}" for k in (1, 2)}
     assert not any(key.startswith("estimates") for key in record["columns"]["mean"])
     walk = dimension(random_walk(range(4), toy.shape, steps=12)).cumulative[:, 1].mean()
     assert record["columns"]["walk"]["states_2"]["value"] == pytest.approx(float(walk))
-    band = unforeseen(toy.run(range(4), steps=12)).quantile(torch.tensor([0.05, 0.95]).double(), dim=1)
-    assert record["bands"]["unforeseen"][1] == pytest.approx(band[1].tolist(), rel=1e-3, abs=1e-9)
-    assert record["columns"]["mean"]["rotation_mean"]["value"] < 1e-3
+    band = cosines(toy.run(range(4), steps=12))[0].quantile(torch.tensor([0.05, 0.95]).double(), dim=1)
+    assert record["bands"]["along_noise"][1] == pytest.approx(band[1].tolist(), rel=1e-3, abs=1e-9)
+    assert record["columns"]["mean"]["plane_mean"]["value"] < 1e-3
+    assert min(record["curves"]["mean"]["along_image"]) > 0 > max(record["curves"]["mean"]["along_noise"])
