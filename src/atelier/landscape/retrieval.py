@@ -1,66 +1,29 @@
-"""Retrieval: what the exact denoiser of the training set does, and whether a trained network does it too.
+"""Does a trained network copy its training set?
 
 The cloud of the training images has the only endpoint estimate that is exact for it, a softmax-weighted mean of the
-images, and its flow can only end on one of them. :func:`collapse` measures how the weights sharpen, and
-:func:`copying` is a memorisation test: paintings of a network that copies lie nearer to its training images than to as
-many fresh ones. Sources: Wang and Vastola (arXiv 2303.02490, 2412.09726); for comparing distances with those of
-held-out data, Meehan, Chaudhuri and Dasgupta (2020).
+images, and its flow can only end on one of them. :func:`copying` is a memorisation test: paintings of a network that
+copies lie nearer to its training images than to as many fresh ones. Sources: Wang and Vastola (arXiv 2303.02490,
+2412.09726); for comparing distances with those of held-out data, Meehan, Chaudhuri and Dasgupta (2020).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from tqdm.auto import tqdm
 
 from atelier.data.images import to_unit
-from atelier.limits.carries import affordable, passing, training
 from atelier.statistics import ENDS, Interval, proportion
 from atelier.subject import Settings, Subject
-from painters.levels import Levels
-from painters.sampling import noise, paint_on
 from painters.theory.cloud import PointCloud
 from painters.trajectory import Frames
 
-RATIOS = (50.0, 20.0, 10.0, 7.0, 5.0, 3.0, 2.0, 1.5, 1.0, 0.7, 0.5, 0.3)
-"""Noise levels sigma/alpha at which weights are looked at, those inside the subject's range."""
-
 CHUNK = 2000
-
-
-@dataclass(frozen=True, eq=False)
-class Collapse:
-    """The weights of a point cloud along L levels of B states each: ``ratio`` (L,) is sigma/alpha, noisy first.
-
-    ``largest`` (L, B): the largest weight. ``effective`` (L, B): exp of the entropy of the weights, between 1 and the
-    number of points. ``label`` (L, B): the largest total weight of a label, if the cloud has labels.
-    """
-
-    ratio: Tensor
-    largest: Tensor
-    effective: Tensor
-    label: Tensor | None = None
-
-    def level(self, images: float = 2.0) -> float:
-        """Return sigma/alpha at which the median effective number first falls to ``images``, 0 if it never does."""
-        median = self.effective.median(1).values.log()
-        return float(passing(self.ratio, -median[:, None], -float(np.log(images))))
-
-
-def collapse(cloud: PointCloud, states: Sequence[Tensor], levels: Levels) -> Collapse:
-    """Return what the cloud's weights look like at ``states``, one (B, ...) for each of ``levels``, sigma > 0."""
-    if len(states) != len(levels):
-        raise ValueError(f"{len(levels)} levels need as many sets of states, got {len(states)}")
-    seen = [cloud.weights(x, *level) for x, level in zip(states, levels)]
-    labels = [w.labels.amax(1) for w in seen if w.labels is not None]
-    largest, effective = (torch.stack(column).cpu() for column in zip(*((w.largest, w.effective) for w in seen)))
-    return Collapse(levels.ratio, largest, effective, torch.stack(labels) if labels else None)
 
 
 def nearest(images: Tensor, gallery: Tensor | Iterable[Tensor], *, k: int = 1) -> tuple[Tensor, Tensor]:
@@ -160,43 +123,14 @@ def gallery(subject: Subject, n: int, *, test: bool, skip: int = 0) -> Iterator[
 
 
 def measure(subject: Subject, settings: Settings) -> dict[str, Any] | None:
-    """Measure retrieval by the training set's cloud, and test the subject for memorisation. ``None`` without its data.
+    """Test the subject for memorisation. ``None`` without its data or a reader.
 
-    Keys. ``training``: images in the cloud. ``ratio`` [L]: levels sigma/alpha, noisy first. ``test_effective`` [L x
-    [median, 5 %, 95 %]]: effective numbers of training images at noised test images; ``test_collapse``: sigma/alpha
-    where the median falls to 2. ``paintings``, ``control`` (the cloud's own paintings), ``gaussian`` (the exact
-    Gaussian's): {n, ratio, share}, see :meth:`Copying.record`; ``galleries`` {"training", "fresh"}: their sizes. A
-    subject that is not a network has no cloud: of these keys only ``paintings`` and ``galleries``.
+    Keys. ``paintings``, and for a network ``gaussian`` (the exact Gaussian's) and ``control`` (those of the cloud of
+    training images, which are copies): {n, ratio, share}, see :meth:`Copying.record`; ``galleries`` {"training",
+    "fresh"}: their sizes.
     """
     if subject.reader is None or subject.pictures(1) is None:
         return None
-    found: dict[str, Any] = {}
-    with tqdm(total=4, desc="retrieval", leave=False, disable=not settings.progress) as bar:
-        if subject.kind == "network":
-            images, labels = training(subject, settings.pick(ci=300, book=affordable(subject), full=60_000))
-            assert images is not None
-            found |= {"training": len(images)} | _weights(subject, settings, PointCloud(images.double(), labels))
-        bar.update()
-        return found | _memorisation(subject, settings, bar)
-
-
-def _weights(subject: Subject, settings: Settings, cloud: PointCloud) -> dict[str, Any]:
-    """The cloud's weights at noised test images."""
-    highest = float(subject.levels(10).ratio[0])
-    ratio = torch.tensor([r for r in RATIOS if r <= highest], dtype=torch.float64)
-    length = torch.hypot(ratio, torch.ones(()))
-    levels = Levels(1 / length, ratio / length, "looked at")
-    held = subject.data(settings.pick(ci=4, book=32, full=500))
-    assert held is not None
-    noises = noise(range(len(held)), subject.shape)
-    seen = collapse(cloud, [a * held + s * noises for a, s in levels], levels)
-    q = torch.tensor([0.5, 0.05, 0.95], dtype=seen.effective.dtype)
-    effective = seen.effective.quantile(q, dim=1).T.tolist()
-    return {"ratio": ratio.tolist(), "test_collapse": seen.level(), "test_effective": effective}
-
-
-def _memorisation(subject: Subject, settings: Settings, bar: Any) -> dict[str, Any]:
-    """The memorisation test of the subject's paintings, and of paintings that are copies."""
     n = settings.pick(ci=4, book=120, full=1000)
     m = settings.pick(ci=300, book=10_000, full=10_000)
     whole = settings.pick(ci=600, book=60_000, full=60_000)
@@ -205,18 +139,15 @@ def _memorisation(subject: Subject, settings: Settings, bar: Any) -> dict[str, A
     assert held is not None
     skip = len(held)
     paintings = {"paintings": _paintings(subject, settings.seeds[:n], steps, settings.batch)}
-    bar.update()
     if subject.kind == "network":
         paintings["gaussian"] = _paintings(subject.theory(), settings.seeds[:n], steps, settings.batch)
         known = subject.data(m - skip, test=False)
         assert known is not None
-        levels, few = subject.levels(steps), settings.seeds[: settings.pick(ci=2, book=32, full=200)]
-        start = levels.start(noise(few, subject.shape))
-        paintings["control"] = subject.look(paint_on(PointCloud(known.double()), start, levels, solver="dpmpp2m"))
-    bar.update()
+        few = settings.seeds[: settings.pick(ci=2, book=32, full=200)]
+        cloud = replace(subject, denoise=PointCloud(known.double()), kind="cloud")
+        paintings["control"] = _paintings(cloud, few, steps, settings.batch)
     galleries = gallery(subject, whole, test=False), gallery(subject, m, test=True, skip=skip)
     test = copying(torch.cat([*paintings.values()]), subject.look(held), *galleries)
-    bar.update()
     found: dict[str, Any] = {"galleries": dict(zip(("training", "fresh"), test.sizes))}
     first = 0
     for name, part in paintings.items():

@@ -1,4 +1,4 @@
-"""Analytic denoisers of data, from knowing nothing to knowing every image, and what the spectrum says of them."""
+"""Analytic denoisers of data, from knowing nothing to knowing every image."""
 
 from __future__ import annotations
 
@@ -8,13 +8,11 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from painters.denoiser import Denoiser, Scalar, column
-from painters.levels import Level
 from painters.theory.cloud import PointCloud
-from painters.theory.gaussian import Gaussian, variance
+from painters.theory.gaussian import Gaussian
 from painters.theory.mixture import Mixture
 
 CLUSTERS = (2, 10, 50, 200)
-RANKS = (8,)
 FULL = 4
 """A covariance of d dimensions is fitted to no fewer than so many times d images; its rank is cut where they lack."""
 
@@ -45,54 +43,22 @@ class Inside:
 
 
 def analytic(
-    gaussian: Gaussian,
-    images: Tensor | None = None,
-    labels: Tensor | None = None,
-    *,
-    clusters: Sequence[int] = CLUSTERS,
-    ranks: Sequence[int] = RANKS,
+    gaussian: Gaussian, images: Tensor | None = None, *, clusters: Sequence[int] = CLUSTERS
 ) -> dict[str, Denoiser]:
     """Return the analytic denoisers of data by name, from knowing nothing to knowing every image.
 
-    ``mean``: the constant mean. ``isotropic``: mean and one variance. ``rank r``: r PCs and one variance beyond.
-    ``gaussian``. From training ``images`` (n, ...) and, if there are any, ``labels`` (n,): ``classes``, ``k-means k``
-    and ``cloud``. The mixtures are :class:`Inside` the Gaussian's PCs; a component of m images keeps at most m/4 of
-    them and spreads the rest of its variance evenly, or it would be flat in the directions its few images miss.
+    ``mean``: the constant mean. ``gaussian``. From training ``images`` (n, ...): ``k-means k`` and ``cloud``. The
+    mixtures are :class:`Inside` the Gaussian's PCs; a component of m images keeps at most m/4 of them and spreads the
+    rest of its variance evenly, or it would be flat in the directions its few images miss.
     """
-    g = gaussian
-    spread = float(g.spectrum.mean())
-    found: dict[str, Denoiser] = {
-        "mean": Gaussian.of(g.mu, 0.0),
-        "isotropic": Gaussian.of(g.mu, spread),
-    }
-    for r in ranks:
-        if r < len(g.lam):
-            found[f"rank {r}"] = Gaussian(g.mu, g.U[:, :r], g.lam[:r], float(g.spectrum[r:].mean()))
-    found["gaussian"] = g
+    found: dict[str, Denoiser] = {"mean": Gaussian.of(gaussian.mu, 0.0), "gaussian": gaussian}
     if images is None:
         return found
-    inside = g.project(images)
+    inside = gaussian.project(images)
     n, d = inside.shape
-
-    def rank(k: int) -> int | None:
-        return None if n > FULL * k * d else max(1, n // (FULL * k))
-
-    if labels is not None:
-        found["classes"] = Inside(g, Mixture.of_classes(inside, labels, rank=rank(len(labels.unique()))))
     for k in clusters:
         if FULL * k <= n:
-            found[f"k-means {k}"] = Inside(g, Mixture.kmeans(inside, k, rank=rank(k)))
+            rank = None if n > FULL * k * d else max(1, n // (FULL * k))
+            found[f"k-means {k}"] = Inside(gaussian, Mixture.kmeans(inside, k, rank=rank))
     found["cloud"] = PointCloud(images.double())
     return found
-
-
-def flattery(gaussian: Gaussian, level: Level) -> float:
-    """Return the score residual of the constant mean where the Gaussian is right, from the spectrum alone.
-
-    [sum_k alpha^4 lam_k^2 / v_k] / [sigma^4 sum_k 1/v_k], with v = alpha^2 lam + sigma^2. It falls as
-    (alpha/sigma)^4 at high noise.
-    """
-    alpha, sigma = level
-    lam = gaussian.spectrum
-    v = variance(lam, level)
-    return float((alpha**4 * lam**2 / v).sum() / (sigma**4 * (1 / v).sum()))

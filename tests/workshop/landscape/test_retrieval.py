@@ -11,7 +11,7 @@ import torch
 from partners import gaussian, randn, rel
 from torch import Tensor
 
-from atelier.landscape.retrieval import RATIOS, collapse, copying, measure, median_ratio, nearest
+from atelier.landscape.retrieval import copying, measure, median_ratio, nearest
 from atelier.subject import Settings, Subject
 from painters import Gaussian, Levels, noise, solve
 from painters.levels import vp_linear
@@ -31,25 +31,6 @@ def test_the_nearest_are_found_and_copies_are_at_zero(parts: int):
     assert rel(distance, want.values) < 1e-5
     assert torch.equal(index, want.indices)
     assert float(distance[2, 0]) == 0
-
-
-def test_weights_collapse_where_brute_force_says():
-    points = randn(30, 5, seed=3)
-    levels = Levels([1 / (1 + r**2) ** 0.5 for r in (20, 2, 0.2)], [r / (1 + r**2) ** 0.5 for r in (20, 2, 0.2)])  # type: ignore[arg-type]
-    states = [a * points[:8] + s * randn(8, 5, seed=4) for a, s in levels]
-    seen = collapse(PointCloud(points, torch.arange(30) % 2), states, levels)
-    for i, ((a, s), x) in enumerate(zip(levels, states)):
-        w = (-(torch.cdist(x, a * points) ** 2) / (2 * s**2)).softmax(1)
-        assert rel(seen.largest[i], w.amax(1)) < 1e-9
-        assert rel(seen.effective[i], torch.exp(-(w * w.clamp(min=1e-300).log()).sum(1))) < 1e-9
-        assert seen.label is not None
-        assert rel(seen.label[i], torch.stack([w[:, 0::2].sum(1), w[:, 1::2].sum(1)]).amax(0)) < 1e-9
-    assert float(seen.effective[0].median()) > 25
-    assert float(seen.effective[2].median()) < 1.1
-    assert 0.2 < seen.level() < 20
-    assert seen.level(0.5) == 0
-    with pytest.raises(ValueError, match="3 levels"):
-        collapse(PointCloud(points), states[:2], levels)
 
 
 def test_the_flow_of_a_cloud_ends_on_one_of_its_points():
@@ -136,14 +117,10 @@ def test_measuring_catches_the_control_and_acquits_the_gaussian():
     assert found is not None
     found = json.loads(json.dumps(found))
     assert found["galleries"] == {"training": 600, "fresh": 296}
-    assert found["training"] == 300
-    assert found["ratio"] == list(RATIOS)
     assert found["control"]["share"]["value"] == 1
     assert found["control"]["ratio"]["high"] < 0.2
     assert found["paintings"]["share"]["value"] < 1
-    effective = [row[0] for row in found["test_effective"]]
-    assert effective[0] > 200 > 2 > effective[-1] >= 1
-    assert 0.3 < found["test_collapse"] < 50
+    assert set(found) == {"galleries", "paintings", "gaussian", "control"}
 
 
 def test_without_data_or_a_reader_there_is_nothing_to_measure():
@@ -152,5 +129,4 @@ def test_without_data_or_a_reader_there_is_nothing_to_measure():
     assert measure(plain, SETTINGS) is None
     theory = measure(subject.theory(), SETTINGS)
     assert theory is not None
-    assert "control" not in theory
-    assert "paintings" in theory
+    assert set(theory) == {"galleries", "paintings"}
