@@ -30,8 +30,11 @@ class Column:
 
     @property
     def title(self) -> str:
-        """The name of the model, or of what stands in its place."""
-        return KINDS[self.kind].format(self.model)
+        """The name of the model, or of what stands in its place; it says if the theory is of the model's own samples.
+
+        Such a theory shows how a model paints what it paints, and nothing of how well it learned its data.
+        """
+        return KINDS[self.kind].format(self.model) + (" (theory of its own samples)" if self.circular else "")
 
 
 def column(found: Results, claims: Iterable[Claim] = CLAIMS) -> Column:
@@ -39,7 +42,7 @@ def column(found: Results, claims: Iterable[Claim] = CLAIMS) -> Column:
     records = Records(found.measurements, found.kind)
     cells = [evaluate(claim, records) for claim in claims]
     circular = bool(found.moments.get("circular"))
-    note = _doubt({cell.claim.id: cell for cell in cells}, circular) if found.kind == "network" else ""
+    note = _doubt({cell.claim.id: cell for cell in cells}) if found.kind == "network" else ""
     noted = (
         replace(c, note="; ".join(filter(None, (note, c.note)))) if c.claim.agreement and c.measured is not None else c
         for c in cells
@@ -47,17 +50,16 @@ def column(found: Results, claims: Iterable[Claim] = CLAIMS) -> Column:
     return Column(found.model, found.kind, tuple(noted), circular, _made(found))
 
 
-def _doubt(cells: dict[str, Cell], circular: bool) -> str:
-    """Why a network's agreement with the theory does not count, empty if it does."""
-    if circular:
-        return "circular: the theory was made of the model's own samples"
+def _doubt(cells: dict[str, Cell]) -> str:
+    """Why a network's agreement with the theory does not count, empty if it does.
+
+    Of a model of other people nobody may know how it came to rest; that it knows more than a Gaussian can be measured.
+    """
     verdicts = {name: cells[name].verdict for name in PRECONDITIONS if name in cells}
     if failed := [name for name, verdict in verdicts.items() if verdict == "fails"]:
         return f"does not count: {' and '.join(failed)} {'fails' if len(failed) == 1 else 'fail'}"
-    if unknown := [name for name, verdict in verdicts.items() if verdict == "not measured"]:
-        hold, are = ("holds", "it is") if len(unknown) == 1 else ("hold", "they are")
-        return f"counts only if {' and '.join(unknown)} {hold}; {are} not measured here"
-    return ""
+    known = verdicts.get("t-loss", "not measured") != "not measured"
+    return "" if known else "counts only if t-loss holds; it is not measured here"
 
 
 def _made(found: Results) -> str:

@@ -22,7 +22,7 @@ from atelier.gans import kinship
 from atelier.landscape import jacobian, retrieval
 from atelier.ledger.column import column, markdown, summary
 from atelier.ledger.records import RESULTS, Made, Results, read, results_file, rounded, write
-from atelier.limits import carries, samplers
+from atelier.limits import carries, guided
 from atelier.manifold import knobs
 from atelier.provenance import provenance
 from atelier.subject import Settings, Subject, subject
@@ -42,7 +42,7 @@ MEASURES: dict[str, Measure] = {
     "approximation": carries.measure,
     "landscape": jacobian.measure,
     "retrieval": retrieval.measure,
-    "samplers": samplers.measure,
+    "guidance": guided.measure,
     "manifold": manifold.measure,
     "variations": variations.measure,
     "knobs": knobs.measure,
