@@ -24,8 +24,11 @@ from painters.theory.mixture import Mixture
 RANK = 60
 """PCs kept of each class; the rest of its variance is spread evenly: 6,000 images do not fix 784 variances."""
 
-RATIOS = (80.0, 30.0, 14.0, 8.0, 4.5, 2.5, 1.2, 0.5)
-"""Noise levels sigma/alpha to which images are noised again."""
+RATIOS = (17.0, 9.5, 5.5, 3.4, 1.5)
+"""Noise levels sigma/alpha to which images are noised again, around that at which the mixture's classes part."""
+
+MANY = 10
+"""The mixture repaints so many times as many images: its share is a prediction, and should be the better known."""
 
 CLEAN_ENOUGH: Level = (1.0, 0.1)
 """The level at which a mixture's own samples are told apart: noise far below the distance of any two classes."""
@@ -78,16 +81,16 @@ def parting(subject: Subject, parts: Mixture | None, settings: Settings) -> dict
     Keys: ``ratio`` (L,); ``n`` images, equally many of each class, painted by the class-conditional network; ``told``,
     the share that the reader gives the class asked for; ``kept`` (L, n), 1 where the image painted anew by the
     unconditional network is read as the class that the first was read as. With the data at hand ``mixture``: ``kept``
-    (L, n) in the same way for samples of the mixture under its own PF-ODE; ``resampled`` (L,), E sum w^2, how often a
-    draw from the posterior keeps the class; ``speciation``, sigma/alpha. Else ``None``.
+    (L, 10 n) in the same way for samples of the mixture under its own PF-ODE; ``resampled`` (L,), E sum w^2, how often
+    a draw from the posterior keeps the class; ``speciation``, sigma/alpha. Else ``None``.
     """
-    n, levels = settings.pick(ci=10, book=100, full=1000), subject.levels(settings.pick(ci=8, book=15, full=50))
+    n, levels = settings.pick(ci=10, book=100, full=1000), subject.levels(settings.pick(ci=8, book=12, full=50))
     picks = levels_at(levels, settings.pick(ci=(10.0, 1.2), book=RATIOS, full=RATIOS))
     found = [_network(subject, levels, picks, seeds) for seeds in subject.batches(range(n), settings.batch)]
     told, kept = (torch.cat(columns, -1) for columns in zip(*found))
     record: dict[str, Any] = {"ratio": levels.ratio[picks].tolist(), "n": n}
     record |= {"told": float(told.double().mean()), "kept": kept.int().tolist()}
-    return record | {"mixture": None if parts is None else _exact(parts, levels, picks, n, settings.batch)}
+    return record | {"mixture": None if parts is None else _exact(parts, levels, picks, MANY * n, settings.batch)}
 
 
 def _network(subject: Subject, levels: Levels, picks: Sequence[int], seeds: Sequence[int]) -> tuple[Tensor, Tensor]:

@@ -25,9 +25,6 @@ SAME = 0.1
 STILL = 1e-4
 """A point whose step is shorter than this many sigma has arrived."""
 
-SECANTS = 6
-"""Steps of the false position method in a bracket as narrow as the grid, each worth two digits or more."""
-
 
 def flip_probability(m: Scalar, lam: Scalar, delta: Scalar, level: Level) -> Tensor:
     """Return how often a kick at ``level`` changes the mode in which the PF-ODE ends.
@@ -122,26 +119,3 @@ def mode_tree(denoise: Denoiser, starts: Tensor, sigmas: Sequence[float] | Tenso
         parents.append(parent)
         leaves.append(leaf)
     return ModeTree(levels, tuple(modes), tuple(parents[1:]), torch.stack(leaves))
-
-
-def critical_points(denoise: Denoiser, grid: Tensor, sigma: float) -> tuple[Tensor, Tensor]:
-    """Return all x = D(x, sigma) of one-dimensional data, and which of them are modes (the others are minima).
-
-    ``grid`` (n,), increasing: sign changes of D(x) - x between neighbours are followed by false position; a fall
-    through 0 is a mode. Returns float64 (m,) and bool (m,).
-    """
-
-    def slope(x: Tensor) -> Tensor:
-        return (denoise(x[:, None], 1.0, sigma) - x[:, None])[:, 0]
-
-    grid, values = grid.double(), slope(grid.double())
-    change = ((values[:-1] > 0) != (values[1:] > 0)).nonzero()[:, 0]
-    low, high, f_low, f_high = grid[change], grid[change + 1], values[change], values[change + 1]
-    is_mode, middle = f_low > 0, low
-    for _ in range(SECANTS):
-        middle = low + (high - low) * f_low / (f_low - f_high)
-        value = slope(middle)
-        left = (value > 0) == is_mode
-        low, f_low = torch.where(left, middle, low), torch.where(left, value, f_low)
-        high, f_high = torch.where(left, high, middle), torch.where(left, f_high, value)
-    return middle, is_mode

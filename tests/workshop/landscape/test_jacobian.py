@@ -15,7 +15,7 @@ from torch import Tensor
 from atelier.landscape import classes
 from atelier.landscape import jacobian as room
 from atelier.landscape.jacobian import local, local_variance
-from atelier.landscape.modes import critical_points, flip_probability, mean_shift, mode_tree, sde_flip_probability
+from atelier.landscape.modes import flip_probability, mean_shift, mode_tree, sde_flip_probability
 from atelier.subject import Settings, subject
 from painters import Gaussian, Levels, Mixture, PointCloud, noise
 from painters.denoiser import Scalar
@@ -88,6 +88,13 @@ def test_flip_law_of_the_reverse_sde_with_shared_noise(level, delta):
 # modes
 
 
+def extrema(mixture: Mixture, grid: Tensor, sigma: float) -> tuple[Tensor, Tensor]:
+    """All maxima and all minima of the blurred density of data on a line, to half a step of the grid."""
+    height = mixture.log_prob(grid[:, None], 1.0, sigma)
+    inner, rises = grid[1:-1], height.diff() > 0
+    return inner[rises[:-1] & ~rises[1:]], inner[~rises[:-1] & rises[1:]]
+
+
 @pytest.mark.parametrize(("m", "c"), [(1.0, 0.04), (2.0, 1.0)])
 def test_two_equal_modes_merge_where_the_law_says(m, c):
     mixture, law = line([-m, m], c), math.sqrt(m**2 - c)
@@ -95,8 +102,8 @@ def test_two_equal_modes_merge_where_the_law_says(m, c):
     tree = mode_tree(mixture, torch.tensor([[-m], [m]]).double(), sigmas)
     assert tree.merging(0, 1) == pytest.approx(law, rel=0.02)
     assert tree.count[0] == 2 and tree.count[-1] == 1
-    for sigma, number in ((0.98 * law, 3), (1.02 * law, 1)):
-        assert len(critical_points(mixture, torch.linspace(-4, 4, 400).double(), sigma)[0]) == number
+    for sigma, counts in ((0.98 * law, [2, 1]), (1.02 * law, [1, 0])):
+        assert [len(part) for part in extrema(mixture, torch.linspace(-4, 4, 401).double(), sigma)] == counts
 
 
 def test_mode_tree_equals_brute_force_on_a_hierarchy():
@@ -105,12 +112,11 @@ def test_mode_tree_equals_brute_force_on_a_hierarchy():
     sigmas = torch.tensor([0.08, 0.2, 0.5, 0.9, 2.0, 3.0, 6.0]).double()
     tree = mode_tree(mixture, torch.tensor(means).double()[:, None], sigmas)
     for sigma, found in zip(sigmas.tolist(), tree.modes):
-        points, is_mode = critical_points(mixture, grid, sigma)
-        torch.testing.assert_close(found[:, 0].sort().values, points[is_mode], rtol=0, atol=0.02 * sigma)
-        residual = mixture(points[:, None], 1.0, sigma)[:, 0] - points
-        assert float(residual.abs().max()) < 1e-9
-        slope = torch.stack([jacobian(lambda x, s=sigma: mixture(x, 1.0, s), p[None])[0, 0] for p in points])
-        assert torch.equal(slope < 1, is_mode)
+        modes, minima = extrema(mixture, grid, sigma)
+        torch.testing.assert_close(found[:, 0].sort().values, modes, rtol=0, atol=0.02 * sigma + 0.004)
+        for points, sign in ((found[:, 0], 1), (minima, -1)):  # the Jacobian tells them apart
+            slope = [jacobian(lambda x, s=sigma: mixture(x, 1.0, s), p[None])[0, 0] for p in points]
+            assert all(sign * float(j) < sign for j in slope)
     assert tree.count == [8, 8, 4, 4, 2, 2, 1]
     assert tree.leaf[2].tolist() == [tree.leaf[2][i] for i in (0, 0, 2, 2, 4, 4, 6, 6)]
     for upper, parent, lower in zip(tree.modes[1:], tree.parent, tree.modes[:-1]):
@@ -139,7 +145,7 @@ def test_local_variances_of_a_gaussian_are_its_own(level):
     assert found.ratio == level[1] / level[0]
     gain = g.spectrum / (g.spectrum + found.ratio**2)
     torch.testing.assert_close(found.trace, gain.sum().expand(2), rtol=0.03, atol=0)
-    assert found.asymmetry.max() < 1e-10 and found.asymmetry_leading.max() < 1e-10
+    assert found.asymmetry.max() < 1e-10
 
 
 @pytest.mark.parametrize("z", [0.0, 0.4, 3.0])
@@ -174,9 +180,7 @@ def test_asymmetry_is_that_of_the_matrix():
         return x @ A.T / alpha
 
     found = local(skewed, randn(1, 10, seed=4), (0.5, 0.5), torch.eye(10)[:2], k=10, blocks=5, probes=4000)
-    want = float((A - A.T).norm() / A.norm())
-    assert float(found.asymmetry) == pytest.approx(want, rel=0.05)
-    assert float(found.asymmetry_leading) == pytest.approx(want, rel=1e-6)
+    assert float(found.asymmetry) == pytest.approx(float((A - A.T).norm() / A.norm()), rel=0.05)
     torch.testing.assert_close(found.j[0], torch.linalg.eigvalsh((A + A.T) / 2).flip(0))
     assert float(found.trace) == pytest.approx(float(A.trace()), rel=0.05)
 
@@ -236,8 +240,9 @@ def test_speciation_in_many_dimensions_against_a_dense_matrix():
 def test_the_record_of_an_exact_gaussian_is_flat(latent):
     found = json.loads(json.dumps(room.measure(latent.theory(), CI)))
     assert found["mixture"] is None and found["classes"] is None
-    lam = torch.tensor(found["lambda_loc"], dtype=torch.float64)[:, 0]
-    torch.testing.assert_close(lam, torch.tensor(found["data_lam"]).double().expand_as(lam), rtol=0.05, atol=0)
+    ratio, j = torch.tensor(found["ratio"], dtype=torch.float64), torch.tensor(found["j"], dtype=torch.float64)[:, 0]
+    lam = local_variance(j, ratio[:, None])
+    torch.testing.assert_close(lam, latent.gaussian.lam[:4].expand_as(lam), rtol=0.05, atol=0)
     assert max(map(max, found["asymmetry"])) < 1e-3
 
 
@@ -251,9 +256,9 @@ def test_the_record_of_a_network_agrees_with_its_dense_jacobian(latent):
     S = torch.linalg.eigvalsh((J + J.T) / 2).flip(0)
     got = torch.tensor(found["j"][-1][0], dtype=torch.float64)
     assert bool((got <= S[:4] + 1e-4).all()) and float(got[0]) > 0.9 * float(S[0]), "a Krylov space finds from below"
-    assert found["asymmetry"][-1][0] == pytest.approx(float((J - J.T).norm() / J.norm()), rel=0.4)
     better = local(latent.denoise, run.x[i], (alpha, sigma), start, blocks=8, probes=30)
     torch.testing.assert_close(better.j[0], S[:4], rtol=1e-2, atol=0)
+    assert float(better.asymmetry) == pytest.approx(float((J - J.T).norm() / J.norm()), rel=0.2)
     assert float(better.trace) == pytest.approx(float(J.trace()), rel=0.2)
 
 
