@@ -17,15 +17,15 @@ from torch import Tensor
 
 from atelier.statistics import bootstrap, short, spearman
 from atelier.subject import Settings, Subject
+from atelier.trained import counted
 from painters.levels import Level, Levels
 from painters.sampling import noise, solve
 from painters.theory.gaussian import Gaussian, emergence
 from painters.trajectory import Frames, Trajectory
 
-TOLERANCE = 1.02
-"""A network whose test loss exceeds the Gaussian's by more than this factor is no evidence at that level."""
-PAINTED = 2.0
-"""A component counts if its energy in the pictures is that of the data within this factor."""
+SPARE = 1.5
+"""A component is timed if its level sqrt(lam) lies inside the run with this factor to spare: one beyond the last level
+crosses one half in the last step, whatever its variance."""
 SHOWN = 24
 """Components whose whole curves are kept in a results file."""
 VISIBLE = (0.01, 0.99)
@@ -143,7 +143,12 @@ def band_law(gaussian: Gaussian, shape: Sequence[int], masks: Tensor, levels: Le
 
 @dataclass(frozen=True, eq=False)
 class Paths:
-    """Energies of n seeds over N levels and K components: ``shown`` (n, N, K) of x0_hat - mu, ``final`` (n, K)."""
+    """Energies of n seeds over N levels and K components: ``shown`` (n, N, K) of x0_hat - mu, ``final`` (n, K).
+
+    ``final`` is u . (x/alpha - mu) u . (x0_hat - mu) at the last noisy level. Its mean is the variance of the images:
+    for any data E[x_0 | x] has the covariance with x that x_0 has. What the run ends on lacks the part of a small
+    component that its last step, one jump onto x0_hat, takes for noise. For one Gaussian any number of seeds is exact.
+    """
 
     shown: Tensor
     final: Tensor
@@ -164,61 +169,50 @@ class Paths:
 def follow(
     subject: Subject, settings: Settings, seeds: Sequence[int], grid: Levels, masks: Tensor
 ) -> tuple[Paths, Levels]:
-    """Paint the seeds along ``grid`` and keep, of each state, its energy along every component and in every band.
+    """Paint the seeds along ``grid`` and keep, of each estimate, its energy along every component and in every band.
 
     The columns of the :class:`Paths` are the components with variance, then the bands. Levels of pure noise are left
     out: there the log-SNR is not finite.
     """
     g = subject.gaussian
-    K = int((g.lam > 0).sum())
+    U, mu = g.U[:, : int((g.lam > 0).sum())].double(), g.mu.double()
 
     def energies(x: Tensor) -> Tensor:
-        centred = x.flatten(1).double().to(g.device) - g.mu.double()
-        bands = band_energy(centred.reshape(x.shape), masks)
-        return torch.cat([(centred @ g.U[:, :K].double()).square(), bands], 1).cpu()
+        return torch.cat([(x @ U).square(), band_energy(x.reshape(-1, *subject.shape), masks)], 1).cpu()
 
-    parts = []
+    seen = grid.alpha[:-1] > 0
+    shown, final = [], []
     for batch in subject.batches(seeds, settings.batch):
+        rows: list[Tensor] = []
+
+        def note(i: int, level: Level, x: Tensor, x0: Tensor, rows: list[Tensor] = rows) -> None:
+            estimate = x0.flatten(1).to(mu) - mu
+            if seen[i]:
+                rows.append(energies(estimate))
+            if i == grid.steps - 1:
+                state = x.flatten(1).to(mu) / level[0] - mu
+                final.append((energies(state + estimate) - energies(state - estimate)) / 4)
+
         x = grid.start(noise(batch, subject.shape))
-        run = solve(subject.denoise, x, grid, solver=SOLVER, save=Frames(fn=energies), seeds=batch, progress=False)
-        parts.append(run)
-    whole = Trajectory.join(parts)
-    seen = (whole.levels.alpha[:-1] > 0).nonzero()[:, 0].tolist()
-    levels = Levels(whole.levels.alpha[seen], whole.levels.sigma[seen], whole.levels.origin)
-    return Paths(whole.x0[seen].transpose(0, 1).contiguous(), whole.x[-1]), levels
-
-
-def counted(subject: Subject, levels: Levels) -> Tensor:
-    """Return at which of ``levels`` a subject counts as evidence, bool (N,).
-
-    That is where its test loss, from its card and interpolated in ln(sigma/alpha), is at most ``TOLERANCE`` times the
-    Gaussian's. A theory counts everywhere, and so does a network whose card says nothing of its loss.
-    """
-    loss = {} if subject.model is None else subject.model.card.get("loss", {})
-    if subject.kind != "network" or not loss:
-        return torch.ones(len(levels), dtype=torch.bool)
-    known = Levels(torch.tensor(loss["alpha"]), torch.tensor(loss["sigma"]))
-    ratio = np.array(loss["loss"]) / np.array(loss["gaussian_loss"])
-    return torch.from_numpy(np.interp(levels.logsnr.numpy(), known.logsnr.numpy(), ratio) <= TOLERANCE)
+        solve(subject.denoise, x, grid, solver=SOLVER, save=Frames(None), seeds=batch, progress=False, on_step=note)
+        shown.append(torch.stack(rows, 1))
+    levels = Levels(grid.alpha[:-1][seen], grid.sigma[:-1][seen], grid.origin)
+    return Paths(torch.cat(shown), torch.cat(final)), levels
 
 
 def bound(curves: Tensor, errors: Tensor, theory: Tensor, use: Tensor) -> dict[str, float | int]:
     """Return how often curves (N, K) lie on or above ``theory`` at the levels ``use`` (N,), where there is something.
 
     ``pairs`` of component and level; the share of them ``not_below``: no more than two standard errors, and the
-    solver's, under theory; ``clearly_above``: more than both over it; the ``worst`` difference from theory. Of equal
-    curves 2.3 % lie beyond two standard errors on either side.
+    solver's, under theory; ``mean_not_below``: the same of a denoiser that knows only the mean, in which nothing ever
+    emerges. Of curves that equal theory 2.3 % lie beyond two standard errors.
     """
     seen = (theory > VISIBLE[0]) & (theory < VISIBLE[1]) & use[:, None]
-    gap, error = (curves - theory)[seen], errors[seen]
-    if len(gap) == 0:
+    if not bool(seen.any()):
         return {"pairs": 0}
-    share = {
-        "not_below": (gap >= -2 * error - SOLVER_ERROR).double().mean(),
-        "clearly_above": (gap > 2 * error + SOLVER_ERROR).double().mean(),
-        "worst": gap.min(),
-    }
-    return {"pairs": len(gap)} | {key: float(value) for key, value in share.items()}
+    gap, error = (curves - theory)[seen], errors[seen]
+    held = {"not_below": gap >= -2 * error - SOLVER_ERROR, "mean_not_below": theory[seen] <= SOLVER_ERROR}
+    return {"pairs": len(gap)} | {key: float(value.double().mean()) for key, value in held.items()}
 
 
 def order(logsnr: Tensor, curves: Tensor, sizes: Tensor, use: Tensor) -> np.ndarray:
@@ -232,37 +226,30 @@ def order(logsnr: Tensor, curves: Tensor, sizes: Tensor, use: Tensor) -> np.ndar
     return np.array([np.polyfit(x, y, 1)[0] if len(x) > 2 else np.nan, spearman(x, y)])
 
 
-def over_seeds(
-    paths: Paths, logsnr: Tensor, lam: Tensor, use: Tensor, half_law: Tensor, *, draws: int
-) -> dict[str, dict[str, float | int]]:
-    """Return slope and rank of :func:`order`, of all components, those in ``use``, and the bands, over seeds.
+def over_seeds(paths: Paths, logsnr: Tensor, lam: Tensor, use: Tensor, *, draws: int) -> dict[str, dict[str, Any]]:
+    """Return slope and rank of :func:`order`, of the components in ``use`` (K,), with intervals over seeds.
 
-    ``lam`` (K,) of the components, which are the first columns of ``paths``; ``half_law`` (m,) of the bands, the rest.
+    ``lam`` (K,) of the components, which are the first columns of ``paths``.
     """
-    K, n = len(lam), len(paths.final)
+    n = len(paths.final)
 
     def statistics(rows: np.ndarray) -> np.ndarray:
         drawn = paths.curves(torch.from_numpy(np.bincount(rows.astype(int), minlength=n)))
-        (_, rank), counted = (order(logsnr, drawn[:, :K], lam, some) for some in (torch.ones_like(use), use))
-        bands = order(logsnr, drawn[:, K:], (-half_law).exp(), half_law.isfinite())
-        return np.array([rank, *counted, bands[1]])
+        return order(logsnr, drawn[:, : len(lam)], lam, use)
 
-    names = ("rank", "slope_counted", "rank_counted", "rank_bands")
-    found = dict(zip(names, bootstrap(np.arange(n), statistics, draws=draws, normal=True)))
+    slope, rank = bootstrap(np.arange(n), statistics, draws=draws, normal=True)
     # An interval of value and standard deviation knows nothing of the end of the scale; a slope has no end.
-    capped = {name: {"high": min(value.high, 1.0)} for name, value in found.items() if name.startswith("rank")}
-    return {name: value.record() | capped.get(name, {}) for name, value in found.items()}
+    return {"slope_counted": slope.record(), "rank_counted": rank.record() | {"high": min(rank.high, 1.0)}}
 
 
 def measure(subject: Subject, settings: Settings) -> dict[str, Any] | None:
     """Measure when every component and every frequency band emerges, over all seeds.
 
-    Returns ``logsnr`` (N,), ``counted`` (N,) 0 or 1; ``lam`` (K,), ``half`` (K,) = sigma*, ``energy`` (K,) = final
-    energy / lam, ``half_counted`` (K,) 1 where sigma* lies at a level that counts, and the pictures hold about as much
-    of the component as the data (``PAINTED``); ``shown``: indices of the components whose ``curves`` [component][level]
-    and ``errors`` are kept; ``rank``, ``slope_counted``, ``rank_counted``, ``rank_bands``: see :func:`over_seeds`;
-    ``bound_counted``: see :func:`bound`, at levels that count; ``bands``: ``edges`` in cycles per pixel, and sigma* as
-    measured, ``half``, and by their law, ``half_law``; ``seeds``, ``steps``, ``solver``.
+    Returns ``logsnr`` (N,), ``counted`` (N,) 0 or 1; ``lam`` (K,), ``half`` (K,) = sigma*, ``half_counted`` (K,) 1
+    where sigma* lies at a level that counts and the component's own level inside the run (``SPARE``); ``shown``:
+    indices of the components whose ``curves`` [component][level] are kept; ``slope_counted``, ``rank_counted``: see
+    :func:`over_seeds`; ``bound_counted``: see :func:`bound`, at levels that count; ``bands``: ``edges`` in cycles per
+    pixel, and sigma* as measured, ``half``, and by their law, ``half_law``; ``seeds``, ``steps``, ``solver``.
     """
     seeds = settings.seeds[: settings.pick(ci=16, book=200, full=len(settings.seeds))]
     masks, edges = radial_bands(*subject.shape[-2:])
@@ -270,27 +257,25 @@ def measure(subject: Subject, settings: Settings) -> dict[str, Any] | None:
     paths, levels = follow(subject, settings, seeds, grid, masks)
     logsnr, use = levels.logsnr, counted(subject, levels)
     lam = subject.gaussian.lam[subject.gaussian.lam > 0].double().cpu()
-    K = len(lam)
+    K, ratio = len(lam), levels.ratio
     half_law = crossing(logsnr, band_law(subject.gaussian, subject.shape, masks, levels, grid[0]))
     curves, errors = paths.curves(), paths.errors()
-    theory = torch.stack([emergence(lam, level) for level in levels])
-    energy = paths.final[:, :K].mean(0)
     half = crossing(logsnr, curves)
-    at_counted = torch.from_numpy(np.interp(half[:K].numpy(), logsnr.numpy(), use.double().numpy()) > 0.5)
-    at_counted &= ((energy / lam).log().abs() <= np.log(PAINTED)) | (subject.kind != "network")
+    timed = torch.from_numpy(np.interp(half[:K].numpy(), logsnr.numpy(), use.double().numpy()) > 0.5)
+    timed &= (lam.sqrt() >= SPARE * ratio.min()) & (lam.sqrt() <= ratio.max() / SPARE)
     pick = [i - 1 for i in sorted({round(i) for i in np.geomspace(1, K, SHOWN)})]
     return {
         "logsnr": short(logsnr),
         "counted": use.int().tolist(),
         "lam": short(lam),
         "half": short(torch.exp(-half[:K] / 2)),
-        "energy": short(energy / lam),
-        "half_counted": at_counted.int().tolist(),
+        "half_counted": timed.int().tolist(),
         "shown": pick,
         "curves": short(curves[:, pick].T),
-        "errors": short(errors[:, pick].T, 2),
-        **over_seeds(paths, logsnr, lam, at_counted, half_law, draws=settings.pick(ci=30, book=300, full=1000)),
-        "bound_counted": bound(curves[:, :K], errors[:, :K], theory, use),
+        **over_seeds(paths, logsnr, lam, timed, draws=settings.pick(ci=30, book=300, full=1000)),
+        "bound_counted": bound(
+            curves[:, :K], errors[:, :K], torch.stack([emergence(lam, level) for level in levels]), use
+        ),
         "bands": {
             "edges": short(edges),
             "half": short(torch.exp(-half[K:] / 2)),
