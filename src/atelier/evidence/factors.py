@@ -26,11 +26,13 @@ from torch import Tensor
 from atelier.data.controls import checkerboard
 from atelier.data.law import FactorLaw
 from atelier.evidence.order import crossing
-from atelier.networks.readers import columns, indicators
+from atelier.networks import BUNDLED, bundled
+from atelier.networks.readers import Reader, columns, indicators, load_reader
 from atelier.scoring import LEGIBLE, Known, known, per_factor
 from atelier.statistics import bootstrap, rank_correlation, short
 from atelier.subject import Settings, Subject
 from painters.levels import CLEAN, Level, Levels
+from painters.models.registry import read_card
 from painters.sampling import noise, solve
 from painters.theory.gaussian import Gaussian
 from painters.trajectory import Frames
@@ -92,23 +94,35 @@ def explained(affine: FactorLaw, other: Tensor, level: Level) -> Tensor:
     return level[0] * (other * affine.weights(level)).sum(0)
 
 
+def latent_reader(subject: Subject) -> Reader | None:
+    """Return the bundled reader of the very latents that a subject paints, ``None`` if there is none."""
+    for name in bundled("reader"):
+        training = read_card(BUNDLED / name).get("training", {})
+        if training.get("states") == "latents" and training.get("autoencoder") == subject.name:
+            return load_reader(name)
+    return None
+
+
 def instrument(subject: Subject, affine: FactorLaw) -> tuple[str, Instrument]:
     """Return how factors are read along a run, in a word, and the function that reads them.
 
-    ``"states"``: the reader, on noisy states of its own shape. ``"endpoints"``: the reader, on the decoded endpoint
-    estimate as if it were a picture, for latent states. ``"affine"``: the best affine estimate, for a Gaussian world,
-    where it is the exact posterior mean. States under a checkerboard are turned back first.
+    ``"states"``: a reader, on noisy states of its own shape, be they pixels or latents (:func:`latent_reader`).
+    ``"endpoints"``: the reader of pictures, on the decoded endpoint estimate as if it were one, for other latents.
+    ``"affine"``: the best affine estimate, for a Gaussian world, where it is the exact posterior mean. States under a
+    checkerboard are turned back first.
     """
+    if subject.kind == "gaussian":
+        return "affine", lambda x, x0, alpha, sigma: affine.estimate(x.cpu(), alpha, sigma)
     reader = subject.reader
     assert reader is not None
-    if subject.kind != "network":
-        return "affine", lambda x, x0, alpha, sigma: affine.estimate(x.cpu(), alpha, sigma)
+    if reader.shape != tuple(subject.shape):
+        if (latents := latent_reader(subject)) is None:
+            return "endpoints", lambda x, x0, *_: indicators(reader.read(subject.look(x0), *CLEAN), reader.factors)
+        reader = latents
     turned = subject.model is not None and subject.model.card["training"].get("variant") == "checkerboard"
-    if reader.shape == tuple(subject.shape):
-        return "states", lambda x, x0, alpha, sigma: indicators(
-            reader.read(checkerboard(x) if turned else x, alpha, sigma), reader.factors
-        )
-    return "endpoints", lambda x, x0, alpha, sigma: indicators(reader.read(subject.look(x0), *CLEAN), reader.factors)
+    return "states", lambda x, x0, alpha, sigma: indicators(
+        reader.read(checkerboard(x) if turned else x, alpha, sigma), reader.factors
+    )
 
 
 def answer(
@@ -142,62 +156,59 @@ def nested(subject: Subject, steps: int) -> tuple[Levels, Levels]:
 
 
 def half_levels(
-    said: dict[str, Answers], logsnr: Tensor, linear: Tensor, ceiling: Tensor, *, use: Tensor | None = None, draws: int
+    said: dict[str, Answers], logsnr: Tensor, linear: Tensor, *, use: Tensor | None = None, draws: int
 ) -> dict[str, Any]:
     """Return the half-levels and their rank correlations, as :func:`measure` says.
 
     ``said``: answers under ``"ode"`` and ``"sde"``. ``linear`` (N + 1, F): the law at the N levels of ``logsnr`` and in
-    clean states; ``ceiling`` (F,): what can be known of clean states. Only factors in ``use`` (F,) are measured.
+    clean states. Only factors in ``use`` (F,) are measured.
     """
-    clean = torch.where(linear[-1] > READABLE, linear[-1], torch.nan)
-    law, bound = (torch.exp(-crossing(logsnr, linear[:-1] / whole) / 2) for whole in (clean, ceiling))
+    law = torch.exp(-crossing(logsnr, linear[:-1] / torch.where(linear[-1] > READABLE, linear[-1], torch.nan)) / 2)
 
     def halves(answers: Answers, which: int, rows: np.ndarray) -> np.ndarray:
-        weights = torch.from_numpy(np.bincount(rows.astype(int), minlength=len(rows)))
+        weights = torch.from_numpy(np.bincount(rows.astype(int), minlength=len(answers.final)))
         found = torch.exp(-crossing(logsnr, answers.scores(weights)[which]) / 2)
         return (found if use is None else torch.where(use, found, torch.nan)).numpy()
 
-    record: dict[str, Any] = {"half_law": short(law), "half_bound": short(bound)}
+    record: dict[str, Any] = {"half_law": short(law)}
     # Along the ODE the spread, along the SDE r2: r2 along the ODE counts what the noise has decided long before.
     for key, which, half, rank in (("ode", 1, "half", "rank"), ("sde", 0, "half_sde", "rank_sde")):
         found = bootstrap(np.arange(len(said[key].final)), partial(halves, said[key], which), draws=draws)
         record[half] = [one.record() for one in found]
         measured = np.array([one.value for one in found])
         if np.isfinite(measured * law.numpy()).sum() > 2:
-            record[rank] = rank_correlation(measured, law, draws=draws).record()
+            record[rank] = rank_correlation(measured, law).record()
     return record
 
 
 def measure(subject: Subject, settings: Settings) -> dict[str, Any] | None:
-    """Measure when every named factor is readable and decided, beside the affine bound and the data's own ceiling.
+    """Measure when every named factor is readable and decided, beside the affine law.
 
     Returns ``factors``: names; ``read``: the instrument; for each factor, ``legible``: what the instrument explains of
     it on clean test states (below ``LEGIBLE`` its measured half-levels are NaN), and as noise levels sigma/alpha or
-    NaN, ``half_law``: where the law R_f^2 reaches half of its clean value, ``half_bound``: where it reaches half of
-    ``legible`` (or of its own clean value, if that is more), ``half`` and ``half_sde`` (intervals over seeds): where
-    the spread (ODE) and r2 (SDE) reach 1/2; ``rank`` and ``rank_sde``, rank correlations over factors of these two
-    with ``half_law``, with permutation p; ``seeds`` and ``steps`` of ODE and SDE. ``None`` without reader or data.
+    NaN, ``half_law``: where the law R_f^2 reaches half of its clean value, ``half`` and ``half_sde`` (intervals over
+    seeds): where the spread (ODE) and r2 (SDE) reach 1/2; ``rank`` and ``rank_sde``, rank correlations over factors of
+    these two with ``half_law``, with permutation p; ``seeds`` and ``steps`` of ODE and SDE. ``None`` without reader or
+    data.
 
     An endpoint estimate is no picture: of a blurred one the reader is sure too soon, and its answers spread too early.
     For a subject whose ``read`` is ``"endpoints"`` only the numbers of the SDE's r2 (``half_sde``, ``rank_sde``) count.
 
     The SDE takes twice the steps and half the seeds of the ODE: it is a first-order method, and a check.
     """
-    latent = 1 if subject.image_size == subject.shape[-1] else 4  # decoding is dear
-    train = known(subject, settings.pick(ci=400, book=10_000, full=20_000) // latent, test=False)
-    test = known(subject, settings.pick(ci=50, book=500, full=2000) // latent, test=True)
+    fewer = 1 if subject.image_size == subject.shape[-1] else 4  # encoding and decoding are dear
+    train = known(subject, settings.pick(ci=400, book=10_000, full=20_000) // fewer, test=False)
+    test = known(subject, settings.pick(ci=50, book=500, full=2000) // fewer, test=True)
     if train is None or test is None or subject.kind == "mean":
         return None
-    seeds = settings.seeds[: settings.pick(ci=16, book=200, full=len(settings.seeds))]
-    seeds = seeds[: max(len(seeds) * 2 // (1 + latent), 2)]
-    affine, other = law(subject.gaussian, train, crossed=subject.kind == "network")
+    affine, other = law(subject.gaussian, train, crossed=subject.kind != "gaussian")
     how, read = instrument(subject, affine)
+    seeds = settings.seeds[: settings.pick(ci=16, book=160, full=len(settings.seeds))]
+    seeds = seeds[: max(len(seeds) // 2, 2)] if how == "endpoints" else seeds
     sizes, (levels, fine) = columns(train.factors), nested(subject, settings.steps)
     whole = per_factor(train.facts.var(0), sizes)
     linear = torch.stack([per_factor(explained(affine, other, level), sizes) / whole for level in levels])
     legible = torch.ones(len(sizes), dtype=torch.float64) if how == "affine" else legibility(read, test)
-    # In a Gaussian world the affine estimate is the ceiling; elsewhere no instrument should know less than it does.
-    ceiling = linear[-1] if how == "affine" else torch.maximum(linear[-1], legible)
     runs = {"ode": (seeds, levels, 1), "sde": (seeds[: max(len(seeds) // 2, 2)], fine, 2)}
     said = {
         key: Answers(*answer(subject, read, *run, solver=SOLVERS[key], batch=settings.batch), sizes)
@@ -210,4 +221,4 @@ def measure(subject: Subject, settings: Settings) -> dict[str, Any] | None:
         "legible": short(legible),
         "seeds": {key: len(run[0]) for key, run in runs.items()},
         "steps": {key: run[1].steps for key, run in runs.items()},
-    } | half_levels(said, levels.logsnr[:-1], linear, ceiling, use=legible >= LEGIBLE, draws=draws)
+    } | half_levels(said, levels.logsnr[:-1], linear, use=legible >= LEGIBLE, draws=draws)

@@ -12,6 +12,7 @@ from atelier.data import scenes
 from atelier.data.controls import checkerboard
 from atelier.data.law import FactorLaw
 from atelier.data.scenes import Factor
+from atelier.evidence import factors
 from atelier.evidence.factors import (
     Answers,
     explained,
@@ -146,18 +147,16 @@ def test_half_levels_are_found_and_keep_the_predicted_order():
     ode = Answers(given, z[:, None].expand(n, 4), (1,) * 4)
     sde = Answers(curves[:-1].flip(1) * z[:, None, None], z[:, None].expand(n, 4), (1,) * 4)
     linear = 0.8 * curves
-    found = half_levels({"ode": ode, "sde": sde}, logsnr, linear, curves[-1], draws=20)
+    found = half_levels({"ode": ode, "sde": sde}, logsnr, linear, draws=20)
     expected = torch.exp(shift / 2).tolist()
     assert [row["value"] for row in found["half"]] == pytest.approx(expected, rel=0.01)
     assert found["half_law"] == pytest.approx(expected, rel=0.01)
-    late = [float(np.exp((s - np.log(0.625 / 0.375)) / 2)) for s in shift.tolist()]
-    assert found["half_bound"] == pytest.approx(late, rel=0.01)
     assert found["rank"]["rho"] == pytest.approx(1) and found["rank"]["p"] == pytest.approx(1 / 24)
     assert found["rank_sde"]["rho"] == pytest.approx(-1)
     use = torch.tensor([True, True, True, False])
-    some = half_levels({"ode": ode, "sde": sde}, logsnr, linear, curves[-1], use=use, draws=5)
+    some = half_levels({"ode": ode, "sde": sde}, logsnr, linear, use=use, draws=5)
     assert some["rank"]["n"] == 3 and np.isnan([row["value"] for row in some["half"]]).tolist() == [0, 0, 0, 1]
-    nothing = half_levels({"ode": ode, "sde": sde}, logsnr, 0.04 * curves, curves[-1], draws=5)
+    nothing = half_levels({"ode": ode, "sde": sde}, logsnr, 0.04 * curves, draws=5)
     assert np.isnan(nothing["half_law"]).all() and "rank" not in nothing
 
 
@@ -167,8 +166,8 @@ def test_two_factors_have_no_rank_correlation():
     z = torch.linspace(-1, 1, 9, dtype=torch.float64)
     said = Answers(curves[:-1].sqrt() * z[:, None, None], z[:, None].expand(9, 3), (1,) * 3)
     both = {"ode": said, "sde": said}
-    assert half_levels(both, logsnr, curves, curves[-1], draws=5)["rank"]["rho"] == pytest.approx(1)
-    two = half_levels(both, logsnr, curves, curves[-1], use=torch.tensor([True, True, False]), draws=5)
+    assert half_levels(both, logsnr, curves, draws=5)["rank"]["rho"] == pytest.approx(1)
+    two = half_levels(both, logsnr, curves, use=torch.tensor([True, True, False]), draws=5)
     assert not any(key.startswith("rank") for key in two)
 
 
@@ -193,6 +192,53 @@ def test_a_checkerboard_is_turned_back_before_reading():
     assert how == "states"
     torch.testing.assert_close(turned(checkerboard(x), x, 0.7, 0.7), read(x, x, 0.7, 0.7))
     assert float((turned(x, x, 0.7, 0.7) - read(x, x, 0.7, 0.7)).abs().max()) > 0.01
+
+
+class Stub:
+    """A reader of latents (4, 8, 8) that knows one factor, the sign of their mean, and remembers what it was shown."""
+
+    shape = (4, 8, 8)
+    factors = (Factor("sign", "areas", ("minus", "plus")),)
+
+    def __init__(self):
+        self.shown = []
+
+    def read(self, x, alpha, sigma):
+        self.shown.append((x, alpha, sigma))
+        plus = (x.flatten(1).mean(1) > 0).double()
+        return {"sign": torch.stack([1 - plus, plus], 1)}
+
+
+def test_latents_are_read_as_they_are_where_there_is_a_reader_of_them(monkeypatch):
+    scenes_sd, stub = subject("scenes-sd", device="cpu"), Stub()
+    g = scenes_sd.gaussian
+    affine = FactorLaw(g, torch.zeros(g.dim, 2).double(), torch.zeros(2).double(), torch.ones(2).double())
+    monkeypatch.setattr(factors, "latent_reader", lambda subject: None)
+    assert instrument(scenes_sd, affine)[0] == "endpoints"
+    monkeypatch.setattr(factors, "latent_reader", lambda subject: stub)
+    how, read = instrument(scenes_sd, affine)
+    x = torch.linspace(-1, 1, 3)[:, None, None, None].expand(3, 4, 8, 8) + 0.1
+    said = read(x, torch.zeros_like(x), 0.6, 0.8)
+    assert how == "states" and said.tolist() == [[1, 0], [0, 1], [0, 1]]
+    [(shown, alpha, sigma)] = stub.shown
+    assert torch.equal(shown, x) and (alpha, sigma) == (0.6, 0.8), "the noisy state and its level, not the estimate"
+    assert instrument(scenes_sd.theory(), affine)[0] == "affine" and len(stub.shown) == 1
+
+
+def test_the_reader_of_latents_is_the_one_of_the_subjects_own_autoencoder(monkeypatch, tmp_path):
+    scenes_sd = subject("scenes-sd", device="cpu")
+    for name, training in {
+        "pictures": {"states": "pixels", "autoencoder": None},
+        "other": {"states": "latents", "autoencoder": "another"},
+        "own": {"states": "latents", "autoencoder": "scenes-sd"},
+    }.items():
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "card.json").write_text(json.dumps({"training": training}))
+    monkeypatch.setattr(factors, "BUNDLED", tmp_path)
+    monkeypatch.setattr(factors, "bundled", lambda kind: ("other", "own", "pictures"))
+    monkeypatch.setattr(factors, "load_reader", lambda name: name)
+    assert factors.latent_reader(scenes_sd) == "own"
+    assert factors.latent_reader(replace(scenes_sd, name="scenes-xl")) is None
 
 
 def test_measuring_the_theory_and_a_network():
