@@ -5,8 +5,6 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-import math
-import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,11 +17,14 @@ from tqdm.auto import tqdm
 
 import painters
 from atelier.data import scenes
-from atelier.data.images import FASHION_CLASSES
 from atelier.data.known import KnownStates, known_pictures
+from atelier.networks import bundled
+from atelier.networks.generator import Generator, load_generator
 from atelier.networks.readers import READER_OF, Reader, load_reader
-from atelier.provenance import provenance
-from atelier.quality import factor_report, frechet_report, gaussian_seen, moment_matched, obedience, seen
+from atelier.provenance import commit, hardware, provenance
+from atelier.quality import frechet_report, obedience, seen, shares
+from atelier.training import gan
+from atelier.training.latents import digest_of
 from atelier.training.loop import run_folder
 from painters.files import replacing, save_tensors
 from painters.models import Model, load
@@ -36,7 +37,7 @@ class Trial:
     """Everything that decides which pictures are judged.
 
     ``n`` pictures are painted from seeds 0 ... n - 1 without a prompt, and ``prompts`` more at each ``guidance`` if the
-    model takes prompts. Raises ``ValueError`` for numbers that make no sense.
+    model takes prompts.
     """
 
     n: int = 2000
@@ -46,25 +47,16 @@ class Trial:
     solver: str = "dpmpp2m"
     batch: int = 100
 
-    def __post_init__(self) -> None:
-        if self.n < 1 or self.prompts < 0 or self.steps < 1 or self.batch < 1:
-            raise ValueError(
-                f"judging needs at least one picture, step and batch, and no negative number of prompts, got {self}"
-            )
-        if not self.guidance or not all(math.isfinite(w) for w in self.guidance):
-            raise ValueError(f"guidance weights are finite numbers, such as 1,3,7.5, got {self.guidance}")
-
     def check(self, reader: Reader) -> None:
-        """Raise ``ValueError`` if these are too few pictures: d features have a covariance only from d + 1 on."""
-        few = [count for count in (self.n, self.prompts) if 0 < count <= reader.width]
-        if few:
+        """Raise ``ValueError`` for too few pictures: d features have a covariance only from d + 1 on."""
+        if self.n <= reader.width or self.prompts < 0:
             raise ValueError(
-                f"{few[0]} pictures cannot fix a covariance of {reader.width} features: judge at least "
-                f"{reader.width + 1}, or give --prompts 0"
+                f"judging takes at least {reader.width + 1} pictures, to fix a covariance of {reader.width} features, "
+                f"and no negative number of prompts, got {self.n} and {self.prompts}"
             )
 
 
-def data_of(model: Model, name: object) -> str:
+def data_of(model: Model | Generator, name: object) -> str:
     """Return the data set that a model's card names. Raises ``ValueError`` if it is not one that can be judged by."""
     data = model.card.get("training", {}).get("data")
     if data not in READER_OF:
@@ -75,61 +67,73 @@ def data_of(model: Model, name: object) -> str:
 
 
 def judge(
-    model: Model, reader: Reader, data: KnownStates, trial: Trial, *, keep: Path, progress: bool = True
+    model: Model | Generator, reader: Reader, data: KnownStates, trial: Trial, *, keep: Path, progress: bool = True
 ) -> dict[str, Any]:
     """Return the quality of a model beside what real pictures and a matched Gaussian reach, JSON-serialisable.
 
-    ``data``: uint8 pictures of the model's size with known factors. Painted pictures are rounded to 8 bits like the
-    data, and all pictures larger than the reader's are averaged down to its size. The last n test pictures are the
-    reference; the captions come from the first ones. Finished batches are kept under ``keep``, so that an
-    interrupted judgement continues.
+    ``witness``: whether its pictures are nearer to the data than those of the matched Gaussian are; if not, what the
+    model does says nothing about data. ``kinds``: how often each is read in its pictures and in real ones.
+    ``prompts``, of a model that takes them: see :func:`prompted`. ``data``: uint8 pictures of the model's size with
+    known factors. Painted pictures are rounded to 8 bits like the data, and all pictures larger than the reader's are
+    averaged down to its size. The last n test pictures are the reference. Finished batches are kept under ``keep``, so
+    that an interrupted judgement continues.
     """
-    n, m = trial.n, trial.prompts
+    n = trial.n
     trial.check(reader)
-    if n > min(len(data.train), len(data.test)) or m > len(data.test):
-        raise ValueError(f"there are only {len(data.test)} test pictures: judge fewer than {max(n, m)}")
-    real, known = seen(data.test[-n:], reader), seen(data.train[:n], reader)
-    matched = moment_matched(gaussian_seen(data.train, reader), n, reader.shape)
-    painted, seconds = pictures(model, range(n), trial, keep=keep, progress=progress)
+    if max(n, trial.prompts) > len(data.test):
+        raise ValueError(f"there are only {len(data.test)} test pictures: judge fewer than {max(n, trial.prompts)}")
+    by = {"seeds": f"0-{n - 1}", "data": data.source, "reader": reader.card.get("name")}
+    if isinstance(model, Generator):
+        painted, settings = _bytes(gan.pictures(model, range(n)) / 2 + 0.5), {"n": n}
+        made = {"weights": digest_of(model.network)[:12], "commit": commit(), "hardware": hardware(str(model.device))}
+    else:
+        painted, settings = pictures(model, range(n), trial, keep=keep, progress=progress), asdict(trial)
+        made = provenance(model)
     samples = seen(painted, reader)
+    apart = frechet_report(reader, samples, train=data.train, test=data.test)
+    read = {"model": samples, "real": seen(data.test[-n:], reader)}
     report: dict[str, Any] = {
-        "settings": asdict(trial) | {"seeds": f"0-{n - 1}", "data": data.source, "reader": reader.card.get("name")},
-        "provenance": provenance(model) | {"seconds_per_picture": seconds},
-        "frechet": frechet_report(reader, samples, train=known, test=real, gaussian=matched),
-        "factors": factor_report(reader, samples, real=real, truth=data.train_factors),
+        "settings": settings | by,
+        "provenance": made,
+        "frechet": apart,
+        "witness": apart["model"] < apart["gaussian"],
+        "kinds": {name: shares(reader.values(states), reader.factors) for name, states in read.items()},
     }
-    if m and (model.classes or model.text is not None):
-        prompts, wanted = wishes(data.source, m)
-        # pictures of a class obey by showing it; the first test pictures show other classes than those asked for
-        shown = wanted if data.source == "scenes" else _classes(data, m)
-        ceiling = obedience(reader.values(seen(data.test[:m], reader)), shown, reader.factors)
-        asked: dict[str, Any] = {"real pictures": {"obeyed": ceiling}}
-        for w in trial.guidance:
-            painted, seconds = pictures(
-                model, range(m), trial, keep=keep, prompts=prompts, guidance=w, progress=progress
-            )
-            samples = seen(painted, reader)
-            asked[f"guidance {w:g}"] = {
-                "obeyed": obedience(reader.values(samples), wanted, reader.factors),
-                "frechet": frechet_report(reader, samples, train=known[:m], test=real[-m:]),
-                "seconds_per_picture": seconds,
-            }
-        report["prompts"] = asked
+    if trial.prompts and isinstance(model, Model) and (model.classes or model.text is not None):
+        report["prompts"] = prompted(model, reader, data, trial, keep=keep, progress=progress)
     return json.loads(json.dumps(report), parse_float=lambda text: float(f"{float(text):.6g}"))
 
 
-def wishes(data: str, n: int) -> tuple[list[str], list[dict[str, str]]]:
-    """Return ``n`` prompts and what each asks for, factor -> kind: captions of held-out scenes, or names of classes."""
-    if data == "scenes":
+def prompted(
+    model: Model, reader: Reader, data: KnownStates, trial: Trial, *, keep: Path, progress: bool
+) -> dict[str, Any]:
+    """Return which wishes are granted, see :func:`~atelier.quality.obedience`, at each ``guidance W``.
+
+    The prompts are the captions, or names of the classes, of the first test pictures. These very ``real pictures`` are
+    read as well, which is the reader's own ceiling, and of a latent model their ``reconstructions``: what its
+    autoencoder lost no prompt brings back.
+    """
+    real = data.test[: trial.prompts]
+    prompts, wanted = wishes(data, len(real))
+    asked = {"real pictures": real}
+    if model.codec is not None:
+        parts = real.split(trial.batch)
+        asked["reconstructions"] = torch.cat([_bytes(model.decode(model.encode(part / 255))) for part in parts])
+    for w in trial.guidance:
+        asked[f"guidance {w:g}"] = pictures(
+            model, range(len(real)), trial, keep=keep, prompts=prompts, guidance=w, progress=progress
+        )
+    return {name: obedience(reader.values(seen(x, reader)), wanted, reader.factors) for name, x in asked.items()}
+
+
+def wishes(data: KnownStates, n: int) -> tuple[list[str], list[dict[str, str]]]:
+    """Return prompts that describe the first ``n`` test pictures, and what each asks for, factor -> kind."""
+    if data.source == "scenes":
         captions = scenes.caption(scenes.sample(n, scenes.TEST_SEEDS.start))
         return captions, [scenes.parse(text) for text in captions]
-    names = [FASHION_CLASSES[i % len(FASHION_CLASSES)] for i in range(n)]
-    return names, [{"class": name} for name in names]
-
-
-def _classes(data: KnownStates, n: int) -> list[dict[str, str]]:
-    """What the first test pictures show, said as wishes."""
-    return [{"class": FASHION_CLASSES[i]} for i in data.test_factors["class"][:n].tolist()]
+    (factor,) = data.factors
+    names = [factor.kinds[i] for i in data.test_factors[factor.name][:n].tolist()]
+    return names, [{factor.name: name} for name in names]
 
 
 def pictures(
@@ -141,59 +145,52 @@ def pictures(
     prompts: Sequence[str] | None = None,
     guidance: float = 1.0,
     progress: bool = True,
-) -> tuple[Tensor, float | None]:
-    """Return pictures of all seeds, uint8 (n, C, H, W), and the seconds per newly painted one, if there were any.
+) -> Tensor:
+    """Return pictures of all seeds, uint8 (n, C, H, W).
 
     Each finished batch is kept below ``keep``, in a folder named by a hash of everything that makes these pictures.
     """
-    levels, parts, made, began = model.levels(trial.steps), [], 0, time.monotonic()
-    made_of = {
-        "weights": model.weights,
-        "prediction": model.prediction,
-        "dtype": str(model.dtype),
-        "levels": [levels.alpha.tolist(), levels.sigma.tolist()],
-        "solver": trial.solver,
-        "prompts": prompts,
-        "guidance": guidance,
-        "painters": painters.__version__,
-    }
+    levels, parts = model.levels(trial.steps), []
+    made_of = [model.weights, model.prediction, str(model.dtype), levels.alpha.tolist(), levels.sigma.tolist()]
+    made_of += [trial.solver, prompts, guidance, painters.__version__]
     folder = keep / hashlib.sha256(json.dumps(made_of).encode()).hexdigest()[:16]
     label = "free" if prompts is None else f"guidance {guidance:g}"
-    with tqdm(total=len(seeds), desc=f"painting, {label}", disable=not progress) as bar:
-        for first in range(0, len(seeds), trial.batch):
-            part = seeds[first : first + trial.batch]
-            path = folder / f"{part.start:05d}-{part.stop:05d}.safetensors"
-            if not path.is_file():
-                asked = None if prompts is None else list(prompts[first : first + len(part)])
-                denoise = model.denoiser(asked, guidance=guidance)
-                x = levels.start(noise(part, model.shape))
-                run = solve(
-                    denoise, x, levels, solver=trial.solver, seeds=part, save=Frames(every=None), progress=False
-                )
-                painted = (model.decode(run.final) * 255).round().to("cpu", torch.uint8).contiguous()
-                save_tensors(path, {"pictures": painted})
-                made += len(part)
-            parts.append(load_file(path)["pictures"])
-            bar.update(len(part))
-    return torch.cat(parts), round((time.monotonic() - began) / made, 4) if made else None
+    batches = [seeds[first : first + trial.batch] for first in range(0, len(seeds), trial.batch)]
+    for part in tqdm(batches, desc=f"painting, {label}", disable=not progress):
+        path = folder / f"{part.start:05d}-{part.stop:05d}.safetensors"
+        if not path.is_file():
+            asked = None if prompts is None else list(prompts[part.start : part.stop])
+            x = levels.start(noise(part, model.shape))
+            denoise, last = model.denoiser(asked, guidance=guidance), Frames(every=None)
+            run = solve(denoise, x, levels, solver=trial.solver, seeds=part, save=last, progress=False)
+            save_tensors(path, {"pictures": _bytes(model.decode(run.final))})
+        parts.append(load_file(path)["pictures"])
+    return torch.cat(parts)
+
+
+def _bytes(pictures: Tensor) -> Tensor:
+    """Pictures in [0, 1] as uint8."""
+    return (pictures * 255).round().to("cpu", torch.uint8).contiguous()
 
 
 def command(options: argparse.Namespace) -> int:
     """Do what ``painters judge`` says, and report it."""
     trial = Trial(options.n, options.prompts, options.guidance, options.steps, options.solver, options.batch)
-    model = load(options.name, device=options.device)
-    source = data_of(model, options.name)
-    reader = load_reader(options.reader or READER_OF[source], device=options.device)
+    name, device = options.name, options.device
+    generates = name in bundled("generator") or (Path(name) / "generator.safetensors").is_file()
+    model = load_generator(name, device=device) if generates else load(name, device=device)
+    source = data_of(model, name)
+    reader = load_reader(options.reader or READER_OF[source], device=device)
     trial.check(reader)  # before the data are read or drawn, which takes a while
-    out = Path(options.out or f"{Path(options.name).name}-quality.json")
-    data = known_pictures(source, model.image_shape[-1], options.data)
-    report = judge(model, reader, data, trial, keep=run_folder("judged"))
+    out = Path(options.out or f"{Path(name).name}-quality.json")
+    size = model.shape[-1] if isinstance(model, Generator) else model.image_shape[-1]
+    report = judge(model, reader, known_pictures(source, size, options.data), trial, keep=run_folder("judged"))
     with replacing(out) as temporary:
-        temporary.write_text(json.dumps({"model": options.name} | report, indent=1) + "\n")
-    apart = report["frechet"]
-    print(f"Frechet distance {apart['model']:.4g}, floor {apart['floor']:.4g}, Gaussian {apart['gaussian']:.4g}")
-    for name, found in report.get("prompts", {}).items():
-        kept = found["obeyed"]["wishes"]
-        print(f"{name}: {kept['share']:.1%} of {kept['n']} wishes granted")
+        temporary.write_text(json.dumps({"model": name} | report, indent=1) + "\n")
+    distances = ", ".join(f"{what} {report['frechet'][what]:.4g}" for what in ("model", "floor", "gaussian"))
+    verdict = "a witness" if report["witness"] else "no witness: a Gaussian with the moments of the data comes nearer"
+    print(f"Frechet distances: {distances}; {verdict}")
+    for asked, found in report.get("prompts", {}).items():
+        print(f"{asked}:", ", ".join(f"{group} {hit['share']:.1%}" for group, hit in found["groups"].items()))
     print(f"everything is in {out}")
     return 0

@@ -1,9 +1,10 @@
-"""Quality: Fréchet distances against scipy and closed forms, planted shifts found, prompts counted exactly."""
+"""Quality: Fréchet distances against scipy and closed forms, a planted shift found, kinds and prompts counted."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,17 +18,9 @@ from atelier.data import scenes
 from atelier.data.images import FASHION_CLASSES
 from atelier.data.known import FASHION_CLASS, KnownStates
 from atelier.data.scenes.factors import Factor
+from atelier.networks.generator import Generator, GeneratorNetwork
 from atelier.networks.readers import Reader, ReaderNetwork, columns, load_reader
-from atelier.quality import (
-    factor_report,
-    frechet,
-    frechet_report,
-    moment_matched,
-    obedience,
-    said,
-    seen,
-    statistics,
-)
+from atelier.quality import frechet, frechet_report, moment_matched, obedience, said, seen, shares
 from painters.levels import scaled_linear, vp_linear
 
 SIDE, SIZE = Factor("side", "a", ("left", "right")), Factor("size", "b")
@@ -80,50 +73,54 @@ def test_dead_features_do_no_harm() -> None:
 
 
 def test_refusals() -> None:
-    for a, b, says in (
-        (randn(80, 65), randn(80, 65), "1 to 64"),
-        (randn(80, 3), randn(80, 4), "the same"),
-        (randn(80, 10), randn(10, 10), "take more"),
-        (randn(80, 2), torch.full((80, 2), float("nan")), "NaN"),
-    ):
-        with pytest.raises(ValueError, match=says):
+    for a, b in ((randn(80, 3), randn(80, 4)), (randn(80, 10), randn(10, 10)), (randn(80), randn(80))):
+        with pytest.raises(ValueError, match="two sets of the same features, more samples than features"):
             frechet(a, b)
-    reader = untrained((SIDE,), (3, 8, 8))
-    with pytest.raises(ValueError, match="as many"):
-        frechet_report(reader, torch.zeros(20, 3, 8, 8), train=torch.zeros(30, 3, 8, 8), test=torch.zeros(30, 3, 8, 8))
+    reader, few = untrained((SIDE,), (3, 8, 8)), torch.zeros(20, 3, 8, 8, dtype=torch.uint8)
+    with pytest.raises(ValueError, match="only 20 pictures to compare 30 painted ones with"):
+        frechet_report(reader, torch.zeros(30, 3, 8, 8), train=few.repeat(2, 1, 1, 1), test=few)
     with pytest.raises(ValueError, match="does not read colour"):
         obedience({"side": torch.zeros(1)}, [{"colour": "red"}], (SIDE,))
-    with pytest.raises(ValueError, match="not as many"):
-        obedience({"side": torch.zeros(3)}, [{"side": "left"}], (SIDE,))
     with pytest.raises(ValueError, match="cannot see"):
         seen(torch.zeros(2, 3, 12, 12, dtype=torch.uint8), reader)
 
 
 def test_the_matched_gaussian_has_the_moments_until_it_is_clamped() -> None:
-    g = gaussian([0.5, 0.1, 0.02], seed=4, mean=0.2)
-    free = moment_matched(g, 20_000, (3,), clamp=False).double()
+    g = gaussian([0.05, 0.01, 0.002], seed=4, mean=0.1)
+    free = moment_matched(g, 20_000, (3,)).double()
     assert rel(free.mean(0), g.mu) < 0.02
     assert rel(torch.cov(free.T), g.U @ torch.diag(g.lam) @ g.U.T) < 0.03
-    assert float(moment_matched(g, 500, (3,)).abs().max()) == 1
+    assert float(moment_matched(gaussian([5.0, 0.1, 0.02]), 500, (3,)).abs().max()) == 1
 
 
 def test_a_planted_shift_of_the_pictures_stands_out_of_the_floor() -> None:
-    """Scenes of other seeds are at the floor; with all doors green they are not, in no units of the features."""
+    """Scenes of other seeds are at the floor; with all doors green they are not."""
     test, train, fair = (scenes.render(scenes.sample(400, seed)) for seed in (50_000, 0, 20_000))
     green = scenes.render(scenes.sample(400, 20_000).replace({"door": "green"}))
     reader = load_reader("scenes-reader", device="cpu")
-    test, train, fair, green = (seen(pictures, reader) for pictures in (test, train, fair, green))
-    honest = frechet_report(reader, fair, train=train, test=test)
-    shifted = frechet_report(reader, green, train=train, test=test, gaussian=fair)
-    assert honest["floor"] == shifted["floor"] > 0 and honest["n"] == 400 and honest["features"] == 64
-    assert honest["of_floor"] < 1.3 < 3 < shifted["of_floor"]
-    assert honest["whitened"]["of_floor"] < 1.1 < 1.3 < shifted["whitened"]["of_floor"]
-    assert shifted["gaussian"] == honest["model"] and shifted["of_gaussian"] == shifted["model"] / honest["model"]
+    real, *others = (reader.features(seen(pictures, reader)) for pictures in (test, train, fair, green))
+    floor, honest, shifted = (frechet(features, real) for features in others)
+    assert real.shape == (400, 64) and honest < 1.3 * floor < 3 * floor < shifted
+
+
+def small(factors: int = 400) -> tuple[Reader, list[torch.Tensor]]:
+    """A reader of 16 x 16 pictures, and scenes of three seeds to train, test and judge."""
+    return untrained((SIDE,), (3, 16, 16)), [scenes.render(scenes.sample(factors, s), 16) for s in (0, 50_000, 20_000)]
+
+
+def test_a_model_stands_beside_the_floor_and_the_matched_gaussian() -> None:
+    """Scenes of other seeds are nearer to the test scenes than a Gaussian is, and static is not."""
+    reader, (train, test, fair) = small()
+    static = torch.randint(0, 256, fair.shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    honest, noisy = (frechet_report(reader, seen(x, reader), train=train, test=test[:410]) for x in (fair, static))
+    looked = [reader.features(seen(pictures, reader)) for pictures in (fair, train, test)]
+    assert (honest["model"], honest["floor"]) == (frechet(looked[0], looked[2]), frechet(looked[1], looked[2]))
+    assert (honest["n"], honest["features"]) == (400, 8) and honest["gaussian"] == noisy["gaussian"]
+    assert honest["of_gaussian"] == honest["model"] / honest["gaussian"] < 1 < noisy["of_gaussian"]
 
 
 def test_whitened_distances_do_not_depend_on_the_scale_of_the_features() -> None:
-    plain = untrained(scenes.FACTORS, (3, 32, 32))
-    sets = [seen(scenes.render(scenes.sample(60, seed)), plain) for seed in (1000, 2000, 3000)]
+    plain, (one, two, three) = small(60)
     turn = torch.linalg.qr(randn(8, 8, seed=1))[0] @ torch.diag(torch.logspace(0, 1, 8).double())
 
     class Turned(Reader):
@@ -131,88 +128,41 @@ def test_whitened_distances_do_not_depend_on_the_scale_of_the_features() -> None
             return plain.features(x).double() @ turn
 
     turned = Turned(plain.network, plain.factors, plain.shape, plain.device)
-    one, other = (frechet_report(r, sets[0], train=sets[1], test=sets[2]) for r in (plain, turned))
-    assert one["model"] != pytest.approx(other["model"], rel=0.1)
+    found, other = (frechet_report(r, seen(one, r), train=two, test=three, whitened=True) for r in (plain, turned))
+    assert found["model"] != pytest.approx(other["model"], rel=0.1)
     for name in ("model", "floor", "of_floor"):
-        assert one["whitened"][name] == pytest.approx(other["whitened"][name], rel=1e-6)
+        assert found["whitened"][name] == pytest.approx(other["whitened"][name], rel=1e-6)
 
 
 def table(side: list[int], size: list[float]) -> dict[str, torch.Tensor]:
     return {"side": torch.tensor(side), "size": torch.tensor(size)}
 
 
-def test_statistics_are_numpys() -> None:
-    side, size = [0, 1, 1, 1, 0], [0.1, 0.9, 0.7, 0.8, 0.3]
-    found = statistics(table(side, size), (SIDE, SIZE))
-    assert found.frequencies == {"side": {"left": pytest.approx(0.4), "right": pytest.approx(0.6)}}
-    assert found.means["size"] == pytest.approx(np.mean(size)) and found.spreads["size"] == pytest.approx(
-        np.std(size, ddof=1)
-    )
-    want = np.corrcoef(side, size)[0, 1]
-    assert found.names == (("side", "left"), ("side", "right"), ("size", ""))
-    assert float(found.correlations[1, 2]) == pytest.approx(want) and float(found.correlations[0, 2]) == pytest.approx(
-        -want
-    )
-    assert float(found.correlations[0, 1]) == 0, "within a factor nothing is compared"
-
-
-def test_a_planted_factor_shift_is_found_and_named() -> None:
-    draw = np.random.default_rng(1)
-    side, size = draw.integers(0, 2, 4000), draw.random(4000)
-    fair = statistics({"side": torch.from_numpy(side), "size": torch.from_numpy(size)}, (SIDE, SIZE))
-    assert fair.distance(fair)["frequencies"]["largest"] == 0
-    more = np.where(draw.random(4000) < 0.4, 1, side)
-    shifted = statistics({"side": torch.from_numpy(more), "size": torch.from_numpy(0.5 * size)}, (SIDE, SIZE))
-    apart = shifted.distance(fair)
-    assert apart["frequencies"]["largest"] == pytest.approx(0.2, abs=0.03) and apart["frequencies"]["where"].startswith(
-        "side"
-    )
-    assert apart["means"] == {"largest": pytest.approx(0.25, abs=0.01), "where": "size"}
-    assert apart["spreads"]["largest"] == pytest.approx(12**-0.5 / 2, abs=0.01)
-    assert apart["correlations"]["largest"] < 0.06
-    tied = np.where(size > 0.5, 1, 0)
-    apart = statistics({"side": torch.from_numpy(tied), "size": torch.from_numpy(size)}, (SIDE, SIZE)).distance(fair)
-    assert apart["correlations"]["largest"] > 0.8 and "side" in apart["correlations"]["where"]
-    assert apart["correlations"]["pairs"] == 2
-
-
-def test_one_factor_alone_has_no_correlations() -> None:
-    one = statistics({"side": torch.tensor([0, 1, 1])}, (SIDE,))
-    assert set(one.distance(one)) == {"frequencies"}
-    with pytest.raises(ValueError, match="two pictures"):
-        statistics({"side": torch.tensor([0])}, (SIDE,))
-
-
-class Oracle(Reader):
-    """Reads two numbers written into the first two pixels."""
-
-    def values(self, x, alpha=1.0, sigma=0.0):
-        return {"side": x[:, 0, 0, 0].long(), "size": x[:, 0, 0, 1]}
-
-
-def test_the_factor_report_shows_the_model_beside_the_readers_own_error() -> None:
-    oracle = Oracle(untrained((SIDE,), (1, 2, 2)).network, (SIDE, SIZE), (1, 2, 2), torch.device("cpu"))
-    truth = {"side": torch.arange(1000) % 2, "size": torch.linspace(0, 1, 1000)[torch.randperm(1000)]}
-    real = torch.zeros(1000, 1, 2, 2)
-    real[:, 0, 0, 0], real[:, 0, 0, 1] = truth["side"], truth["size"]
-    model = real.clone()
-    model[:, 0, 0, 1] = 0.2 + 0.6 * real[:, 0, 0, 1]
-    found = factor_report(oracle, model, real=real, truth=truth)
-    assert found["real"]["means"]["largest"] == found["real"]["spreads"]["largest"] == 0
-    assert found["model"]["spreads"]["largest"] == pytest.approx(0.4 * 12**-0.5, rel=0.01)
-    assert found["n"] == {"model": 1000, "real": 1000}
-    json.dumps(found)
+def test_shares_count_the_kinds() -> None:
+    found = shares(table([0, 1, 1, 1, 0], [0.1, 0.9, 0.7, 0.8, 0.3]), (SIDE, SIZE))
+    assert found == {"side": {"left": pytest.approx(0.4), "right": pytest.approx(0.6)}}
 
 
 def test_prompts_obeyed_are_counted_with_wilson_intervals() -> None:
-    values = table([0, 0, 1, 1], [0.1, 0.5, 0.9, 0.2])
+    """Ten times four pictures: of side, a kind of its own group here, and size, which has none."""
+    values = table([0, 0, 1, 1] * 10, [0.1, 0.5, 0.9, 0.2] * 10)
     wanted = [{"side": "left", "size": "low"}, {"side": "left"}, {"side": "left", "size": "high"}, {"size": "high"}]
-    found = obedience(values, wanted, (SIDE, SIZE))
+    found = obedience(values, wanted * 10, (SIDE, SIZE))
     assert [found["factors"][name]["share"] for name in ("side", "size")] == [2 / 3, 2 / 3]
-    assert found["wishes"]["n"] == 6 and found["wishes"]["share"] == 4 / 6
-    assert found["every"] == {"n": 4, "share": 0.5, **{k: pytest.approx(v, abs=1e-4) for k, v in wilson(2, 4).items()}}
-    assert found["prompts"] == 4
-    assert obedience(values, [{}] * 4, (SIDE, SIZE))["every"] == {"n": 0}
+    ends = {k: pytest.approx(v, abs=1e-4) for k, v in wilson(20, 40).items()}
+    assert found["every"] == {"n": 40, "share": 0.5, **ends}
+    assert found["groups"] == {"kinds": found["factors"]["side"]}
+
+
+def test_wishes_are_grouped_into_colours_sides_and_kinds() -> None:
+    n = 50
+    factors = scenes.sample(n, 7)
+    values = {name: torch.from_numpy(value) for name, value in factors.values.items()}
+    wanted = [{f.name: f.kinds[int(values[f.name][i])] for f in scenes.FACTORS if f.kinds} for i in range(n)]
+    wrong = values | {"door": (values["door"] + 1) % 3, "tree side": 1 - values["tree side"]}
+    found = obedience(wrong, wanted, scenes.FACTORS)["groups"]
+    assert {name: hit["n"] / n for name, hit in found.items()} == {"colours": 6, "sides": 3, "kinds": 4}
+    assert {name: hit["share"] for name, hit in found.items()} == {"colours": 5 / 6, "sides": 2 / 3, "kinds": 1}
 
 
 def wilson(k: int, n: int, z: float = 1.959964) -> dict[str, float]:
@@ -226,9 +176,10 @@ def test_words_are_those_of_the_captions() -> None:
     factors = scenes.sample(60, 7)
     values = {name: torch.from_numpy(value) for name, value in factors.values.items()}
     wanted = [scenes.parse(text) for text in scenes.caption(factors)]
-    assert obedience(values, wanted, scenes.FACTORS)["wishes"]["share"] == 1, "a scene obeys its own caption"
+    found = obedience(values, wanted, scenes.FACTORS)
+    assert found["every"]["share"] == 1 and all(hit["share"] == 1 for hit in found["factors"].values())
     others = {name: value.roll(1) for name, value in values.items()}
-    assert 0.2 < obedience(others, wanted, scenes.FACTORS)["wishes"]["share"] < 0.5
+    assert obedience(others, wanted, scenes.FACTORS)["every"]["share"] < 0.1
 
 
 class Painter(torch.nn.Module):
@@ -293,14 +244,38 @@ def test_judging_paints_measures_and_continues_where_it_stopped(tmp_path, monkey
     assert calls[:3] == [list(range(8)), list(range(8, 16)), list(range(16, 24))] and calls[3] == calls[2]
     assert report == json.loads(json.dumps(report))
     assert report["frechet"]["model"] > report["frechet"]["floor"], "all of its pictures are alike"
-    assert report["factors"]["model"]["frequencies"]["where"] in {f"class {name}" for name in FASHION_CLASSES}
-    for guidance in ("guidance 1", "guidance 3"):
-        assert report["prompts"][guidance]["obeyed"]["prompts"] == 20
-    assert report["prompts"]["guidance 1"]["obeyed"]["wishes"]["share"] == 1
-    assert report["prompts"]["guidance 3"]["obeyed"]["wishes"]["share"] < 1, "a guided painter overshoots"
-    assert report["prompts"]["real pictures"]["obeyed"]["wishes"]["n"] == 20
+    assert not report["witness"] and report["frechet"]["of_gaussian"] > 1, "which a Gaussian's are not"
+    assert report["kinds"]["model"]["class"] == {name: float(name == "Ankle boot") for name in FASHION_CLASSES}
+    assert report["kinds"]["real"]["class"] == {name: 0.1 for name in FASHION_CLASSES}
+    found = report["prompts"]
+    assert list(found) == ["real pictures", "guidance 1", "guidance 3"] and found["real pictures"]["every"]["n"] == 20
+    assert found["guidance 1"]["groups"]["kinds"]["share"] == 1
+    assert found["guidance 3"]["groups"]["kinds"]["share"] < 1, "a guided painter overshoots"
     assert report["provenance"]["torch"] == torch.__version__ and len(report["provenance"]["weights"]) == 12
     assert report["settings"]["seeds"] == "0-29" and report["settings"]["reader"] == "brightness"
+
+
+def test_a_gan_is_judged_by_its_pictures_alone(tmp_path) -> None:
+    torch.manual_seed(0)
+    network = GeneratorNetwork(latent=4, channels=(4, 4), colours=1).eval().requires_grad_(False)
+    generator = Generator(network, (1, 8, 8), torch.device("cpu"), {"training": {"data": "fashion"}})
+    assert judging.data_of(generator, "mine") == "fashion"
+    report = judging.judge(generator, brightness(), fashion_like(), TRIAL, keep=tmp_path, progress=False)
+    assert not report["witness"] and "prompts" not in report and "steps" not in report["settings"]
+    assert len(report["provenance"]["weights"]) == 12 and report["frechet"]["n"] == 30
+    assert sum(report["kinds"]["model"]["class"].values()) == pytest.approx(1)
+
+
+def test_what_an_autoencoder_loses_is_read_from_its_reconstructions(tmp_path, monkeypatch) -> None:
+    """A stand-in for a latent model whose decoder paints every picture one class brighter."""
+    model = painter()
+    brighter = SimpleNamespace(
+        encode=lambda x: x, decode=lambda z: (z + 0.1).clamp(0, 1), codec=object(), levels=model.levels
+    )
+    monkeypatch.setattr(judging, "pictures", lambda model, seeds, *_, **__: fashion_like().test[: len(seeds)])
+    found = judging.prompted(brighter, brightness(), fashion_like(), TRIAL, keep=tmp_path, progress=False)  # type: ignore[arg-type]
+    assert [found[name]["every"]["share"] for name in ("real pictures", "guidance 1")] == [1, 1]
+    assert found["reconstructions"]["every"]["share"] <= 0.2
 
 
 def test_judging_an_unknown_model_or_too_many_pictures_is_one_sentence(tmp_path) -> None:
@@ -315,10 +290,8 @@ def test_kept_pictures_are_used_only_if_everything_that_made_them_is_the_same(tm
 
     def paint(model, trial=TRIAL, **options):
         before = set(tmp_path.rglob("*.safetensors"))
-        found, seconds = judging.pictures(model, range(8), trial, keep=tmp_path, progress=False, **options)
-        new = set(tmp_path.rglob("*.safetensors")) - before
-        assert bool(new) == (seconds is not None)
-        return found, bool(new)
+        found = judging.pictures(model, range(8), trial, keep=tmp_path, progress=False, **options)
+        return found, set(tmp_path.rglob("*.safetensors")) != before
 
     one, other = Painter(), Painter()
     other.shift.data += 0.1
@@ -337,17 +310,11 @@ def test_kept_pictures_are_used_only_if_everything_that_made_them_is_the_same(tm
         assert paint(model, trial, **options)[1], (trial, options)
 
 
-def test_too_few_pictures_and_senseless_numbers_are_refused_before_any_work(tmp_path, monkeypatch):
+def test_too_few_pictures_are_refused_before_any_work(tmp_path, monkeypatch):
     monkeypatch.setattr(judging, "solve", None)
-    for trial in (judging.Trial(n=4), judging.Trial(n=30, prompts=4)):
-        with pytest.raises(ValueError, match="4 pictures cannot fix a covariance of 4 features: judge at least 5"):
+    for trial in (judging.Trial(n=4), judging.Trial(n=30, prompts=-1)):
+        with pytest.raises(ValueError, match="judging takes at least 5 pictures, to fix a covariance of 4 features"):
             judging.judge(painter(), brightness(), fashion_like(), trial, keep=tmp_path, progress=False)
-    for wrong in ({"n": 0}, {"prompts": -1}, {"batch": 0}, {"steps": 0}):
-        with pytest.raises(ValueError, match="at least one picture"):
-            judging.Trial(**wrong)
-    for guidance in ((), (1.0, float("nan"))):
-        with pytest.raises(ValueError, match="finite numbers"):
-            judging.Trial(guidance=guidance)
 
 
 def test_large_pictures_are_averaged_down() -> None:

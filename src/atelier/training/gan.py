@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from atelier.data.images import ImageData, to_unit
 from atelier.networks.generator import CriticNetwork, Generator, GeneratorNetwork
 from atelier.networks.readers import READER_OF, load_reader
-from atelier.quality import frechet_report, gaussian_seen, moment_matched, seen
+from atelier.quality import frechet_report
 from atelier.training.loop import Run, Session, Training, fit, generator
 from atelier.training.packing import pack_network
 from atelier.training.recipes import Gan, Recipe
@@ -103,13 +103,8 @@ def distances(run: Run, data: ImageData, n: int) -> dict[str, Any] | None:
     if len(data.test) < n:
         return None
     reader = load_reader(READER_OF[data.source], device="cpu")
-    return frechet_report(
-        reader,
-        reader.look(pictures(generator_of(run, data.train.shape[1:]), range(n))),
-        train=seen(data.train[:n], reader),
-        test=seen(data.test[-n:], reader),
-        gaussian=moment_matched(gaussian_seen(data.train, reader), n, reader.shape),
-    )
+    painted = pictures(generator_of(run, data.train.shape[1:]), range(n))
+    return frechet_report(reader, reader.look(painted), train=data.train, test=data.test, whitened=True)
 
 
 def pack_gan(run: Run, recipe: Recipe[Gan], data: ImageData, out: str | Path) -> Path:
