@@ -21,7 +21,7 @@ from torch import Tensor
 import painters
 from atelier.landscape.jacobian import with_graph
 from atelier.linalg import singular
-from atelier.manifold import SamplerMap, StepMap
+from atelier.manifold import SamplerMap, step_map
 from atelier.subject import Subject, subject
 
 Product = Callable[[Tensor], Tensor]
@@ -79,7 +79,7 @@ def needed(errors: Sequence[float], accuracy: float) -> int | None:
     return next((i + 1 for i, error in enumerate(errors) if error <= accuracy), None)
 
 
-def race(run: StepMap | SamplerMap, start: Tensor, width: int, most: int, accuracies: Sequence[float]) -> list[str]:
+def race(run: SamplerMap, start: Tensor, width: int, most: int, accuracies: Sequence[float]) -> list[str]:
     """Return for each accuracy the products of either method and their ratio, in words."""
     k, shape = len(start), start.shape[1:]
 
@@ -105,16 +105,16 @@ def race(run: StepMap | SamplerMap, start: Tensor, width: int, most: int, accura
     return words
 
 
-def maps(s: Subject, steps: int, *, whole: bool) -> dict[str, StepMap | SamplerMap]:
+def maps(s: Subject, steps: int, *, whole: bool) -> dict[str, SamplerMap]:
     """Return the one-step maps of a run at three levels, and the whole map."""
     levels = s.levels(steps, spacing="even")
     x = levels.start(painters.noise([0], s.shape))
     run = painters.solve(s.denoise, x, levels, solver="dpmpp2m", progress=False)
     denoise = with_graph(s.denoise)
-    found: dict[str, StepMap | SamplerMap] = {}
+    found: dict[str, SamplerMap] = {}
     for ratio in (3.0, 1.0, 0.3):
         i = int((levels.ratio[:-1].log() - torch.tensor(ratio).log()).abs().argmin())
-        found[f"one step, sigma/alpha {float(levels.ratio[i]):.2g}"] = StepMap(denoise, run.x[i, 0], levels[i])
+        found[f"one step, sigma/alpha {float(levels.ratio[i]):.2g}"] = step_map(denoise, run.x[i, 0], levels[i])
     return found | ({f"whole map, {steps} steps": SamplerMap(denoise, x[0], levels)} if whole else {})
 
 

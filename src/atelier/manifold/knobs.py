@@ -13,7 +13,7 @@ w_f = Sigma^{-1/2} Cov(x_0, f); a factor of several kinds has a column for each.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,12 +22,13 @@ from torch import Tensor
 
 from atelier.data.law import FactorLaw
 from atelier.data.scenes.factors import Factor
-from atelier.evidence.factors import READABLE, law
+from atelier.evidence.factors import law
+from atelier.manifold.walks import dial, painted
 from atelier.networks.readers import columns
 from atelier.scoring import Known, Ruler, known, per_factor
-from atelier.statistics import mean, short
+from atelier.statistics import short
 from atelier.subject import Settings, Subject, levels_at
-from painters.levels import NOISE, Level
+from painters.levels import NOISE, Level, Levels
 from painters.sampling import noise, paint_on, solve
 from painters.sampling.noise import FRESH
 from painters.theory.gaussian import Gaussian
@@ -40,6 +41,11 @@ BLUR = 0.1
 """What tells a factor alone is made of all PCs, read through noise of this size, which does for them what PCS does."""
 LEVEL = 0.75
 """Noise level sigma/alpha near which knobs are turned: late enough to know the outline, early enough to repaint."""
+RANGE = 2.0
+"""A coordinate is set from so many standard deviations of the noise below its mean to as many above."""
+RANDOM = 4
+"""So many random sets of directions are turned for comparison, each among as many first PCs as MANY."""
+MANY = 40
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,8 +67,8 @@ class Facts:
         data = known(subject, n, test=False)
         if data is None:
             return None
-        used = torch.tensor([f in factors for f in data.factors]).repeat_interleave(torch.tensor(columns(data.factors)))
-        return cls.made(*law(subject.gaussian, Known(data.states, data.facts[:, used], tuple(factors))), factors)
+        facts = data.facts[:, _mask(data.factors, [f.name for f in factors])]
+        return cls.made(*law(subject.gaussian, Known(data.states, facts, tuple(factors))), factors)
 
     @classmethod
     def made(cls, law: FactorLaw, other: Tensor, factors: Sequence[Factor]) -> Facts:
@@ -75,50 +81,46 @@ class Facts:
         """U^T Cov(x_0, f) from all data, (r, m)."""
         return (self.one + self.other) / 2
 
-    def columns(self, factor: str) -> slice:
-        """Return which columns belong to a factor."""
-        sizes = columns(self.factors)
-        i = [f.name for f in self.factors].index(factor)
-        return slice(sum(sizes[:i]), sum(sizes[: i + 1]))
-
     def r2(self, pcs: int | None = None) -> Tensor:
         """Return the share of each factor's variance that the first ``pcs`` PCs know, (F,); it may come out below 0."""
-        explained = self._explained(torch.ones_like(self.gaussian.lam[:pcs]))
-        return explained / per_factor(self.spread, columns(self.factors))
-
-    def keeps(self, rho: Tensor) -> Tensor:
-        """Return the share of each factor's affine estimate that stays, (F,), if PC k keeps the correlation rho_k (r,).
-
-        NaN for a factor with R_f^2 below .05.
-        """
-        whole = self._explained(torch.ones_like(rho))
-        return torch.where(self.r2() >= READABLE, self._explained(rho) / whole, torch.nan)
-
-    def _explained(self, weights: Tensor) -> Tensor:
         lam = self.gaussian.lam
-        safe = torch.where(lam > 1e-9 * lam.max(), lam, torch.inf)[: len(weights), None]
-        first = slice(len(weights))
-        parts = weights[:, None] * self.one[first] * self.other[first] / safe
-        return per_factor(parts.sum(0), columns(self.factors))
+        safe = torch.where(lam > 1e-9 * lam.max(), lam, torch.inf)[:pcs, None]
+        explained = (self.one[:pcs] * self.other[:pcs] / safe).sum(0)
+        return per_factor(explained, columns(self.factors)) / per_factor(self.spread, columns(self.factors))
 
-    def alone(self, factor: str, *, blur: float = BLUR) -> Tensor:
-        """Return orthonormal whitened directions (D, b) that tell a factor, and none of the others.
+    def alone(self, *factors: str, blur: float = BLUR) -> Tensor:
+        """Return orthonormal whitened directions (D, b) that tell some factors, and none of the others.
 
         The weights are those of the picture seen through noise of size ``blur``, lam^{1/2} / (lam + blur^2) U^T Cov.
         """
         lam = self.gaussian.lam
         w = (lam.sqrt() / (lam + blur**2))[:, None] * self.covariance
         w = w / w.norm(dim=0).clamp(min=1e-12)
-        mine = torch.zeros(w.shape[1], dtype=torch.bool)
-        mine[self.columns(factor)] = True
+        mine = _mask(self.factors, factors)
         others = _span(w[:, ~mine])
         return self.gaussian.U @ _span(w[:, mine] - others @ (others.T @ w[:, mine]))
+
+
+def _mask(factors: Sequence[Factor], names: Sequence[str]) -> Tensor:
+    """Which columns belong to factors of some names, (m,) bool."""
+    return torch.tensor([f.name in names for f in factors]).repeat_interleave(torch.tensor(columns(factors)))
 
 
 def _span(columns: Tensor, tolerance: float = 1e-6) -> Tensor:
     """An orthonormal basis of the span of columns of length up to 1: the kinds of a factor sum to 1, so one is idle."""
     left, size, _ = torch.linalg.svd(columns, full_matrices=False)
     return left[:, size > tolerance]
+
+
+def instruments(subject: Subject, settings: Settings) -> tuple[Ruler, Facts] | None:
+    """Return the ruler of a subject, and what its data say of the ruler's factors; ``None`` without reader or data."""
+    ruler = Ruler.of(subject, settings.pick(ci=60, book=400, full=1000))
+    half = 1 if subject.image_size == subject.shape[-1] else 2  # encoding latents is dear
+    facts = ruler and Facts.of(subject, ruler.factors, settings.pick(ci=400, book=6000, full=20_000) // half)
+    return None if ruler is None or facts is None else (ruler, facts)
+
+
+# The strongest directions
 
 
 @dataclass(frozen=True, eq=False)
@@ -140,19 +142,24 @@ class Knob:
         return (after - before)[:, self.columns] @ self.pattern > 0
 
 
-def strongest(gaussian: Gaussian, covariance: Tensor, shape: Sequence[int]) -> tuple[Tensor, Tensor]:
-    """Return the unit direction (*shape) of the noise that moves a factor most, and the pattern (kinds,) it moves by.
+def strongest(gaussian: Gaussian, covariance: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the unit direction of the noise that moves a factor most, in PCs (pcs,), and the pattern (kinds,).
 
     ``covariance`` (pcs, kinds): of the leading PCs with each of its columns. The direction moves the estimates of all
     kinds most, the sum of squares counted: the first left singular vector of Sigma^{-1/2} U^T Cov. The last kind, or
     the value, grows along it.
     """
-    pcs = len(covariance)
-    weights = covariance.T.double() / gaussian.lam[:pcs].double().cpu().sqrt()
+    weights = covariance.T.double() / gaussian.lam[: len(covariance)].double().cpu().sqrt()
     direction = torch.linalg.svd(weights, full_matrices=False)[2][0]
     pattern = weights @ direction
     sign = -1.0 if float(pattern[-1]) < 0 else 1.0
-    return sign * (gaussian.U[:, :pcs].double().cpu() @ direction).reshape(*shape), sign * pattern
+    return sign * direction, sign * pattern
+
+
+def in_noise(gaussian: Gaussian, coordinates: Tensor, shape: Sequence[int]) -> Tensor:
+    """Return the directions (n, *shape) that have ``coordinates`` (n, pcs) along the first PCs, float64."""
+    U = gaussian.U[:, : coordinates.shape[1]].double().cpu()
+    return (coordinates.double() @ U.T).reshape(-1, *shape)
 
 
 def knob_of_each(facts: Facts, shape: Sequence[int], *, pcs: int = PCS) -> list[Knob]:
@@ -163,34 +170,39 @@ def knob_of_each(facts: Facts, shape: Sequence[int], *, pcs: int = PCS) -> list[
     found, first = [], 0
     for i, (name, size) in enumerate(zip(names, sizes)):
         part = slice(first, first + size)
-        direction, pattern = strongest(facts.gaussian, facts.covariance[:pcs, part], shape)
+        coordinates, pattern = strongest(facts.gaussian, facts.covariance[:pcs, part])
+        direction = in_noise(facts.gaussian, coordinates[None], shape)[0]
         found.append(Knob(name, 0 if alone else i, part, direction, pattern))
         first += size
     return found
 
 
-def stored(record: Mapping[str, Any], gaussian: Gaussian, shape: Sequence[int]) -> dict[str, Tensor]:
-    """Return name -> direction (*shape) of the knobs of a results file, without the data they were made of.
+def dialled(ruler: Ruler, facts: Facts, made: Sequence[Knob], free: Tensor, levels: Levels) -> dict[str, Any]:
+    """Set every knob from -RANGE to RANGE in unit noises ``free`` (S, ...), and return what that does.
 
-    ``record``: its ``knobs``, see :func:`atelier.manifold.record.measure`.
+    ``names``, ``explained`` (R^2 of the PCs that make the knobs) and ``coordinates`` [n][PCs]. ``dial``: ``right``
+    [S][n], 1 where the named factor, or kind, moved the way the theory says; ``own`` [n], the score of the named
+    factor, and ``others`` [n], the mean of all others', null if there are none.
     """
-    rows, sizes = torch.tensor(record["coordinates"], dtype=torch.float64), record["sizes"]
-    return {name: strongest(gaussian, part.T, shape)[0] for name, part in zip(record["names"], rows.split(sizes))}
+    rows, values = torch.stack([knob.direction for knob in made]), torch.tensor([-RANGE, RANGE])
+    right, change = [], []
+    for eps in free:
+        ends = painted(ruler.subject.denoise, levels.start(dial(eps, rows, values)), levels)
+        before, after = (ruler.answers(part) for part in ends.unbind(1))
+        right.append([int(k.right(a[None], b[None])) for k, a, b in zip(made, before, after)])
+        change.append(ruler.change(before, after))
+    scores = torch.stack([ruler.score(part) for part in torch.stack(change, 1)])  # (n, F)
+    at = torch.tensor([knob.factor for knob in made])
+    own = scores.gather(1, at[:, None])[:, 0]
+    return {
+        "names": [knob.name for knob in made],
+        "explained": short(facts.r2(PCS)[at]),
+        "coordinates": short(rows.flatten(1) @ facts.gaussian.U[:, :PCS]),
+        "dial": {"right": right, "own": short(own), "others": short((scores.sum(1) - own) / (scores.shape[1] - 1))},
+    }
 
 
-def judged(ruler: Ruler, made: Sequence[Knob], answers: Tensor) -> dict[str, Tensor]:
-    """Return what n knobs did to what they name, from the ruler's ``answers`` (n, steps, m) along their walks.
-
-    ``named`` (n,): change of the named factor, or kind; ``hit`` (n,): whether nothing else changed as much; ``right``
-    (n,): whether it moved the way the theory says. A kind is compared with the other kinds of its factor.
-    """
-    before, after = answers[:, 0], answers[:, -1]
-    if len(ruler.factors) == 1 and len(made) > 1:
-        change, at = after - before, torch.tensor([k.columns.start for k in made])
-    else:
-        change, at = ruler.change(before, after), torch.tensor([k.factor for k in made])
-    right = torch.cat([k.right(a[None], b[None]) for k, a, b in zip(made, before, after)])
-    return {"named": change.gather(1, at[:, None])[:, 0], "hit": change.argmax(1) == at, "right": right}
+# What tells a factor alone
 
 
 def turn(gaussian: Gaussian, x: Tensor, fresh: Tensor, level: Level, basis: Tensor, angle: float) -> Tensor:
@@ -208,19 +220,15 @@ def turn(gaussian: Gaussian, x: Tensor, fresh: Tensor, level: Level, basis: Tens
 def measure(subject: Subject, settings: Settings) -> dict[str, Any] | None:
     """Turn by pi what tells each factor alone, at one noise level, and measure what becomes of every factor.
 
-    Keys. ``seeds``, ``level`` (sigma/alpha), ``factors`` (F,); ``change`` (F, F): row = knob, column = factor, means
-    over seeds in units of unrelated pictures; ``own``, ``others`` (F intervals): change of the knob's own factor, and
-    the mean of all others'; ``right`` (F,): 1 where the knob's own factor changed most; ``null`` (F,): change of each
-    factor when two random directions of the first PCs are turned instead. ``None`` without a reader, data, or with a
-    single factor.
+    Keys. ``seeds``, ``level`` (sigma/alpha), ``factors`` (F,); ``change`` (F, F): row = knob, column = factor, scores
+    over seeds, 1 as for unrelated pictures. For each seed ``own``: the change of the knob's own factor, mean over
+    knobs; ``others``: of all others; ``null``: of every factor when random directions of the first PCs are turned
+    instead, as many as a knob has. ``None`` without a reader, data, or with a single factor.
     """
-    ruler = Ruler.of(subject, settings.pick(ci=60, book=400, full=400))
-    if ruler is None or len(ruler.factors) < 2 or subject.kind == "mean":
+    found = None if subject.kind == "mean" else instruments(subject, settings)
+    if found is None or len(found[0].factors) < 2:
         return None
-    latent = 1 if subject.image_size == subject.shape[-1] else 2  # encoding is dear
-    facts = Facts.of(subject, ruler.factors, settings.pick(ci=400, book=6000, full=20_000) // latent)
-    if facts is None:
-        return None
+    ruler, facts = found
     seeds = settings.seeds[: settings.pick(ci=2, book=24, full=len(settings.seeds))]
     levels, g = subject.levels(settings.pick(ci=5, book=20, full=20), spacing="even"), subject.gaussian
     (start,) = levels_at(levels, [LEVEL])
@@ -234,25 +242,25 @@ def measure(subject: Subject, settings: Settings) -> dict[str, Any] | None:
     def changed(basis: Tensor) -> Tensor:
         return ruler.change(before, said(turn(g, x, fresh, levels[start], basis, math.pi)))
 
-    before = said(x)
-    change = torch.stack([changed(facts.alone(name)) for name in ruler.names])  # (knob, n, factor)
-    F = len(change)
-    own = change.diagonal(dim1=0, dim2=2).T
-    others = torch.where(torch.eye(F, dtype=torch.bool)[:, None], 0.0, change).sum(-1) / (F - 1)
+    before, bases = said(x), [facts.alone(name) for name in ruler.names]
+    change = torch.stack([changed(basis) for basis in bases])  # (knob, n, factor)
+    width = round(sum(basis.shape[1] for basis in bases) / len(bases))
+    random = torch.stack([changed(_random(facts.gaussian, width, seed)) for seed in range(RANDOM)])
+    own = (change / ruler.unrelated).diagonal(dim1=0, dim2=2)  # (n, F)
+    others = (change / ruler.unrelated).sum((0, 2)) - own.sum(1)
     return {
         "seeds": len(seeds),
         "level": float(levels.ratio[start]),
         "factors": ruler.names,
-        "change": short(change.mean(1)),
-        "null": short(changed(_random(g)).mean(0)),
-        "right": (change.mean(1).argmax(1) == torch.arange(F)).int().tolist(),
-        "own": [mean(row).record() for row in own],
-        "others": [mean(row).record() for row in others],
+        "change": short(torch.stack([ruler.score(part) for part in change])),
+        "own": short(own.mean(1)),
+        "others": short(others / (len(bases) * (len(bases) - 1))),
+        "null": short((random / ruler.unrelated).mean((0, 2))),
     }
 
 
-def _random(gaussian: Gaussian, b: int = 2, first: int = 40) -> Tensor:
+def _random(gaussian: Gaussian, b: int, seed: int) -> Tensor:
     """Random orthonormal directions (D, b) among the first PCs."""
-    k = min(first, len(gaussian.lam))
-    mixed = torch.randn(k, b, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    k = min(MANY, len(gaussian.lam))
+    mixed = torch.randn(k, min(b, k), generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
     return torch.linalg.qr(gaussian.U[:, :k] @ mixed.to(gaussian.U)).Q

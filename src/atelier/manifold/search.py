@@ -1,7 +1,7 @@
 """Searching for the image manifold near one image: three searches, at three prices, with one kind of result.
 
 * :func:`endpoint_directions`: principal components of the path of the endpoint estimate. No further network call.
-* :func:`one_step_directions`: singular directions of x_t -> x0_hat at one level.
+* :func:`searched` on a :func:`step_map`: singular directions of x_t -> x0_hat at one level.
 * :func:`whole_directions`: singular directions of the whole map from noise to image, through the sampler.
 
 For Gaussian data the three agree: the endpoint estimate moves in the span of the principal components (PCs), and the
@@ -10,7 +10,6 @@ maps have the PCs as singular vectors, with the values alpha lam / v and psi.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -21,7 +20,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from atelier.linalg import singular
 from atelier.manifold.alignment import components
 from painters.denoiser import Denoiser
-from painters.levels import Level, Levels
+from painters.levels import CLEAN, Level, Levels
 from painters.linalg import Map, jvp, vjp
 from painters.sampling.solvers import NEAR_PURE_NOISE
 from painters.trajectory import Trajectory
@@ -34,7 +33,7 @@ class Directions:
     ``inputs`` (k, ...) and ``images`` (k, ...): unit vectors in the space that is mapped and in that of images, with
     J inputs_i = values_i images_i up to ``residuals_i``, the norm of J^T images_i - values_i inputs_i. For principal
     components of a path both are the component, the value is its singular value and the residual 0. ``nfe``: network
-    calls, a product with a Jacobian counted as the passes it takes; ``seconds``: wall time.
+    calls, a product with a Jacobian counted as the passes it takes.
     """
 
     inputs: Tensor
@@ -42,7 +41,6 @@ class Directions:
     values: Tensor
     residuals: Tensor
     nfe: int
-    seconds: float
 
     def __len__(self) -> int:
         return len(self.values)
@@ -58,24 +56,12 @@ def endpoint_directions(trajectory: Trajectory, k: int, *, sample: int = 0) -> D
     Values are singular values of the centred path (N, D), in units of the data. Raises ``ValueError`` for more
     components than the path has.
     """
-    began = time.monotonic()
     path = trajectory.x0[:, sample : sample + 1]
     vectors, values = (part[0] for part in components(path, len(path)))
     there = int((values > 1e-6 * values[0]).sum())
     if not 1 <= k <= there:
         raise ValueError(f"this path has {there} components, asked for {k}")
-    seconds = time.monotonic() - began
-    return Directions(vectors[:k], vectors[:k], values[:k].cpu(), torch.zeros(k).double(), 0, seconds)
-
-
-def one_step_directions(
-    denoise: Denoiser, x: Tensor, level: Level, *, start: Tensor, blocks: int = 4, width: int | None = None
-) -> Directions:
-    """Return the leading singular directions of x -> x0_hat at one state ``x`` (...) and level, see :func:`searched`.
-
-    ``denoise`` keeps its graph, ``model.denoiser(grad=True)``.
-    """
-    return searched(StepMap(denoise, x, level), start, blocks=blocks, width=width)
+    return Directions(vectors[:k], vectors[:k], values[:k].cpu(), torch.zeros(k).double(), 0)
 
 
 def whole_directions(
@@ -86,23 +72,6 @@ def whole_directions(
     The map is the run of :class:`SamplerMap`. A value tells how far the image moves when the noise does by 1.
     """
     return searched(SamplerMap(denoise, x, levels), start, blocks=blocks, width=width)
-
-
-class StepMap:
-    """The map x -> x0_hat at one state ``x`` (...) and level, with products by its Jacobian. It needs the graph."""
-
-    calls = 1
-
-    def __init__(self, denoise: Denoiser, x: Tensor, level: Level) -> None:
-        self.step, self.x = (lambda z: denoise(z, *level)), x.detach()
-
-    def push(self, v: Tensor) -> Tensor:
-        """Return J v (m, ...) for directions ``v`` (m, ...)."""
-        return jvp(self.step, self.x.expand_as(v), v)
-
-    def pull(self, u: Tensor) -> Tensor:
-        """Return J^T u (m, ...) for directions ``u`` (m, ...)."""
-        return vjp(self.step, self.x.expand_as(u), u)
 
 
 class SamplerMap:
@@ -161,6 +130,12 @@ class SamplerMap:
         return v
 
 
+def step_map(denoise: Denoiser, x: Tensor, level: Level) -> SamplerMap:
+    """Return the map x -> x0_hat at one state ``x`` (...) and level: that of a run of one step, which ends there."""
+    alpha, sigma = torch.tensor([level, CLEAN], dtype=torch.float64).T
+    return SamplerMap(denoise, x, Levels(alpha, sigma))
+
+
 def _columns(f: Map, x: Tensor, v: Tensor, chunk: int) -> Tensor:
     """J v (m, ...) for directions ``v`` (m, ...) at one state ``x`` (...), from one graph of f."""
     with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
@@ -190,14 +165,14 @@ def _weights(levels: list[Level]) -> list[tuple[float, float, float]]:
     return found
 
 
-def searched(run: StepMap | SamplerMap, start: Tensor, *, blocks: int, width: int | None = None) -> Directions:
+def searched(run: SamplerMap, start: Tensor, *, blocks: int, width: int | None = None) -> Directions:
     """Return k leading singular directions of a map by block Krylov, as many as ``start`` (k, ...) has.
 
     ``start``: guesses, such as the data's PCs, of which the first ``width`` (default: all) begin the search; it takes
     width * blocks products J v, and as many J^T u. Narrow blocks reach an accuracy by fewer products, but multiply less
     at once, and may miss a value that more directions share. ``ValueError`` for fewer products than directions.
     """
-    began, k, shape = time.monotonic(), len(start), start.shape[1:]
+    k, shape = len(start), start.shape[1:]
     width = width or k
     if not width <= k <= width * blocks:
         raise ValueError(f"{blocks} blocks of {width} cannot give {k} directions")
@@ -209,4 +184,4 @@ def searched(run: StepMap | SamplerMap, start: Tensor, *, blocks: int, width: in
     )
     inputs, images = (part[:k].reshape(k, *shape) for part in (found.right, found.left))
     nfe = run.calls * found.products * (PUSH + PULL)
-    return Directions(inputs, images, found.values[:k], found.residuals[:k], nfe, time.monotonic() - began)
+    return Directions(inputs, images, found.values[:k], found.residuals[:k], nfe)

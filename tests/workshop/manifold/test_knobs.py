@@ -15,9 +15,9 @@ from atelier.evidence.factors import law
 from atelier.manifold import knobs
 from atelier.manifold.knobs import Facts
 from atelier.scoring import Known
-from atelier.subject import Settings, subject
-from painters import Gaussian
-from painters.levels import NOISE
+from atelier.subject import Settings, Subject, subject
+from painters import Gaussian, Levels, noise
+from painters.levels import NOISE, vp_linear
 
 FACTORS = (Factor("size", "areas"), Factor("hue", "masses", ("a", "b", "c")))
 SHAPE = (2, 3, 4)
@@ -80,7 +80,8 @@ def test_a_step_of_the_noise_moves_the_affine_estimate_as_predicted_and_no_other
 def test_a_knob_of_one_column_moves_the_image_along_the_covariance():
     g, facts = gaussian(), learned()
     c = facts.covariance[:, :1]
-    u, pattern = knobs.strongest(g, c, SHAPE)
+    coordinates, pattern = knobs.strongest(g, c)
+    u = knobs.in_noise(g, coordinates[None], SHAPE)[0]
     z = random(1, *SHAPE, seed=1)
     images = g.flow(torch.cat([z, z + u]), frm=NOISE)
     moved = (images[1] - images[0]).flatten()
@@ -95,45 +96,6 @@ def test_one_factor_alone_has_a_knob_for_each_kind():
     assert all(float(k.pattern[0]) > 0 and k.factor == 0 for k in found)
 
 
-def test_a_results_file_gives_the_knobs_back():
-    made = knobs.knob_of_each(learned(), SHAPE, pcs=10)
-    record = {"names": ["size", "hue"], "sizes": [1, 3], "coordinates": learned().covariance[:10].T.tolist()}
-    again = knobs.stored(record, gaussian(), SHAPE)
-    assert list(again) == ["size", "hue"]
-    for k in made:
-        assert float((again[k.name] * k.direction).sum()) == pytest.approx(1)
-
-
-class Plain:
-    """A ruler that reads its answers off the states."""
-
-    def __init__(self, factors):
-        self.factors = factors
-        self.names = [f.name for f in factors]
-
-    def change(self, before, after):
-        moved = (after - before).square()
-        return torch.stack([moved[:, 0], moved[:, 1:].sum(1)], 1)
-
-
-def test_the_judge_knows_hits_from_misses():
-    made = knobs.knob_of_each(learned(), SHAPE, pcs=10)
-    t = torch.linspace(-1, 1, 5).double()[:, None]
-    size, hue = torch.zeros(4).double(), torch.zeros(4).double()
-    size[0], hue[1:] = 1.0, made[1].pattern
-    hit = knobs.judged(Plain(FACTORS), made, torch.stack([t * (size + 0.1 * hue), t * hue]))  # type: ignore[arg-type]
-    assert hit["hit"].all() and hit["right"].all()
-    turned = 4 * float(made[1].pattern.square().sum())
-    assert hit["named"].tolist() == pytest.approx([4.0, turned])
-    miss = knobs.judged(Plain(FACTORS), made, torch.stack([-t * size - 2 * t * hue, t.square() * size]))  # type: ignore[arg-type]
-    assert not miss["hit"].any() and not miss["right"].any()
-    kinds = knobs.knob_of_each(learned(FACTORS[1:], slice(1, 4)), SHAPE, pcs=10)
-    rows = torch.stack([t * torch.tensor(v).double() for v in ([1.0, 0.5, -2.0], [1.0, 0.5, 0.2], [0.0, -1.0, 1.0])])
-    judged = knobs.judged(Plain(FACTORS[1:]), kinds, rows)  # type: ignore[arg-type]
-    assert judged["hit"].tolist() == [True, False, True]
-    assert np.allclose(judged["named"], [2.0, 1.0, 2.0])
-
-
 # What tells a factor alone
 
 
@@ -146,7 +108,7 @@ def told(g, readings):
 
 @pytest.mark.parametrize("angle", [0.0, 1.0, math.pi])
 @pytest.mark.parametrize("level", [(0.01, 1.0), (0.8, 0.6)])
-def test_turning_what_tells_a_factor_alone_changes_it_and_no_other(angle, level):
+def test_what_tells_a_factor_alone_changes_it_and_no_other(angle, level):
     g, readings = gaussian(12, low=0), random(12, 4, seed=9)
     Q = told(g, readings).alone("side")
     assert Q.shape == (12, 2)
@@ -184,28 +146,84 @@ def test_with_one_factor_its_knob_is_all_that_tells_it():
     torch.testing.assert_close(Q @ (Q.T @ weights), weights, rtol=0, atol=1e-4)
 
 
-def test_what_is_kept_of_a_factor_is_the_share_of_its_weights():
+def test_what_tells_some_factors_is_the_span_of_what_tells_each():
+    g = gaussian(12, low=0)
+    facts = told(g, random(12, 4, seed=9))
+    both, each = facts.alone("side", "hue"), [facts.alone(name) for name in ("side", "hue")]
+    assert both.shape == (12, 3)
+    for Q in each:
+        torch.testing.assert_close(both @ (both.T @ Q), Q)
+    assert facts.alone("side", "size", "hue").shape == (12, 4)
+
+
+def test_what_is_known_of_a_factor_is_the_share_of_its_weights():
     g, readings = gaussian(12, low=0), random(12, 4, seed=9)
     facts = told(g, readings)
     torch.testing.assert_close(facts.r2(), torch.ones(3).double())
-    rho = torch.linspace(1, 0, 12).double()
     squares = (g.lam.sqrt()[:, None] * (g.U.T @ readings)).square()
-    want = (rho @ squares) / squares.sum(0)
-    assert facts.keeps(rho)[1:].tolist() == pytest.approx(want[2:].tolist())
-    both = squares[:, :2].sum(1)
-    assert float(facts.keeps(rho)[0]) == pytest.approx(float(rho @ both / both.sum()))
-    assert replace(facts, spread=100 * facts.spread).keeps(rho).isnan().all()  # nothing affine to be kept
+    want = squares[:5].sum(0) / squares.sum(0)
+    assert facts.r2(5)[1:].tolist() == pytest.approx(want[2:].tolist())
+    assert float(facts.r2(5)[0]) == pytest.approx(float(squares[:5, :2].sum() / squares[:, :2].sum()))
+    assert replace(facts, spread=100 * facts.spread).r2().tolist() == pytest.approx([0.01] * 3)
+
+
+# The measurement
+
+
+class Linear:
+    """A ruler of three sizes that are linear forms of the states, a world of its own being the measure of change."""
+
+    def __init__(self, who, readings):
+        self.subject, self.readings = who, readings
+        self.factors = tuple(Factor(name, "areas") for name in ("a", "b", "c"))
+        self.names, self.unrelated = ["a", "b", "c"], torch.tensor([0.5, 1.0, 2.0]).double()
+
+    def answers(self, x):
+        return (x.flatten(1).double() - self.subject.gaussian.mu) @ self.readings
+
+    def change(self, before, after):
+        return (after - before).abs()
+
+    def score(self, change):
+        return (change.mean(0) / self.unrelated).clamp(max=1)
+
+
+def test_the_record_of_what_tells_a_factor_alone(monkeypatch):
+    g, readings = gaussian(12, low=0), 0.05 * random(12, 3, seed=9)
+    levels = Levels.of(vp_linear(), 40, spacing="logsnr")
+    who = Subject("a Gaussian", g, g, (12,), lambda n, **_: levels, lambda x: x, kind="gaussian")
+    ruler = Linear(who, readings)
+    covariance = dense(g) @ readings
+    facts = Facts.made(
+        FactorLaw(g, covariance, torch.zeros(3), (readings * covariance).sum(0)), covariance, ruler.factors
+    )
+    monkeypatch.setattr(knobs, "instruments", lambda *_: (ruler, facts))
+    seeds = tuple(range(40))
+    found = knobs.measure(who, Settings(seeds, profile="full"))
+    assert found is not None and found["seeds"] == 40
+    # on a Gaussian a mirrored whitened coordinate is the mirrored one of the image
+    z = noise(seeds, (12,), dtype=torch.float64) @ g.U
+    weights = g.lam.sqrt()[:, None] * (g.U.T @ readings)
+    moved = []
+    for name in ruler.names:
+        Q = g.U.T @ facts.alone(name)
+        moved.append((2 * (z @ Q) @ (Q.T @ weights)).abs() / ruler.unrelated)
+    want = torch.stack(moved)  # (knob, seed, factor)
+    np.testing.assert_allclose(found["own"], want.diagonal(dim1=0, dim2=2).mean(1), rtol=0.05, atol=0.02)
+    assert max(found["others"]) < 0.05 * np.mean(found["own"])
+    np.testing.assert_allclose(found["change"], want.mean(1).clamp(max=1), rtol=0.05, atol=0.02)
+    null = []
+    for seed in range(knobs.RANDOM):
+        Q = g.U.T @ knobs._random(g, 1, seed)
+        null.append((2 * (z @ Q) @ (Q.T @ weights)).abs() / ruler.unrelated)
+    np.testing.assert_allclose(found["null"], torch.stack(null).mean((0, 2)), rtol=0.05, atol=0.02)
 
 
 def test_measure_finds_that_knobs_turn_their_factor():
     who = subject("scenes-sd", device="cpu")
     record = knobs.measure(who.theory(), Settings(seeds=tuple(range(6)), profile="ci"))
     assert record is not None
-    F = len(record["factors"])
-    assert len(record["change"]) == F and all(len(row) == F for row in record["change"])
-    own, others = (sum(v["value"] for v in record[who]) / F for who in ("own", "others"))
-    assert own > 3 * others
-    table = torch.tensor(record["change"])
-    assert record["own"][0]["value"] == pytest.approx(float(table[0, 0]), rel=1e-2)
-    assert record["others"][0]["value"] == pytest.approx(float((table[0].sum() - table[0, 0]) / (F - 1)), rel=1e-2)
+    F, n = len(record["factors"]), record["seeds"]
+    assert np.shape(record["change"]) == (F, F) and np.shape(record["own"]) == np.shape(record["null"]) == (n,)
+    assert np.mean(record["own"]) > 3 * np.mean(record["others"]) and np.max(record["change"]) <= 1
     assert knobs.measure(replace(who, reader=None), Settings(profile="ci")) is None

@@ -10,11 +10,8 @@ from partners import randn as random
 
 from atelier import manifold
 from atelier.data.scenes.factors import Factor
-from atelier.manifold import SamplerMap, alignment, record, searched, walks
+from atelier.manifold import SamplerMap, alignment, knobs, record, searched, step_map, walks
 from atelier.manifold.knobs import Knob
-from atelier.manifold.search import StepMap
-from atelier.manifold.walks import Score
-from atelier.scoring import Ruler
 from atelier.subject import Settings, Subject, subject
 from painters import Gaussian, Levels
 from painters.levels import vp_linear
@@ -27,13 +24,6 @@ CI = Settings(tuple(range(8)), 10, "ci", progress=False)
 @cache
 def scenes() -> Subject:
     return subject("scenes-sd", device="cpu").theory()
-
-
-@cache
-def ruler() -> Ruler:
-    found = Ruler.of(scenes(), 100)
-    assert found is not None
-    return found
 
 
 @cache
@@ -51,7 +41,7 @@ def gaussian(dim=24):
 def test_the_exact_gaussian_is_aligned_with_itself() -> None:
     r = measured()
     for part in (r["whole"], {key: value[0] for key, value in r["one_step"].items()}):
-        for key in ("inputs", "images", "sides"):
+        for key in ("images", "sides"):
             assert min(part[key]) > 0.99, key
     assert np.max(r["whole"]["residuals"]) < 1e-4
     assert r["chance"] == pytest.approx(r["k"] / r["dim"])
@@ -60,19 +50,55 @@ def test_the_exact_gaussian_is_aligned_with_itself() -> None:
     assert r["endpoint"]["inside"]["image"][0]["value"] > 0.8
 
 
-def test_on_the_exact_gaussian_found_directions_walk_like_the_pcs_and_every_walk_goes_equally_far() -> None:
-    r = measured()
-    whole, pcs = (np.sort(np.asarray(r["walks"][name]["change"]), 1) for name in ("whole", "pcs"))
-    assert whole == pytest.approx(pcs, rel=0.05, abs=0.02)
-    for name in ("whole", "pcs", "random", "straight", "level"):
-        assert np.asarray(r["walks"][name]["distance"]) == pytest.approx(r["target"], rel=0.05), name
-    assert np.asarray(r["knobs"]["equal"]["distance"]) == pytest.approx(r["target"], rel=0.05)
+def walked_far(world: Gaussian) -> tuple[dict, torch.Tensor]:
+    """The record of walks in a ``world`` whose PCs may be others, and how walks along PCs move the image, in PCs."""
+    g, levels = gaussian(), Levels.of(vp_linear(), 30, spacing="logsnr")
+    who = Subject("a Gaussian", world, g, (1, 4, 6), lambda n, **_: levels, lambda x: x, kind="gaussian")
+    begin = levels.start(noise(range(3), who.shape))
+    found = [searched(SamplerMap(world, x, levels), random(3, *who.shape, seed=7), blocks=6) for x in begin]
+    pcs = g.U[:, :3].T.reshape(3, *who.shape)
+    # the tangent of a walk is not quite the PC: it has no part along the noise, of 24 dimensions here
+    tangents = torch.stack([walks.tangent(x, pcs).flatten(1) @ world.U for x in begin])
+    moved = (tangents * ode_gain(world.lam, frm=levels[0])) @ world.U.T @ g.U
+    sines = walks.TARGET * (g.lam.sum() / 2).sqrt() / moved.norm(dim=2) / begin.flatten(1).norm(dim=1)[:, None]
+    told = record.far(who, begin, found, levels, rounds=6)
+    np.testing.assert_allclose(np.sin(told["angles"]["pcs"]), sines, rtol=1e-2)
+    for kind in ("whole", "pcs"):
+        np.testing.assert_allclose(told["distance"][kind], told["target"], rtol=1e-3)
+    return told, moved / moved.norm(dim=2, keepdim=True)
 
 
-def test_without_a_reader_there_are_directions_but_no_scores() -> None:
+def test_on_the_exact_gaussian_walks_along_pcs_move_the_image_along_them() -> None:
+    told, moved = walked_far(gaussian())
+    assert told["pcs"] == pytest.approx(moved[:, range(3), range(3)].square().mean(1).tolist(), abs=1e-3)
+    span = torch.linalg.qr(moved.mT).Q[:, :3].square().sum((1, 2)) / 3
+    assert told["whole"] == pytest.approx(span.tolist(), abs=1e-3)
+    assert min(told["pcs"] + told["whole"]) > 0.9
+    np.testing.assert_allclose(told["angles"]["whole"], told["angles"]["pcs"], rtol=2e-2)
+
+
+def test_walks_that_move_the_image_elsewhere_are_seen() -> None:
+    """The PCs of another world are moved along others, and what a search finds there is not them."""
+    g = gaussian()
+    world = replace(g, U=torch.linalg.qr(random(24, 24, seed=8)).Q)
+    told, moved = walked_far(world)
+    assert told["pcs"] == pytest.approx(moved[:, range(3), range(3)].square().mean(1).tolist(), abs=1e-3)
+    assert max(told["pcs"]) < 0.5
+    assert told["whole"] == pytest.approx([float((g.U[:, :3].T @ world.U[:, :3]).square().sum() / 3)] * 3, abs=0.1)
+
+
+def test_at_a_walks_length_the_record_is_that_of_the_theory() -> None:
+    far = measured()["far"]
+    assert min(far["pcs"] + far["whole"]) > 0.97
+    for kind in ("whole", "pcs"):
+        assert np.asarray(far["distance"][kind]) == pytest.approx(far["target"], rel=0.05), kind
+        assert np.shape(far["angles"][kind]) == (measured()["seeds"]["whole"], measured()["k"])
+
+
+def test_without_a_reader_there_are_directions_but_no_knobs() -> None:
     blind = manifold.measure(replace(scenes(), reader=None), CI)
-    assert blind is not None and "walks" not in blind and "knobs" not in blind
-    assert blind["whole"] == measured()["whole"]
+    assert blind is not None and "knobs" not in blind
+    assert blind["whole"] == measured()["whole"] and blind["far"] == measured()["far"]
     assert manifold.measure(scenes().mean_only(), CI) is None
 
 
@@ -84,11 +110,11 @@ def test_on_a_gaussian_everything_agrees():
     starts = levels.start(random(3, 24))
     for maps, gain in (
         ([SamplerMap(g, x, levels) for x in starts], ode_gain(g.lam[:2], frm=levels[0])),
-        ([StepMap(g, x, (0.1, 1.0)) for x in starts], 0.1 * g.lam[:2] / (0.01 * g.lam[:2] + 1)),
+        ([step_map(g, x, (0.1, 1.0)) for x in starts], 0.1 * g.lam[:2] / (0.01 * g.lam[:2] + 1)),
     ):
         found = [searched(run, random(2, 24, seed=7), blocks=6) for run in maps]
         told = record.compared(found, g, found)
-        for key in ("inputs", "images", "sides", "cold", "agree"):
+        for key in ("images", "sides", "cold", "agree"):
             assert min(told[key]) > 0.999, key
         assert np.min(told["image_cosines"]) > 0.999
         assert np.max(told["residuals"]) < 0.05
@@ -123,11 +149,10 @@ def test_left_and_right_of_maps_that_are_not_symmetric():
     for i, J in enumerate(Js):
         U, _, V = torch.linalg.svd(J)
         left, right = U[:, :k].T, V[:k]
-        assert told["inputs"][i] == pytest.approx(shared(right, pcs), rel=1e-4)
         assert told["images"][i] == pytest.approx(shared(left, pcs), rel=1e-4)
         assert told["sides"][i] == pytest.approx(shared(left, right.T), rel=1e-4)
         assert told["image_cosines"][i] == pytest.approx(torch.linalg.svdvals(left @ pcs).tolist(), rel=1e-3)
-    assert told["cold"] == told["inputs"][:1]
+    assert told["cold"] == told["images"][:1]
     assert told["agree"] == pytest.approx([1.0])
     assert [one.nfe for one in found] == [7 * 12 * 5] * 3
 
@@ -166,74 +191,56 @@ def test_the_record_of_endpoint_paths_against_a_plain_svd():
         assert [v["value"] for v in inside[name]] == pytest.approx(torch.stack(want).mean(0).tolist())
 
 
-# Walks
-
-
-def test_the_dial_sets_the_noise_before_the_run() -> None:
-    g = scenes()
-    levels, eps = g.levels(5), noise([3], g.shape)[0]
-    rows = g.gaussian.U[:, :2].T.reshape(2, *g.shape)
-    found = walks.dialled(ruler(), eps, rows, levels, settings=CI)
-    states = levels.start(walks.dial(eps, rows, torch.tensor([-walks.RANGE, 0.0, walks.RANGE])))
-    images = walks.painted(g.denoise, states, levels)
-    torch.testing.assert_close(found.answers, ruler().answers(images.flatten(0, 1)).reshape(found.answers.shape))
-    assert (found.distance > 0.3).all()
-
-
-def test_a_part_of_the_walks_is_that_part() -> None:
-    g = scenes()
-    image, rows = noise([3], g.shape)[0], g.gaussian.U[:, :3].T.reshape(3, *g.shape)
-    every = walks.stepped(ruler(), image, rows, settings=CI)
-    one = walks.stepped(ruler(), image, rows[1:2], settings=CI)
-    part = every.part(slice(1, 2))
-    torch.testing.assert_close(part.answers, one.answers, rtol=0, atol=1e-5)
-    torch.testing.assert_close(part.change, one.change, rtol=0, atol=1e-4)
-    torch.testing.assert_close(every.distance, torch.full((3,), walks.TARGET).double(), rtol=1e-4, atol=0)
+# Knobs
 
 
 class Plain:
-    """A ruler of two factors that reads its answers off the states."""
+    """A ruler of two factors that reads its answers off the states: x_1 and (-x_2, x_2)."""
 
     factors = (Factor("size", "areas"), Factor("side", "masses", ("left", "right")))
-    names = ("size", "side")
+    unrelated = torch.tensor([1.0, 0.5]).double()
+
+    def __init__(self, denoise):
+        self.subject = replace(scenes(), denoise=denoise)
+
+    def answers(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.stack([x[:, 0], -x[:, 1], x[:, 1]], 1).double()
 
     def change(self, before: torch.Tensor, after: torch.Tensor) -> torch.Tensor:
-        moved = (after - before).square()
-        return torch.stack([moved[:, 0], moved[:, 1:].sum(1)], 1)
+        flips = before[:, 1:].argmax(1) != after[:, 1:].argmax(1)
+        return torch.stack([((after - before)[:, 0].abs() / 4).clamp(max=1), flips.double()], 1)
 
-
-def walked(*ends: tuple[float, float]) -> Score:
-    """Walks from nothing that change size and side by some amounts."""
-    said = torch.zeros(len(ends), 3, 3).double()
-    for i, (size, side) in enumerate(ends):
-        for step in (1, 2):
-            said[i, step] = step / 2 * torch.tensor([size, -side, side])
-    change = Plain().change(said[:, 0], said[:, -1])
-    one = torch.ones(len(ends)).double()
-    return Score(said, one, change, change.argmax(1), change.max(1).values / change.sum(1), one)
+    def score(self, change: torch.Tensor) -> torch.Tensor:
+        return (change.mean(0) / self.unrelated).clamp(max=1)
 
 
 def test_the_record_of_knobs_counts_what_happened() -> None:
+    dim, first = 24, torch.eye(24).double()
+    g = gaussian()
+    U = replace(g, U=first, mu=torch.zeros(dim).double(), lam=torch.ones(dim).double())
+    levels = Levels.of(vp_linear(), 60, spacing="logsnr")
+    covariance = torch.zeros(dim, 3).double()
+    facts = knobs.Facts(U, Plain.factors, covariance, covariance, torch.ones(3).double())
     made = [
-        Knob("size", 0, slice(0, 1), torch.ones(2), torch.tensor([1.0]).double()),
-        Knob("side", 1, slice(1, 3), torch.ones(2), torch.tensor([-1.0, 1.0]).double()),
+        Knob("size", 0, slice(0, 1), first[0], torch.tensor([1.0]).double()),
+        Knob("side", 1, slice(1, 3), first[1], torch.tensor([-1.0, 1.0]).double()),
+        Knob("not size", 0, slice(0, 1), first[0], torch.tensor([-1.0]).double()),
+        Knob("nothing", 1, slice(1, 3), first[5], torch.tensor([-1.0, 1.0]).double()),
     ]
-    seen = {
-        "dial": [walked((2.0, 0.0), (0.0, 1.0)), walked((-2.0, 0.5), (3.0, 1.0))],
-        "knobs": [walked((1.0, 0.0), (0.0, 1.0)), walked((1.0, 0.0), (0.0, 1.0))],
-        "random": [walked((0.5, 0.0)), walked((1.0, 0.5))],
-        "whole": [walked((0.1, 1.0), (0.4, 0.0)), walked((0.2, 0.0), (0.3, 0.2))],
-    }
-    found = record.knobs_record(Plain(), made, seen)  # type: ignore[arg-type]
-    assert found["dial"]["hit"] == [[1, 1], [1, 0]]
-    assert found["dial"]["right"] == [[1, 1], [0, 1]]
-    assert found["dial"]["named"] == [[4, 2], [4, 2]]
-    assert found["dial"]["summary"]["hit"]["value"] == 0.75
-    assert found["dial"]["summary"]["right"]["value"] == 0.75
-    assert found["dial"]["summary"]["named"]["value"] == 3
-    assert found["equal"]["named"] == [[1, 2], [1, 2]]
-    assert found["random"] == pytest.approx([(0.25 + 1) / 2, 0.25])
-    assert found["best"] == pytest.approx([(0.16 + 0.09) / 2, (2 + 0.08) / 2])
-    assert found["random_named"]["value"] == pytest.approx((0.625 + 0.25) / 2)
-    assert found["chance"] == 0.5  # every random direction changes size most, one of two names
-    assert found["factor"] == [0, 1]
+    # a world of unit variance paints its noise, so that a knob from -2 to 2 moves a coordinate by 4
+    free = random(5, dim, seed=2)
+    found = knobs.dialled(Plain(U), facts, made, free, levels)  # type: ignore[arg-type]
+    right = np.array(found["dial"]["right"])
+    assert right.shape == (5, 4) and right[:, :2].all() and not right[:, 2].any()
+    assert found["dial"]["own"] == pytest.approx([1, 1, 1, 0], abs=0.02)
+    assert found["dial"]["others"] == pytest.approx([0, 0, 0, 0], abs=0.02)
+    assert found["names"] == ["size", "side", "not size", "nothing"] and found["explained"] == [0, 0, 0, 0]
+    again = knobs.in_noise(U, torch.tensor(found["coordinates"]), (dim,))
+    torch.testing.assert_close(again, torch.stack([knob.direction for knob in made]))
+
+
+def test_the_knobs_of_a_measurement_turn() -> None:
+    part = measured()["knobs"]
+    turned = np.array(part["dial"]["right"])
+    assert turned.shape == (measured()["seeds"]["dial"], 3) and turned.mean() > 0.6
+    assert all(0 <= v <= 1 for key in ("own", "others") for v in part["dial"][key])

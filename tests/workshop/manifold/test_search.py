@@ -4,12 +4,7 @@ import pytest
 import torch
 
 from atelier.linalg import singular
-from atelier.manifold import (
-    SamplerMap,
-    endpoint_directions,
-    one_step_directions,
-    whole_directions,
-)
+from atelier.manifold import SamplerMap, endpoint_directions, searched, step_map, whole_directions
 from atelier.manifold.search import PULL, PUSH
 from painters import Gaussian, Levels, load, noise, solve
 from painters.levels import edm, flow, vp_linear
@@ -92,7 +87,7 @@ def test_on_a_gaussian_the_whole_map_has_the_pcs_and_their_gains():
 
 def test_on_a_gaussian_the_one_step_map_has_the_wiener_gains():
     g, level = gaussian(), (0.6, 0.8)
-    found = one_step_directions(g, random(12), level, start=random(3, 12, seed=5), blocks=4)
+    found = searched(step_map(g, random(12), level), random(3, 12, seed=5), blocks=4)
     torch.testing.assert_close(found.values, 0.6 * g.lam[:3] / (0.36 * g.lam[:3] + 0.64), rtol=1e-6, atol=0)
 
 
@@ -102,7 +97,7 @@ def test_one_step_of_a_network_against_its_dense_jacobian():
     x = solve(model.denoiser(), levels.start(noise([0], model.shape)), levels, stop=6, progress=False).final[0]
     denoise, level = model.denoiser(grad=True), levels[6]
     start = torch.randn(4, *model.shape, generator=torch.Generator().manual_seed(0))
-    found = one_step_directions(denoise, x, level, start=start, blocks=6)
+    found = searched(step_map(denoise, x, level), start, blocks=6)
     J = jacobian(lambda z: denoise(z, *level), x)
     S = torch.linalg.svdvals(J.double())
     assert float((found.values[:2] / S[:2] - 1).abs().max()) < 1e-3
@@ -126,12 +121,12 @@ def test_endpoint_directions_are_the_svd_of_the_centred_path():
 
 def test_narrow_blocks_find_the_same_directions_with_fewer_products():
     g, level = gaussian(), (0.05, 1.0)
-    wide = one_step_directions(g, random(12), level, start=random(3, 12, seed=5), blocks=4)
-    narrow = one_step_directions(g, random(12), level, start=random(3, 12, seed=5), blocks=8, width=1)
+    wide = searched(step_map(g, random(12), level), random(3, 12, seed=5), blocks=4)
+    narrow = searched(step_map(g, random(12), level), random(3, 12, seed=5), blocks=8, width=1)
     torch.testing.assert_close(narrow.values, wide.values, rtol=1e-3, atol=0)
     assert len(narrow) == 3
     assert narrow.nfe == 8 * (PUSH + PULL)
     with pytest.raises(ValueError, match="cannot give"):
-        one_step_directions(g, random(12), level, start=random(3, 12, seed=5), blocks=2, width=1)
+        searched(step_map(g, random(12), level), random(3, 12, seed=5), blocks=2, width=1)
     with pytest.raises(ValueError, match="cannot give"):
-        one_step_directions(g, random(12), level, start=random(3, 12, seed=5), blocks=2, width=4)
+        searched(step_map(g, random(12), level), random(3, 12, seed=5), blocks=2, width=4)
