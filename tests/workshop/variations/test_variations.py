@@ -1,7 +1,6 @@
 """The comparison of ways to vary, against a Gaussian world where each way's law is known."""
 
 import json
-import math
 from functools import cache
 
 import numpy as np
@@ -10,14 +9,18 @@ import torch
 from partners import randn
 
 from atelier import variations
+from atelier.data.scenes.factors import Factor
+from atelier.manifold.knobs import Facts
 from atelier.subject import Settings, Subject, subject
 from atelier.variations import record
-from atelier.variations.ways import changed_at, noised_back, ways
+from atelier.variations.ways import ANGLES, changed_at, ways
 from painters import Gaussian, Levels, noise, solve
 from painters.levels import vp_linear
+from painters.theory.gaussian import variance
 
 DIM = 16
-NAMES = ["state", "renoise", "ancestral", "mix"]
+NAMES = ["state", "named", "renoise", "ancestral", "mix"]
+SHAPE = (1, 4, 4)
 
 
 def gaussian() -> Gaussian:
@@ -28,56 +31,65 @@ def gaussian() -> Gaussian:
 def world() -> Subject:
     g = gaussian()
     return Subject(
-        "a Gaussian", g, g, (1, 4, 4), lambda n, **_: Levels.of(vp_linear(), n, **_), lambda x: x, kind="gaussian"
+        "a Gaussian", g, g, SHAPE, lambda n, **_: Levels.of(vp_linear(), n, **_), lambda x: x, kind="gaussian"
     )
+
+
+def details() -> torch.Tensor:
+    """Three whitened directions within the PCs."""
+    return torch.linalg.qr(gaussian().U @ randn(12, 3, seed=5)).Q
 
 
 @cache
 def compared():
-    """Every way on 500 seeds."""
+    """Every way on 500 seeds, with the correlation of each PC of its pictures with the old ones that theory gives."""
     subject = world()
     g, levels = subject.gaussian, Levels.of(vp_linear(), 60, spacing="logsnr")
-    run = solve(g, levels.start(noise(range(500), (1, 4, 4)).double()), levels, solver="dpmpp2m", progress=False)
+    run = solve(g, levels.start(noise(range(500), SHAPE).double()), levels, solver="dpmpp2m", progress=False)
     at = [min(range(60), key=lambda i: abs(float(levels.ratio[i]) - r)) for r in (0.3, 1.5)]
-    made = ways(subject, run, at, most=3)
-    painted = {name: [way.pictures(j) for j in range(len(way.rho))] for name, way in made.items()}
-    return subject, run.final, made, painted
+    made = ways(subject, run, at, details(), most=3)
+    painted = {name: [way.pictures(j) for j in range(len(way.strength))] for name, way in made.items()}
+    back = torch.stack([levels[i][0] * (g.lam / variance(g.lam, levels[i])).sqrt() for i in at])
+    told = (g.U.T @ details()).square().sum(1)
+    laws = {
+        "state": torch.stack([(g.lam >= levels.ratio[i] ** 2).double() for i in at]),
+        "named": torch.stack([1 - told] * 2),  # all but what tells the details stays
+        "renoise": back,
+        "ancestral": back,  # the path of an exact model may be walked either way
+        "mix": torch.tensor(ANGLES[-3:]).double().cos()[:, None].expand(-1, 12),
+    }
+    return subject, run.final, made, painted, laws
 
 
 def test_every_way_is_there():
-    assert list(compared()[2]) == NAMES
+    made = compared()[2]
+    assert list(made) == NAMES and {way.knob for way in made.values()} == {"level", "angle"}
+    assert made["named"].strength == made["state"].strength == pytest.approx([0.3, 1.5], rel=0.2)
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_each_way_follows_its_law(name):
     """The correlation of each PC of the new pictures with the old ones is rho, and their variance stays."""
-    subject, before, made, painted = compared()
+    subject, before, _, painted, laws = compared()
     g = subject.gaussian
     old = g.project(before.double())
-    for rho, after in zip(made[name].rho, painted[name]):
+    for rho, after in zip(laws[name], painted[name]):
         new = g.project(after.double())
         torch.testing.assert_close(new.var(0) / old.var(0), torch.ones(12).double(), rtol=0, atol=0.35)
         measured = (new * old).mean(0) / old.square().mean(0)
-        torch.testing.assert_close(measured, rho[:-1], rtol=0, atol=0.16)
+        torch.testing.assert_close(measured, rho, rtol=0, atol=0.16)
 
 
-def test_the_record_has_the_laws_numbers():
-    subject, before, made, painted = compared()
-    for name, way in made.items():
-        scores = record.scored(subject.gaussian, None, before.double(), painted[name], 4)
-        found = record.described(way, scores, subject.gaussian, 4, draws=20)
-        measured = np.array([v["value"] for v in found["low"]])
-        np.testing.assert_allclose(measured, found["low_law"], atol=0.13, err_msg=name)
-
-
-def test_the_laws_by_hand():
-    lam = torch.tensor([4.0, 1.0, 0.25], dtype=torch.float64)
-    want = [0.8 * math.sqrt(v / (0.64 * v + 0.36)) for v in lam.tolist()]
-    assert noised_back(lam, (0.8, 0.6)).tolist() == pytest.approx(want)
-    assert noised_back(lam, (1.6, 1.2)).tolist() == pytest.approx(want)  # whatever the coordinates
-    made = compared()[2]
-    assert made["state"].rho.sum(1).tolist() == made["state"].pcs
-    assert made["mix"].rho[:, 0].tolist() == pytest.approx([math.cos(a) for a in made["mix"].strength])
+def test_naming_the_details_keeps_all_else_at_every_level():
+    subject, before, _, painted, _ = compared()
+    g = subject.gaussian
+    told = g.U.T @ details()
+    old, *new = (g.project(x.double()) / g.lam.sqrt() for x in (before, *painted["named"]))
+    rest = torch.eye(12).double() - told @ told.T
+    for z in new:
+        assert float(((z - old) @ rest).norm() / (old @ rest).norm()) < 0.05
+        correlation = ((z @ told) * (old @ told)).mean(0) / (old @ told).square().mean(0)
+        assert float(correlation.abs().max()) < 0.2
 
 
 # Curves
@@ -93,17 +105,30 @@ def test_the_most_change_is_read_where_the_curve_crosses():
 
 
 def test_gains_are_paired_over_seeds():
-    own = torch.rand(30, 1, generator=torch.Generator().manual_seed(0)).double()
+    changed = torch.rand(30, 1, generator=torch.Generator().manual_seed(0)).double() / 2
     outline = torch.full((30, 1), 0.95).double()
-    found = record.gains({"renoise": (outline, own), "better": (outline, own - 0.2)}, draws=50)
+    pair = torch.stack([outline, changed], 1)
+    found = record.gains({"renoise": pair, "better": pair + torch.tensor([[0.0], [0.2]])}, draws=50)
     assert found["better"]["value"] == pytest.approx(0.2) and found["better"]["low"] == pytest.approx(0.2)
 
 
-def test_unrelated_pictures_change_by_one():
-    g = gaussian()
-    a, b = g.sample(randn(4000, DIM)), g.sample(randn(4000, DIM, seed=1))
-    for cut in (2, 8):
-        assert float(record.change_along(g, a, b, cut).mean()) == pytest.approx(1, abs=0.05)
+class Counted:
+    """A ruler of two factors of the outline and two of detail, kept by chance so often."""
+
+    chance = torch.tensor([0.5, 0.2, 0.25, 0.4]).double()
+
+    def outline(self):
+        return torch.tensor([True, True, False, False])
+
+
+def test_both_scorings_by_hand():
+    kept = torch.tensor([[[1.0, 0.6, 0.5, 0.4]], [[0.9, 0.2, 1.0, 0.7]]]).double()  # two seeds, one strength
+    found = record.shares(kept, Counted())  # type: ignore[arg-type]
+    assert found[""][:, 0, 0].tolist() == pytest.approx([0.8, 0.55])
+    assert found[""][:, 1, 0].tolist() == pytest.approx([0.55, 0.15])
+    assert found["_corrected"][0, :, 0].tolist() == pytest.approx([(1 + 0.5) / 2, (0.5 / 0.75 + 1) / 2])
+    unrelated = record.shares(Counted.chance.expand(3, 2, 4), Counted())["_corrected"]  # type: ignore[arg-type]
+    torch.testing.assert_close(unrelated, torch.tensor([0.0, 1.0]).double()[:, None].expand(3, 2, 2))
 
 
 def test_levels_of_change_lie_in_range_and_are_clean_first():
@@ -116,26 +141,57 @@ def test_levels_of_change_lie_in_range_and_are_clean_first():
 # The measurement
 
 
-def test_measure_without_a_reader():
-    found = variations.measure(world(), Settings(seeds=tuple(range(40)), profile="ci"))
-    assert found is not None and found["factors"] is None and found["inversion"]["data"] is None
-    json.dumps(found)
-    assert list(found["methods"]) == NAMES and "gain" not in found
-    for one in found["methods"].values():
-        assert len(one["low"]) == len(one["low_law"]) == len(one["distance"]) and "outline_kept" not in one
+class Affine:
+    """A ruler of sizes that are linear forms of the states: the first two are the outline."""
+
+    def __init__(self, g, weights):
+        self.g, self.weights = g, weights
+        self.factors = tuple(Factor(name, "areas") for name in "abcd")
+        self.names, self.chance = list("abcd"), torch.full((4,), 0.2).double()
+
+    def outline(self):
+        return torch.tensor([True, True, False, False])
+
+    def answers(self, x):
+        return (self.g.project(x.double()) / self.g.lam.sqrt()) @ self.weights
+
+    def kept(self, before, after):
+        return (after - before).abs() < 0.25
+
+
+def test_in_the_exact_world_named_coordinates_change_the_details_and_nothing_of_the_outline():
+    subject = world()
+    g = subject.gaussian
+    weights = torch.nn.functional.normalize(randn(12, 4, seed=8), dim=0)
+    covariance = g.lam.sqrt()[:, None] * weights
+    ruler = Affine(g, weights)
+    facts = Facts(g, ruler.factors, covariance, covariance, torch.ones(4).double())
+    found = record.compared(subject, ruler, facts, Settings(tuple(range(60)), profile="full"))  # type: ignore[arg-type]
+    named, state = found["methods"]["named"], found["methods"]["state"]
+    for level in range(len(named["level"])):
+        assert named["outline_kept_corrected"][level]["value"] > 0.99
+        assert named["detail_changed"][level]["value"] > 0.4
+    assert named["most_detail"]["value"] == max(v["value"] for v in named["detail_changed"])
+    assert found["gain_corrected"]["named"]["low"] > 0.1 and set(found["gain"]) == set(NAMES) - {"renoise"}
+    standing = [int((g.lam >= level**2).sum()) for level in state["level"]]
+    assert state["pcs"] == standing
+    np.testing.assert_allclose(state["carry"], [weights[:k].square().sum(0).tolist() for k in standing], atol=1e-3)
+
+
+def test_measure_without_a_reader_or_details():
+    assert variations.measure(world(), Settings(seeds=tuple(range(40)), profile="ci")) is None
     assert variations.measure(world().mean_only(), Settings()) is None
 
 
 def test_measure_with_a_reader_adds_up():
     found = variations.measure(subject("scenes-sd", device="cpu").theory(), Settings(profile="ci"))
     assert found is not None
-    bands = {f.name: f.band for f in subject("scenes-sd", device="cpu").reader.factors}
-    outline = torch.tensor([bands[name] in ("areas", "masses") for name in found["factors"]["names"]])
+    json.dumps(found)
+    outline, chance = torch.tensor(found["factors"]["outline"]) > 0, torch.tensor(found["factors"]["chance"])
+    assert list(found["methods"]) == NAMES and 0 < outline.sum() < len(outline) / 2
     for one in found["methods"].values():
-        kept, chance = torch.tensor(one["kept"]), torch.tensor(found["factors"]["chance"])
-        assert np.shape(one["predicted"]) == kept.shape
-        corrected = (kept - chance) / (1 - chance)
-        for tail, table in (("", kept), ("_corrected", corrected)):
+        kept = torch.tensor(one["kept"])
+        for tail, table in (("", kept), ("_corrected", (kept - chance) / (1 - chance))):
             values = [v["value"] for v in one[f"outline_kept{tail}"]]
             assert values == pytest.approx(table[:, outline].mean(1).tolist(), abs=1e-2)
             values = [v["value"] for v in one[f"detail_changed{tail}"]]
