@@ -131,14 +131,19 @@ def _moments(options: argparse.Namespace) -> int:
         batches = moments.counted(pictures, options.n, digest=data)
         batches = batches if model is None else moments.encoded(model, batches)
     else:
-        n, how = options.n or 2000, {key: getattr(options, key) for key in ("prompt", "guidance", "steps")}
-        facts = {"source": f"{Path(options.samples).name} itself", "circular": True} | how
-        painted = moments.painted(model, n, **how, batch=options.batch, keep=parts)
-        claim(parts, {"model": name} | made_by | how)
+        how = {key: getattr(options, key) for key in ("prompt", "guidance", "steps", "spacing")}
+        seeds = range(moments.FIRST, moments.FIRST + (options.n or 2000))
+        facts = {"source": f"own samples of {Path(options.samples).name}", "circular": True} | how
+        facts |= {"solver": "dpmpp2m", "seeds": f"{seeds[0]}-{seeds[-1]}"}
+        painted = partial(moments.painted, model, **how, batch=options.batch, keep=parts)
+        batches = moments.counted(painted(seeds), len(seeds), digest=data)
+        claim(parts, {"model": name} | made_by | how | {"first": moments.FIRST})
         options.kept = True
-        batches = moments.counted(painted, n, digest=data)
     try:
         gaussian, n = moments.gaussian_of(batches, rank=options.rank)
+        if facts["circular"] and n >= 8:
+            halves = (moments.gaussian_of(painted(seeds[i::2]), rank=options.rank)[0] for i in (0, 1))
+            facts["halves"] = moments.agreement(*halves)
     finally:  # all the more if too few are left
         if skipped:
             print(told(skipped))
@@ -187,6 +192,9 @@ def add_commands(commands: Commands) -> None:
     moments.add_argument("--prompt", default=None, help="for --samples: a text, or a class")
     moments.add_argument("--guidance", type=number, default=1.0, help="for --samples (default: %(default)s)")
     moments.add_argument("--steps", type=whole, default=50, help="for --samples: solver steps (default: %(default)s)")
+    moments.add_argument(
+        "--spacing", choices=get_args(Spacing), default=None, help="for --samples: of the noise levels"
+    )
     moments.add_argument("--n", type=whole, default=None, help="samples (default: all pictures, or 2000 of --samples)")
     moments.add_argument("--rank", type=whole, default=512, help="PCs that are kept (default: %(default)s)")
     moments.add_argument("--batch", type=whole, default=16, help="for --samples: seeds at once (default: %(default)s)")

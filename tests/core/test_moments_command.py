@@ -1,6 +1,9 @@
 """``painters moments``: the mean and covariance of pictures and of samples, what is kept, and what is refused."""
 
+from dataclasses import replace
+
 import numpy as np
+import partners
 import pipelines
 import pytest
 import torch
@@ -91,13 +94,24 @@ def test_moments_of_a_models_own_samples_say_that_they_are_circular(tmp_path, ca
     assert main(["moments", "--samples", str(tmp_path / "sd"), *options]) == 0
     assert "circular" in capsys.readouterr().out
     gaussian, facts = moments.load_moments(out)
-    assert facts["circular"] and facts["source"] == "sd itself" and facts["prompt"] == "a red house"
+    assert facts["circular"] and facts["source"] == "own samples of sd" and facts["prompt"] == "a red house"
+    assert facts["seeds"] == "1000000-1000005" and "halves" not in facts
     model = painters.load(tmp_path / "sd", device="cpu")
     levels = model.levels(2)
-    x = levels.start(painters.noise(range(6), model.shape))
+    x = levels.start(painters.noise(range(10**6, 10**6 + 6), model.shape))
     want = painters.solve(model.denoiser("a red house"), x, levels, solver="dpmpp2m", progress=False).final
     np.testing.assert_allclose(gaussian.mu, want.flatten(1).mean(0), atol=1e-4)
     assert not out.with_name("own.safetensors.parts").exists()
+
+
+def test_the_agreement_of_halves_is_that_of_their_dense_covariances():
+    one, two = (partners.gaussian([9.0, 4.0, 1.0], dim=6, seed=seed) for seed in (0, 1))
+    assert moments.agreement(one, one) == {"pcs": [1, 2, 3], "overlap": [1.0] * 3, "eigenvalues": [0.0] * 3}
+    found = moments.agreement(one, replace(two, lam=two.lam * torch.tensor([1.0, 3.0, 1.0])))
+    for k, overlap in zip(found["pcs"], found["overlap"]):
+        onto = [g.U[:, :k] @ g.U[:, :k].T for g in (one, two)]
+        assert overlap == pytest.approx(float((onto[0] @ onto[1]).trace()) / k, abs=1e-4)
+    assert found["eigenvalues"] == pytest.approx([0.0, (1 / 2) ** 0.5, (1 / 3) ** 0.5], abs=1e-4)
 
 
 def test_pictures_are_encoded_for_a_latent_model(tmp_path):
@@ -120,6 +134,7 @@ def test_an_interruption_keeps_the_samples_that_are_painted(tmp_path, capsys, mo
     out, real, calls = tmp_path / "m.safetensors", moments.solve, []
     arguments = ["moments", "--samples", "fashion-ddpm", "--prompt", "Bag", "--steps", "2", "--device", "cpu"]
     arguments += ["--out", str(out)]
+    seeds = range(10**6, 10**6 + 12)
 
     def interrupted(*args, **kwargs):
         calls.append(kwargs["seeds"])
@@ -131,18 +146,29 @@ def test_an_interruption_keeps_the_samples_that_are_painted(tmp_path, capsys, mo
     assert main([*arguments, "--n", "12", "--batch", "3"]) == 130
     assert "what was finished is kept" in capsys.readouterr().err and not out.exists()
     shards = sorted((tmp_path / "m.safetensors.parts").glob("*.safetensors"))
-    assert [load_file(shard)["seeds"].tolist() for shard in shards] == [[0, 1, 2], [3, 4, 5]]
-    assert main([*arguments, "--n", "12", "--guidance", "2"]) == 1  # another run
-    assert "holds another run (guidance 1.0)" in capsys.readouterr().err
+    assert [load_file(shard)["seeds"].tolist() for shard in shards] == [
+        [1000000, 1000001, 1000002],
+        [1000003, 1000004, 1000005],
+    ]
+    for other, says in ((["--guidance", "2"], "guidance 1.0"), (["--spacing", "even"], "spacing None")):
+        assert main([*arguments, "--n", "12", *other]) == 1  # another run
+        assert f"holds another run ({says})" in capsys.readouterr().err
     assert main([*arguments, "--n", "12", "--batch", "4"]) == 0
-    assert calls[3:] == [(6, 7, 8, 9), (10, 11)] and sorted(tmp_path.iterdir()) == [out]
+    assert calls[3:] == [(1000006, 1000007, 1000008, 1000009), (1000010, 1000011)] and sorted(tmp_path.iterdir()) == [
+        out
+    ]
     gaussian, facts = moments.load_moments(out)
-    whole, n = moments.gaussian_of(
-        moments.painted(painters.load("fashion-ddpm", device="cpu"), 12, prompt="Bag", steps=2)
+    model = painters.load("fashion-ddpm", device="cpu")
+    whole, *halves = (
+        moments.gaussian_of(moments.painted(model, part, prompt="Bag", steps=2))[0]
+        for part in (seeds, seeds[::2], seeds[1::2])
     )
-    assert facts["n"] == n == 12
+    assert facts["n"] == 12
     np.testing.assert_allclose(gaussian.mu, whole.mu, atol=1e-4)
     np.testing.assert_allclose(gaussian.lam, whole.lam, rtol=1e-3)
+    assert facts["halves"]["pcs"] == [1, 2, 3]
+    for key, value in moments.agreement(*halves).items():
+        np.testing.assert_allclose(facts["halves"][key], value, atol=2e-3)
 
 
 def test_identical_pictures_and_numbers_that_are_not_finite_are_refused(tmp_path, capsys):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from painters.files import save_tensors
+from painters.levels import Spacing
 from painters.models.model import Model
 from painters.pictures import Skipped, listed, read_each, square, told
 from painters.sampling import batches, noise, solve
@@ -26,6 +27,8 @@ from painters.trajectory import Frames
 
 MAX_NUMBERS = 2**30
 """At most so many numbers are held at once: 4.3 GB in float32."""
+FIRST = 1_000_000
+"""The first seed of a model's own samples: what is compared with their moments is painted from smaller ones."""
 NO_VARIANCE = 1e-10
 """An eigenvalue below this share of the largest is the rounding of products of float32 numbers."""
 
@@ -83,31 +86,33 @@ def encoded(model: Model, parts: Iterable[Tensor]) -> Iterator[Tensor]:
 
 def painted(
     model: Model,
-    n: int,
+    seeds: Sequence[int],
     *,
     prompt: str | None = None,
     guidance: float = 1.0,
     steps: int = 50,
+    spacing: Spacing | None = None,
     solver: str = "dpmpp2m",
     batch: int = 16,
     keep: str | Path | None = None,
 ) -> Iterator[Tensor]:
-    """Return batches of final states (b, *shape) of seeds 0 ... n - 1: a theory made of them is circular, so say so.
+    """Return batches of final states (b, *shape) of seeds: a theory made of them is circular, so say so.
 
     ``keep``: a folder to which each batch is written as soon as it is painted, and from which it is read again; whoever
     names it makes sure that what is there was made in the same way, see :func:`painters.painting.claim`.
     """
-    denoise, levels = model.denoiser(prompt, guidance=guidance), model.levels(steps)
+    denoise, levels = model.denoiser(prompt, guidance=guidance), model.levels(steps, spacing=spacing)
     folder = None if keep is None else Path(keep)
 
     def paint() -> Iterator[Tensor]:
         done: set[int] = set()
         for file in [] if folder is None else sorted(folder.glob("*.safetensors")):
-            seeds, states = (load_file(file)[key] for key in ("seeds", "states"))
-            done.update(seeds.tolist())
-            if bool((seeds < n).any()):
-                yield states[seeds < n]
-        for part in batches((seed for seed in range(n) if seed not in done), batch):
+            found, states = (load_file(file)[key] for key in ("seeds", "states"))
+            wanted = torch.isin(found, torch.tensor(seeds))
+            done.update(found.tolist())
+            if bool(wanted.any()):
+                yield states[wanted]
+        for part in batches((seed for seed in seeds if seed not in done), batch):
             x = levels.start(noise(part, model.shape))
             run = solve(denoise, x, levels, solver=solver, seeds=part, save=Frames(every=None), progress=False)
             if folder is not None:
@@ -182,6 +187,25 @@ def _from_few(samples: Tensor, rank: int) -> Gaussian:
     U = torch.cat([columns.double().T @ W for columns in centred.split(4096, dim=1)])
     U = torch.linalg.qr(U / (n * lam[:r]).sqrt()).Q
     return Gaussian(mu, U, lam[:r], float(lam[r:].sum()) / (dim - r))
+
+
+def agreement(a: Gaussian, b: Gaussian) -> dict[str, list[float]]:
+    """Return how far the moments of two halves of some samples agree, for the first 1, 2, 4, ... and all PCs.
+
+    ``overlap``: the share |U_a^T U_b|^2/k of the first ``pcs`` k of one that lies in the span of those of the other.
+    ``eigenvalues``: the rms of 2 (lam_a - lam_b)/(lam_a + lam_b) over them. All samples together, twice a half, have
+    about half of that error of an eigenvalue.
+    """
+    rank = min(len(a.lam), len(b.lam))
+    counts = [2**i for i in range(rank.bit_length()) if 2**i < rank] + [rank]
+    turned = (a.U.T @ b.U).square()
+    both = (a.lam[:rank] + b.lam[:rank]).clamp(min=1e-300)
+    apart = (2 * (a.lam[:rank] - b.lam[:rank]) / both).square()
+    return {
+        "pcs": counts,
+        "overlap": [round(float(turned[:k, :k].sum()) / k, 4) for k in counts],
+        "eigenvalues": [round(float(apart[:k].mean().sqrt()), 4) for k in counts],
+    }
 
 
 def save_moments(gaussian: Gaussian, path: str | Path, *, facts: Mapping[str, Any] | None = None) -> Path:
