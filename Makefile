@@ -50,4 +50,6 @@ $(STAMP): requirements.txt pyproject.toml
 	@test -x $(BIN)/python || "$(PYTHON)" -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check $(INDEX) -r requirements.txt
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps galaxygrad==0.2.0 2> /dev/null || \
+	  echo "galaxygrad, 56 MB with the weights of the galaxies, was not installed: what needs it is skipped by name."
 	@touch $(STAMP)

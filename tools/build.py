@@ -2,12 +2,14 @@
 
 Outputs of cells are kept in `.cache/book/PROFILE`, a cache that compares the text of a page's cells and knows nothing
 of `src/`. Beside it stands a key for each page: a hash of the modules that its cells reach by imports, of the data of
-their packages, and of the pinned requirements. A page whose key has changed loses its outputs before the build, so that
-no page shows those of older code, and a change to code that a page does not reach leaves them.
+their packages, of the pinned requirements, and of which optional packages are there. A page whose key has changed loses
+its outputs before the build, so that no page shows those of older code, and a change to code that a page does not reach
+leaves them.
 """
 
 import argparse
 import hashlib
+import importlib.util
 import json
 import os
 import re
@@ -24,6 +26,8 @@ from jupyter_cache import get_cache
 from myst import MystError, read_page
 
 ROOT = Path(__file__).resolve().parent.parent
+OPTIONAL = ("galaxygrad",)
+"""Packages without which a page leaves something out."""
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
 # Progress of Sphinx that says nothing about the book.
 NOISE = re.compile(
@@ -59,6 +63,8 @@ def page_keys(root: Path, profile: str) -> dict[str, str]:
         path: f"{path.relative_to(root)} {hashlib.sha256(path.read_bytes()).hexdigest()}\n"
         for path in (*paths.values(), *(path for files in data.values() for path in files), root / "requirements.txt")
     }
+    optional = [name for name in OPTIONAL if importlib.util.find_spec(name)]
+    setting = f"{profile} {sys.version_info[:2]} {optional}\n"
     keys = {}
     for page in sorted((root / "book").glob("*.md")):
         try:
@@ -67,7 +73,7 @@ def page_keys(root: Path, profile: str) -> dict[str, str]:
             found = set(paths)
         files = [paths[name] for name in sorted(found)]
         files += [path for owner in (None, *sorted(found)) for path in data.get(owner, [])]
-        text = f"{profile} {sys.version_info[:2]}\n" + "".join(hashes[f] for f in (root / "requirements.txt", *files))
+        text = setting + "".join(hashes[f] for f in (root / "requirements.txt", *files))
         keys[page.stem] = hashlib.sha256(text.encode()).hexdigest()[:16]
     return keys
 

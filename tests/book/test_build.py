@@ -89,6 +89,14 @@ def test_what_a_page_does_not_reach_leaves_its_key(packages, name):
     assert build.page_keys(packages, "book") == before
 
 
+def test_a_package_that_comes_or_goes_changes_the_keys(packages, monkeypatch):
+    keys = []
+    for optional in (("json",), ("json", "no_such_package"), ("no_such_package",)):
+        monkeypatch.setattr(build, "OPTIONAL", optional)
+        keys.append(build.page_keys(packages, "book")["intro"])
+    assert keys[0] == keys[1] != keys[2]
+
+
 def test_a_key_tells_profiles_and_pages_apart(packages):
     write(packages, "import shop.training.loop", name="train")
     keys, ci = (build.page_keys(packages, profile) for profile in ("book", "ci"))

@@ -2,6 +2,6 @@
 
 from painters.models.loading import load
 from painters.models.model import Model
-from painters.models.registry import Card, bundled, cards
+from painters.models.registry import Card, bundled, cards, published
 
-__all__ = ["Card", "Model", "bundled", "cards", "load"]
+__all__ = ["Card", "Model", "bundled", "cards", "load", "published"]

@@ -10,25 +10,26 @@ from typing import Any
 
 from painters.models.folders import NOT_YET, kind_of_folder, no_weights, wants_half, weight_files
 from painters.models.precision import Precision
-from painters.models.registry import BUNDLED, bundled, card_of, instead
+from painters.models.registry import BUNDLED, bundled, card_of, instead, published
 
 
 def find(name: str | Path, precision: Precision, pickled: bool, access: dict[str, Any]) -> tuple[Path, dict[str, Any]]:
     """Return the folder of a model and, for one from the hub, where it came from.
 
-    ``name``: a bundled name, an existing folder, or a hub id "owner/name", downloaded once and then read from the
-    cache; ``access`` holds huggingface_hub's ``revision`` and ``token``. Where an id is gone, the mirrors on its card
-    are tried in order, unless a revision is asked for. Raises ``FileNotFoundError`` or ``ValueError`` with one
+    ``name``: a bundled or published name, an existing folder, or a hub id "owner/name", downloaded once and then read
+    from the cache; ``access`` holds huggingface_hub's ``revision`` and ``token``. Where an id is gone, the mirrors on
+    its card are tried in order, unless a revision is asked for. Raises ``FileNotFoundError`` or ``ValueError`` with one
     sentence, naming a bundled model to use instead.
     """
     from huggingface_hub.errors import RepositoryNotFoundError
 
-    folder = BUNDLED / name if str(name) in bundled() else Path(name)
+    ours = (*bundled(), *published())
+    folder = BUNDLED / name if str(name) in ours else Path(name)
     if folder.is_dir():
         return folder, {}
     if isinstance(name, Path) or name.count("/") != 1 or name.startswith((".", "/", "~")):
         raise FileNotFoundError(
-            f"{_no_folder(name)}: give a bundled name ({', '.join(bundled())}), a folder, or a hub id 'owner/name'"
+            f"{_no_folder(name)}: give a bundled name ({', '.join(ours)}), a folder, or a hub id 'owner/name'"
         )
     card = card_of(name)
     other = instead(latent=card is not None and card.kind != "pixel")

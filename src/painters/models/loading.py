@@ -14,14 +14,14 @@ from safetensors.torch import load_file
 
 from painters.denoiser import Prediction
 from painters.levels import Schedule
-from painters.models import folders
+from painters.models import folders, galaxies
 from painters.models.fitting import classes_of, fitted, settled, shape_of
 from painters.models.hub import find
 from painters.models.latent import Codec, TextConditioner
 from painters.models.model import Model
 from painters.models.moments import load_moments
 from painters.models.precision import Precision, choose_device, choose_dtype, move
-from painters.models.registry import bundled, instead, read_card
+from painters.models.registry import bundled, instead, published, read_card
 from painters.theory.gaussian import Gaussian
 
 Parts = dict[str, Any]
@@ -50,6 +50,7 @@ def load(
 
     - a bundled name, a local diffusers folder, or a hub id "owner/name" (``revision``, ``token``), which hold a
       ``DDPMPipeline`` or ``DDIMPipeline``, a ``StableDiffusionPipeline`` (1.x or 2.x), or a bare UNet;
+    - a published name, whose weights another package holds, see :mod:`painters.models.galaxies`;
     - such a pipeline as an object of diffusers, whose parts are taken and not copied;
     - a module or function, called as network(x, t), or network(x, t, labels) with ``classes``: x in the coordinates of
       ``schedule``, t (B,) the time it gives (training indices, sigma, a process's own t). A module is set to evaluation
@@ -68,15 +69,14 @@ def load(
     """
     file = isinstance(source, (str, Path)) and Path(source).is_file()
     stored = isinstance(source, (str, Path)) and not file
-    here = not isinstance(source, str) or source in bundled() or Path(source).exists()
+    here = not isinstance(source, str) or source in (*bundled(), *published()) or Path(source).exists()
     if (network is not None and not file) or (here and (revision, token) != (None, None)):
         raise ValueError("network= is for a file of weights, revision= and token= are for an id of the hub")
     if stored:
         name, where = str(source), choose_device(device)
         precision = partial(choose_dtype, dtype, where)
-        folder, origin = find(source, precision, pickled, {"revision": revision, "token": token})
-        parts, kind = _read(folder, name, where, precision, pickled)
-        card = origin | read_card(folder)
+        parts, card = _stored(source, precision, pickled, {"revision": revision, "token": token})
+        kind = precision(sum(p.numel() for p in parts["unet"].parameters()))
     else:
         parts, name = _at_hand(source, network)
         numbers = list(getattr(parts["unet"], "parameters", list)())
@@ -84,19 +84,21 @@ def load(
         where = first.device if device == "auto" else choose_device(device)
         kind = first.dtype if dtype == "auto" else choose_dtype(dtype, where, 0)
         card = {"name": name, "parameters": sum(p.numel() for p in numbers)}
-    schedule, prediction, unfollowed = settled(folders.training_of(parts.get("scheduler")), prediction, schedule, name)
+    training = parts.get("training") or folders.training_of(parts.get("scheduler"))
+    schedule, prediction, unfollowed = settled(training, prediction, schedule, name)
     null_label = card.get("null_label") if null_label is None else null_label
     vae: Any = parts.get("vae")
-    for part in ("unet", "text_encoder", "vae"):
-        if not stored and isinstance(parts.get(part), torch.nn.Module):
-            move(parts[part].eval(), where, vae.dtype if part == "vae" else kind)
+    kinds = {"unet": kind, "text_encoder": kind, "vae": torch.float32 if stored or vae is None else vae.dtype}
+    for part, own in kinds.items():
+        if isinstance(parts.get(part), torch.nn.Module):
+            move(parts[part].eval(), where, own, channels_last=stored and part == "unet")
     if vae is not None:
         vae.requires_grad_(False)  # else every decoded picture would carry a graph
     model = Model(
         parts["unet"],
         schedule,
         prediction,
-        shape_of(parts["unet"], shape, name),
+        shape_of(parts["unet"], shape or card.get("shape"), name),
         where,
         kind,
         classes_of(parts["unet"], tuple(classes or card.get("classes") or ()), null_label, name),
@@ -106,14 +108,26 @@ def load(
         None if vae is None else Codec(vae, where),
         None if vae is None else TextConditioner(parts["tokenizer"], parts["text_encoder"], where),
         channels_last=stored,
+        limits=tuple(card.get("limits", (-1.0, 1.0))),
     )
     return fitted(model, unfollowed, name)
 
 
-def _read(
-    folder: Path, name: str, device: torch.device, precision: Precision, pickled: bool
-) -> tuple[Parts, torch.dtype]:
-    """Read the parts of a folder to a device, the VAE in float32; the text encoder and the network share a dtype.
+def _stored(
+    source: str | Path, precision: Precision, pickled: bool, access: dict[str, Any]
+) -> tuple[Parts, dict[str, Any]]:
+    """The parts of a model that a name, folder or id stands for, on the CPU, and its card with the facts on moments."""
+    name = str(source)
+    folder, origin = find(source, precision, pickled, access)
+    card = origin | read_card(folder)
+    parts = galaxies.parts(name, card) if name in published() else _read(folder, name, precision, pickled)
+    if (moments := folder / "moments.safetensors").is_file():
+        parts["moments"], card["moments"] = load_moments(moments)
+    return parts, card
+
+
+def _read(folder: Path, name: str, precision: Precision, pickled: bool) -> Parts:
+    """Read the parts of a diffusers folder to the CPU.
 
     Each class is imported by itself: a pipeline would import every other model of diffusers.
     """
@@ -140,13 +154,7 @@ def _read(
     else:
         from diffusers.models.unets.unet_2d import UNet2DModel as UNet
     parts["unet"] = read(UNet, unet, half=half)
-    kind = precision(sum(p.numel() for p in parts["unet"].parameters()))
-    move(parts["unet"], device, kind, channels_last=True)
-    if latent:
-        move(parts["vae"], device, torch.float32)
-        move(parts["text_encoder"], device, kind)
-    moments = folder / "moments.safetensors"
-    return parts | ({"moments": load_moments(moments)[0]} if moments.is_file() else {}), kind
+    return parts
 
 
 def _at_hand(source: Any, network: torch.nn.Module | Callable[[], torch.nn.Module] | None) -> tuple[Parts, str]:

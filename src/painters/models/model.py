@@ -28,7 +28,8 @@ class Model:
     covariance of the training data's states, where known. ``classes`` names the classes of a class-conditional model;
     ``null_label`` is the one that means "no class", if it was trained with one. ``card`` says what the model is, where
     it came from, how it was trained, how well it denoises, and under ``"unfollowed"`` what of its scheduler a run does
-    not follow. ``times``: the dtypes of time that the network takes.
+    not follow. ``times``: the dtypes of time that the network takes. ``limits``: the values of a pixel model's states
+    that are black and white.
     """
 
     network: Callable[..., Any]
@@ -45,6 +46,7 @@ class Model:
     text: TextConditioner | None = None
     channels_last: bool = True
     times: tuple[torch.dtype, ...] = (torch.int64, torch.float32)
+    limits: tuple[float, float] = (-1.0, 1.0)
 
     def __repr__(self) -> str:
         takes = "a text" if self.text is not None else f"one of {len(self.classes)} classes" if self.classes else ""
@@ -121,12 +123,13 @@ class Model:
     def decode(self, x: Tensor) -> Tensor:
         """Return images (B, C, H, W) in [0, 1], clamped, for clean states (B, *shape).
 
-        Pixel models map [-1, 1] to [0, 1]; latent models go through their VAE, in float32. Raises ``ValueError`` for
-        states of another shape.
+        Pixel models map their ``limits``, mostly -1 and 1, to 0 and 1; latent models go through their VAE, in float32.
+        Raises ``ValueError`` for states of another shape.
         """
         if tuple(x.shape[1:]) != self.shape:
             raise ValueError(f"the states of this model have shape {self.shape}, got {tuple(x.shape[1:])}")
-        return (x / 2 + 0.5).clamp(0, 1) if self.codec is None else self.codec.decode(x)
+        low, high = self.limits
+        return ((x - low) / (high - low)).clamp(0, 1) if self.codec is None else self.codec.decode(x)
 
     def encode(self, images: Tensor) -> Tensor:
         """Return clean states (B, *shape) for images (B, *image_shape) in [0, 1].
@@ -141,7 +144,8 @@ class Model:
             raise ValueError(f"images to encode lie in [0, 1], got {images.dtype} {low:.4g} to {high:.4g}: scale them")
         if tuple(images.shape[1:]) != self.image_shape:
             raise ValueError(f"this model paints images of shape {self.image_shape}, got {tuple(images.shape[1:])}")
-        return images * 2 - 1 if self.codec is None else self.codec.encode(images)
+        black, white = self.limits
+        return images * (white - black) + black if self.codec is None else self.codec.encode(images)
 
     def _conditions(
         self, prompt: Prompt | None, negative: str | Sequence[str] | None, guided: bool

@@ -58,7 +58,16 @@ def card_of(name: str) -> Card | None:
 
 def bundled() -> tuple[str, ...]:
     """Return the names of the models that come with the package."""
-    return tuple(sorted(path.parent.name for path in BUNDLED.glob("*/card.json")))
+    return tuple(name for name in _shipped() if (BUNDLED / name / "model_index.json").is_file())
+
+
+def published() -> tuple[str, ...]:
+    """Return the names of the models of which card and moments come with the package, and weights with another one."""
+    return tuple(name for name in _shipped() if name not in bundled())
+
+
+def _shipped() -> list[str]:
+    return sorted(path.parent.name for path in BUNDLED.glob("*/card.json"))
 
 
 def instead(*, latent: bool = False) -> str:

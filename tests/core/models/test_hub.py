@@ -464,9 +464,11 @@ def test_parameter_counts_are_those_of_the_architectures():
 
 def test_the_bundled_model_named_is_of_the_same_kind(monkeypatch, tmp_path):
     for name in ("a-ddpm", "b-sd"):
-        put(tmp_path / name, "card.json", content=b"{}")
+        put(tmp_path / name, "card.json", "model_index.json", content=b"{}")
+    put(tmp_path / "a-weights-of-others", "card.json", content=b"{}")
     (tmp_path / "b-sd" / "vae").mkdir()
     monkeypatch.setattr(registry, "BUNDLED", tmp_path)
+    assert registry.bundled() == ("a-ddpm", "b-sd") and registry.published() == ("a-weights-of-others",)
     assert "'a-ddpm'" in registry.instead() and "'b-sd'" in registry.instead(latent=True)
     shutil.rmtree(tmp_path / "b-sd")
     assert "'a-ddpm'" in registry.instead(latent=True)
