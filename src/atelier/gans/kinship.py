@@ -14,11 +14,9 @@ from torch import Tensor
 
 from atelier.gans import pullback
 from atelier.gans.maps import Mapping, generator_of, latents, nulls, pushed
-from atelier.manifold import whole_directions
 from atelier.networks.generator import Generator
 from atelier.statistics import mean
 from atelier.subject import Settings, Subject
-from painters.sampling import noise
 
 AXES = 8
 """Directions in which spans are compared."""
@@ -31,7 +29,7 @@ def measure(subject: Subject, settings: Settings) -> dict[str, Any]:
 
     See :func:`geometry` and :func:`beside`.
     """
-    n, pcs, steps = settings.pick(ci=(2, 6, 4), book=(20, 48, 8), full=(40, 64, 25))
+    n, pcs, steps = settings.pick(ci=(2, 6, 4), book=(24, 32, 8), full=(40, 64, 25))
     record, J = geometry(subject, settings.seeds[:n], pcs=pcs, steps=steps)
     partner = generator_of(subject)
     return record if partner is None else record | beside(subject, partner, J)
@@ -42,7 +40,7 @@ def geometry(subject: Subject, seeds: tuple[int, ...], *, pcs: int, steps: int) 
 
     ``n`` points, ``pcs`` of the basis, ``steps`` of the map; ``theory`` [pcs] eigenvalues of the exact Gaussian's
     metric, psi^2, and ``theory_participation`` of these; ``map``: ``pixels``, see :func:`described`, and ``outside``,
-    the share of the trace of J^T J outside the basis, an interval over points; ``whole``, see there.
+    the share of the trace of J^T J outside the basis, an interval over points.
     """
     pcs = min(pcs, len(subject.gaussian.lam))
     mapping, basis = Mapping.of(subject, steps), principal(subject, pcs)
@@ -56,7 +54,6 @@ def geometry(subject: Subject, seeds: tuple[int, ...], *, pcs: int, steps: int) 
         "theory": theory.tolist(),
         "theory_participation": float(pullback.participation(theory)),
         "map": {"pixels": described(J), "outside": mean(outside / (trace + outside)).record()},
-        "whole": whole(mapping, noise(seeds[:1], subject.shape)[0], basis, J[0]),
     }
     return record, J
 
@@ -92,20 +89,6 @@ def described(J: Tensor) -> dict[str, Any]:
         "high": logs.quantile(0.84, 0).exp().tolist(),
         "participation": mean(pullback.participation(values)).record(),
         **{name: pullback.between(table).record() for name, table in tables},
-    }
-
-
-def whole(mapping: Mapping, z: Tensor, basis: Tensor, J: Tensor) -> dict[str, Any]:
-    """Return the leading singular values ``found`` at unit noise ``z`` over all directions, with their ``residuals``.
-
-    And ``restricted``, those of ``J`` (D, d), the same map in the span of ``basis`` (d, ...).
-    """
-    k = min(AXES, len(basis) // 2)
-    found = whole_directions(mapping.denoise, mapping.scale * z, mapping.levels, start=basis[:k], blocks=3)
-    return {
-        "found": (mapping.scale * found.values).tolist(),
-        "residuals": (mapping.scale * found.residuals).tolist(),
-        "restricted": torch.linalg.svdvals(J)[:k].tolist(),
     }
 
 

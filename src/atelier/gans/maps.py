@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from copy import deepcopy
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
-from atelier.gans.pullback import linear_generator, shuffled
+from atelier.gans.pullback import linear_generator
 from atelier.landscape.jacobian import with_graph
 from atelier.manifold import SamplerMap
-from atelier.networks import bundled
+from atelier.networks import bundled, shuffled
 from atelier.networks.generator import Generator, GeneratorNetwork, load_generator
 from atelier.subject import Subject
 from painters.denoiser import Denoiser
@@ -85,10 +84,9 @@ def nulls(subject: Subject, trained: Generator) -> dict[str, Callable[[Tensor], 
             side=trained.network.constant.shape[-1],
         )
     g, pcs = subject.gaussian, min(trained.latent, len(subject.gaussian.lam))
-    mixed = shuffled(deepcopy(trained.network))
     made = {
         name: Generator(network.to(trained.device).eval().requires_grad_(False), trained.shape, trained.device)
-        for name, network in (("untrained", fresh), ("shuffled", mixed))
+        for name, network in (("untrained", fresh), ("shuffled", shuffled(trained.network)))
     }
     return {**made, "linear": linear_generator(g.U[:, :pcs], g.lam[:pcs], g.mu, trained.shape)}
 

@@ -7,16 +7,15 @@ everywhere. Source: Wang and Ponce (2021) for the metric of generators and the c
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
-from typing import TypeVar
 
-import numpy as np
 import torch
+from scipy import stats
 from torch import Tensor
 
-from atelier.statistics import Interval, bootstrap
+from atelier.statistics import ENDS, Interval
 
-T = TypeVar("T", bound=torch.nn.Module)
 Generate = Callable[[Tensor], Tensor]
 """Latents (B, d) -> images (B, ...), differentiable."""
 
@@ -29,16 +28,6 @@ def metric(generate: Generate, z: Tensor) -> tuple[Tensor, Tensor]:
 
     J = torch.stack([torch.func.jacfwd(one)(point) for point in z]).double()  # type: ignore[arg-type]
     return J.mT @ J, J
-
-
-def restricted_metric(push: Callable[[Tensor], Tensor], basis: Tensor) -> tuple[Tensor, Tensor]:
-    """Return H (d, d) and J (m, d) of a map in the span of ``basis`` (d, ...), orthonormal directions of its inputs.
-
-    ``push`` maps directions (d, ...) to J v (d, ...), as :meth:`~atelier.manifold.search.SamplerMap.push`
-    does: a map with thousands of inputs is looked at where the data vary. float64.
-    """
-    J = push(basis).flatten(1).double().T
-    return J.T @ J, J
 
 
 def spectra(H: Tensor) -> tuple[Tensor, Tensor]:
@@ -67,35 +56,34 @@ def homogeneity(H: Tensor, *, floor: float = 1e-8) -> tuple[Tensor, Tensor]:
 
 
 def between(table: Tensor) -> Interval:
-    """Return the mean of the entries i != j of a table (n, n) of pairs of points, with its bootstrap interval.
+    """Return the mean of the entries i != j of a table (n, n) of pairs of points, with Student's 95 % interval.
 
-    Pairs share points and are not independent: the points are drawn again, and a point is never paired with itself.
-    NaN for fewer than two points.
+    Pairs share points and are not independent: the error is that of the jackknife that leaves out one point with all of
+    its pairs. NaN for two points or fewer, whose mean is all there is.
     """
-    values = table.double().cpu().numpy()
-
-    def mean(rows: np.ndarray) -> float:
-        drawn = rows[:, 0].astype(int)
-        pairs = values[np.ix_(drawn, drawn)][drawn[:, None] != drawn[None]]
-        return float(pairs.mean()) if pairs.size else float("nan")
-
-    return bootstrap(np.arange(len(values))[:, None], mean)[0]
+    values = table.double().cpu()
+    n, whole = len(values), float((values.sum() - values.trace()) / max(len(values) * (len(values) - 1), 1))
+    if n < 3:
+        return Interval(whole if n == 2 else math.nan, math.nan, math.nan, n)
+    lost = values.sum(0) + values.sum(1) - 2 * values.diagonal()
+    without = (whole * n * (n - 1) - lost) / ((n - 1) * (n - 2))
+    return _student(whole, (n - 1) / n**0.5 * float(without.std()), n)
 
 
 def across(table: Tensor) -> Interval:
-    """Return the mean of a table (n, m) of pairs of points of two models, with its bootstrap interval over points.
+    """Return the mean of a table (n, m) of pairs of points of two models, with Student's 95 % interval.
 
-    Points of both models are drawn again, independently.
+    The points of both are independent: the variances of the means over rows and over columns add.
     """
-    values, other = table.double().cpu().numpy(), np.random.default_rng(1)
+    values = table.double().cpu()
+    n, m = values.shape
+    error = math.sqrt(float(values.mean(1).var()) / n + float(values.mean(0).var()) / m)
+    return _student(float(values.mean()), error, min(n, m))
 
-    def mean(rows: np.ndarray) -> float:
-        columns = other.integers(values.shape[1], size=values.shape[1])
-        return float(values[np.ix_(rows[:, 0].astype(int), columns)].mean())
 
-    found = bootstrap(np.arange(len(values))[:, None], mean)[0]
-    # bootstrap takes its estimate from the same function, whose columns are drawn; the mean of the table is not.
-    return Interval(float(values.mean()), found.low, found.high, min(values.shape))
+def _student(value: float, error: float, n: int) -> Interval:
+    reach = float(stats.t.ppf(ENDS[1], n - 1)) * error
+    return Interval(value, value - reach, value + reach, n)
 
 
 def image_axes(J: Tensor, k: int) -> Tensor:
@@ -120,16 +108,6 @@ def linear_generator(U: Tensor, lam: Tensor, mu: Tensor, shape: Sequence[int]) -
     """
     weights = (U * lam.sqrt()).T
     return lambda z: (mu.to(z) + z @ weights.to(z)).reshape(len(z), *shape)
-
-
-def shuffled(network: T, *, seed: int = 0) -> T:
-    """Shuffle the entries of every weight of a network in place, within each tensor, and return it: a null."""
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for value in network.parameters():
-            flat = value.flatten()
-            value.copy_(flat[torch.randperm(len(flat), generator=generator).to(flat.device)].reshape(value.shape))
-    return network
 
 
 def _correlation(a: Tensor, b: Tensor) -> Tensor:
