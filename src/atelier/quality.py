@@ -72,7 +72,7 @@ def frechet_report(
         "real": seen(test[-n:], reader),
     }
     found = {name: reader.features(states).double() for name, states in sets.items()}
-    report = {"n": n, "features": found["real"].shape[1]} | _distances(found)
+    report: dict[str, Any] = {"n": n, "features": found["real"].shape[1]} | _distances(found)
     if whitened:
         lam, U = torch.linalg.eigh(torch.cov(found["real"].T))
         # a feature that hardly varies on real pictures would decide this distance alone

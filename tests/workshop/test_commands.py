@@ -86,7 +86,8 @@ def test_an_interrupted_training_continues(tmp_path, monkeypatch, capsys):
     """Ctrl-C inside a step, by the command: status 130, and the state of the whole step is there."""
     draw = torch.Generator().manual_seed(0)
     images = torch.randint(0, 256, (60, 1, 28, 28), generator=draw, dtype=torch.uint8)
-    monkeypatch.setattr(pixels, "load_data", lambda *_, **__: ImageData(images[:40], images[40:], source="fashion"))
+    data = ImageData(images[:40], images[40:], source="fashion")
+    monkeypatch.setattr(pixels, "load_data", lambda recipe, *_, **__: (recipe, data))
     real = pixels._draw
 
     def interrupted(*args):

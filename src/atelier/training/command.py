@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import Any
 
-from atelier.data.images import fashion
+from atelier.data.images import ImageData, fashion
+from atelier.data.known import KnownStates
 from atelier.training import gan, latent_packing, latents, pixels, readers
-from atelier.training.loop import Session, run_folder
-from atelier.training.recipes import RECIPES, Gan, Pixels, Reading
+from atelier.training.loop import Run, Session, run_folder
+from atelier.training.recipes import RECIPES, Gan, Pixels, Recipe, TextToImage
 from painters.models.precision import choose_device
 
 
@@ -23,36 +25,30 @@ def command(options: argparse.Namespace) -> int:
     session = Session(folder, options.steps, str(choose_device(options.device)))
     out = Path(options.out) if options.out else folder / "model"
 
-    def begin(title: str, n: int) -> None:
-        print(f"{title}: {n} images, state in {folder}/")
+    def begin(recipe: Recipe[Any], data: ImageData | KnownStates) -> None:
+        print(f"{recipe.title}: {len(data.train)} images, state in {folder}/")
+
+    def done(run: Run) -> Run:
+        print(f"measuring what {run.step} steps have taught ...")
+        return run
 
     loader = "painters.load"
     if isinstance(recipe.kind, Pixels):
-        data = pixels.load_data(recipe, options.data, size=options.size, channels=options.channels)
-        recipe = pixels.fitted(recipe, data)
-        begin(recipe.title, len(data.train))
-        run = pixels.train_pixels(recipe, data, session)
-        print(f"measuring the test loss after {run.step} steps ...")
-        pixels.pack_pixels(run, recipe, data, out)
-    elif isinstance(recipe.kind, Reading):
-        states = readers.load_states(recipe, options.data)
-        begin(recipe.title, len(states.train))
-        run = readers.train_reader(recipe, states, session)
-        print(f"measuring how well it reads after {run.step} steps ...")
-        readers.pack_reader(run, recipe, states, out)
-        loader = "atelier.networks.readers.load_reader"
+        recipe, data = pixels.load_data(recipe, options.data, size=options.size, channels=options.channels)
+        begin(recipe, data)
+        pixels.pack_pixels(done(pixels.train_pixels(recipe, data, session)), recipe, data, out)
+    elif isinstance(recipe.kind, TextToImage):
+        recipe, data = latents.load_data(recipe, options.data)
+        begin(recipe, data)
+        studio = latents.prepare(recipe, data, session)
+        latent_packing.pack_latents(done(latents.train_latents(recipe, studio, session)), recipe, studio, data, out)
     elif isinstance(recipe.kind, Gan):
-        data = fashion(options.data)
-        begin(recipe.title, len(data.train))
-        run = gan.train_gan(recipe, data, session)
-        gan.pack_gan(run, recipe, data, out)
+        begin(recipe, data := fashion(options.data))
+        gan.pack_gan(done(gan.train_gan(recipe, data, session)), recipe, data, out)
         loader = "atelier.networks.generator.load_generator"
     else:
-        recipe, data = latents.load_data(recipe, options.data)
-        begin(recipe.title, len(data.train))
-        studio = latents.prepare(recipe, data, session)
-        run = latents.train_latents(recipe, studio, session)
-        print(f"measuring the test loss after {run.step} steps ...")
-        latent_packing.pack_latents(run, recipe, studio, data, out)
+        begin(recipe, states := readers.load_states(recipe, options.data))
+        readers.pack_reader(done(readers.train_reader(recipe, states, session)), recipe, states, out)
+        loader = "atelier.networks.readers.load_reader"
     print(f"the result is in {out}/: load it with {loader}({str(out)!r})")
     return 0

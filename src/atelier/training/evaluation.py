@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -10,9 +10,7 @@ from torch import Tensor
 
 from painters.denoiser import Denoiser
 from painters.levels import Levels, Schedule
-from painters.sampling import noise, solve
 from painters.theory.gaussian import Gaussian
-from painters.trajectory import Frames
 
 SNAPSHOT = (12, 512)
 CARD = (24, 2000)
@@ -34,13 +32,6 @@ def loss_beside(
     """
     levels, images = Levels.of(schedule, at[0], spacing="logsnr")[:-1], x0[: at[1]]
     return denoising_loss(denoise, images, levels, references=references(gaussian), batch=batch)
-
-
-def glimpse(denoise: Denoiser, schedule: Schedule, shape: Sequence[int], n: int = 16) -> Tensor:
-    """Return the first ``n`` clean states (n, *shape) of a denoiser in training, as 25 steps paint them."""
-    levels = Levels.of(schedule, 25)
-    x = levels.start(noise(range(n), shape))
-    return solve(denoise, x, levels, solver="dpmpp2m", save=Frames(every=None), progress=False).final
 
 
 def references(gaussian: Gaussian) -> dict[str, Denoiser]:

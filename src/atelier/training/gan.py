@@ -76,7 +76,6 @@ def train_gan(recipe: Recipe[Gan], data: ImageData, session: Session) -> Run:
         loss,
         recipe.fingerprint(data=data.digest()),
         snapshot=lambda run: {"frechet": distances(run, data, SNAPSHOT)},
-        pictures=lambda run: pictures(generator_of(run, shape), range(16)) / 2 + 0.5,
         betas=(0.0, 0.99),  # no momentum: the other's next step changes what was downhill
     )
     return fit(training, session)

@@ -14,22 +14,8 @@ from atelier.training.evaluation import CARD, loss_beside
 from atelier.training.latents import SCHEDULE, Studio, denoiser
 from atelier.training.loop import Run
 from atelier.training.packing import card, count, effort, in_half, publishing, thinned, write_json
-from atelier.training.recipes import Recipe, TextToImage
+from atelier.training.recipes import FILE, Recipe, TextToImage
 from painters.models.moments import save_moments
-
-INDEX = {
-    "_class_name": "StableDiffusionPipeline",
-    "feature_extractor": [None, None],
-    "image_encoder": [None, None],
-    "requires_safety_checker": False,
-    "safety_checker": [None, None],
-    "scheduler": ["diffusers", "DDIMScheduler"],
-    "text_encoder": ["transformers", "CLIPTextModel"],
-    "tokenizer": ["transformers", "CLIPTokenizer"],
-    "unet": ["diffusers", "UNet2DConditionModel"],
-    "vae": ["diffusers", "AutoencoderKL"],
-}
-"""What diffusers reads first of a Stable Diffusion."""
 
 
 def pack_latents(run: Run, recipe: Recipe[TextToImage], studio: Studio, data: ImageData, out: str | Path) -> Path:
@@ -60,7 +46,7 @@ def pack_latents(run: Run, recipe: Recipe[TextToImage], studio: Studio, data: Im
             steps_offset=1,
             timestep_spacing="trailing",
         ).save_pretrained(draft / "scheduler")
-        write_json(INDEX, draft / "model_index.json")
+        write_json(FILE["stable-diffusion"], draft / "model_index.json")
         save_moments(studio.gaussian, draft / "moments.safetensors")
         write_json(card_of(run, recipe, studio, data), draft / "card.json")
     return Path(out)

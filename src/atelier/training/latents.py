@@ -17,14 +17,13 @@ from atelier.data import images as image_data
 from atelier.data import scenes
 from atelier.data.images import ImageData, to_unit
 from atelier.training.captions import build_tokenizer, tokenize, training_tokens, vocabulary_of
-from atelier.training.evaluation import SNAPSHOT, glimpse, loss_beside
+from atelier.training.evaluation import SNAPSHOT, loss_beside
 from atelier.training.loop import Run, Session, Training, fit, generator, stratified_times
 from atelier.training.recipes import Recipe, TextToImage
-from atelier.training.targets import target
+from atelier.training.targets import missed
 from painters.files import locked, replacing
 from painters.levels import scaled_linear
 from painters.models.adapters import NetworkDenoiser
-from painters.models.latent import Codec
 from painters.models.moments import gaussian_of
 from painters.theory.gaussian import Gaussian
 
@@ -193,7 +192,6 @@ class Studio:
     gaussian: Gaussian
     tokenizer: Any
     tokens: Tensor
-    prompts: list[str]
     made_of: dict[str, str]
 
 
@@ -211,7 +209,7 @@ def prepare(recipe: Recipe[TextToImage], data: ImageData, session: Session) -> S
     made_of = {"autoencoder_weights": digest_of(coder), "data": data.digest()}
     made_of |= {"vocabulary": vocabulary_of(tokenizer)}  # else the embeddings would stand for other words
     gaussian, _ = gaussian_of(train.clean().split(4096), rank=train.mean[0].numel())
-    return Studio(autoencoder, train, test, gaussian, tokenizer, tokens, data.test_captions, made_of)
+    return Studio(autoencoder, train, test, gaussian, tokenizer, tokens, made_of)
 
 
 def train_latents(recipe: Recipe[TextToImage], studio: Studio, session: Session) -> Run:
@@ -221,7 +219,6 @@ def train_latents(recipe: Recipe[TextToImage], studio: Studio, session: Session)
     captions replaced by the empty one. Resumable, and random draws per step, as in :func:`atelier.training.loop.fit`.
     """
     kind, pace, device = recipe.kind, recipe.pace, torch.device(session.device)
-    alpha, sigma = (v.float().to(device) for v in SCHEDULE.table())
     train, tokens, empty = studio.train, studio.tokens, tokenize(studio.tokenizer, [""])
 
     def loss(network: Any, k: int) -> Tensor:
@@ -235,19 +232,13 @@ def train_latents(recipe: Recipe[TextToImage], studio: Studio, session: Session)
         hidden = torch.rand(n, generator=draw) < kind.caption_dropout
         prompt = torch.where(hidden[:, None], empty, tokens[version, index]).to(device).long()
         z0 = (train.scale * posterior).to(device)
-        a, s = alpha[t].view(-1, 1, 1, 1), sigma[t].view(-1, 1, 1, 1)
-        goal = target(z0, eps, a, s, prediction=kind.prediction)
-        return (network(a * z0 + s * eps, t, prompt) - goal).pow(2).flatten(1).mean(1)
+        call = lambda z, t: network(z, t, prompt)  # noqa: E731
+        return missed(call, z0, eps, t, schedule=SCHEDULE, prediction=kind.prediction)
 
     def snapshot(run: Run) -> dict[str, Any]:
         return loss_beside(
             denoiser(run.average, recipe, empty), SCHEDULE, studio.test.clean(), studio.gaussian, at=SNAPSHOT
         )
-
-    def pictures(run: Run) -> Tensor:
-        prompts = tokenize(studio.tokenizer, studio.prompts[:16])
-        z = glimpse(denoiser(run.average, recipe, prompts), SCHEDULE, train.mean.shape[1:], n=len(prompts))
-        return Codec(studio.autoencoder.average, device).decode(z)  # type: ignore[arg-type]
 
     training = Training(
         recipe.name,
@@ -256,7 +247,6 @@ def train_latents(recipe: Recipe[TextToImage], studio: Studio, session: Session)
         loss,
         recipe.fingerprint(**studio.made_of),
         snapshot,
-        pictures,
     )
     return fit(training, session)
 

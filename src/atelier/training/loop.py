@@ -21,8 +21,10 @@ from tqdm.auto import tqdm
 from atelier.provenance import hardware
 from atelier.training.recipes import Pace
 from painters.files import locked, replacing
-from painters.pictures import save, sheet, to_pil
 
+WEIGHTS = ("network", "average", "optimiser")
+FACTS = ("hardware", "fingerprint", "step", "seconds", "log", "snapshots")
+"""What a run's state holds: states in use have these very keys."""
 Loss = Callable[[Any, int], Tensor]
 """(network, step k) -> losses (B,) of the batch of step k.
 
@@ -60,8 +62,8 @@ class Training:
     """What the loop needs to know of one training.
 
     ``build`` returns the network as its seed initialises it. ``fingerprint`` says what the weights are made of besides
-    the number of steps: data, recipe and seed. ``snapshot`` returns the numbers to be kept at powers of two, and
-    ``pictures`` the images (n, C, H, W) in [0, 1] to look at then. ``betas`` are Adam's.
+    the number of steps: data, recipe and seed. ``snapshot`` returns the numbers to be kept at powers of two. ``betas``
+    are Adam's.
     """
 
     name: str
@@ -70,7 +72,6 @@ class Training:
     loss: Loss
     fingerprint: Mapping[str, Any]
     snapshot: Callable[[Run], dict[str, Any]] | None = None
-    pictures: Callable[[Run], Tensor] | None = None
     betas: tuple[float, float] = (0.9, 0.99)
 
 
@@ -108,17 +109,7 @@ class Run:
     def save(self, path: Path) -> None:
         """Write the state to ``path``, whole or not at all. Raises ``FloatingPointError`` if a weight is not finite."""
         self.check()
-        state = {
-            "network": self.network.state_dict(),
-            "average": self.average.state_dict(),
-            "optimiser": self.optimiser.state_dict(),
-            "hardware": self.hardware,
-            "fingerprint": self.fingerprint,
-            "step": self.step,
-            "seconds": self.seconds,
-            "log": self.log,
-            "snapshots": self.snapshots,
-        }
+        state = {key: getattr(self, key).state_dict() for key in WEIGHTS} | {key: getattr(self, key) for key in FACTS}
         with replacing(path) as temporary:
             torch.save(state, temporary)
 
@@ -129,9 +120,8 @@ class Run:
             state = torch.load(path, map_location="cpu", weights_only=True)
             other = differences(state["fingerprint"], self.fingerprint)
             if not other:  # else the weights have other shapes, and the error would be about these
-                self.network.load_state_dict(state["network"])
-                self.average.load_state_dict(state["average"])
-                self.optimiser.load_state_dict(state["optimiser"])
+                for key in WEIGHTS:
+                    getattr(self, key).load_state_dict(state[key])
         except Exception as error:
             raise ValueError(f"{path} cannot be resumed ({error}); move it away to start afresh") from error
         if other:
@@ -164,7 +154,7 @@ def fit(training: Training, session: Session) -> Run:
 
     ``run.average`` holds the weights to use: it weighs step i by i^gamma, so that a run may stop, or go on, anywhere.
     State is saved by the clock, at the end, and on Ctrl-C or SIGTERM, which end a run between two steps. At powers of
-    two from 8 the averaged weights are kept as ``average-STEP.pt``, measured, and looked at. Raises
+    two from 8 the averaged weights are kept as ``average-STEP.pt`` and measured. Raises
     ``FloatingPointError`` if the loss or a weight is not finite; the saved state is then the last good one. Raises
     ``ValueError`` if the state there is of another fingerprint, or another process trains in that folder.
     """
@@ -196,13 +186,11 @@ def fit(training: Training, session: Session) -> Run:
 
 
 def _snapshot(run: Run, training: Training, folder: Path) -> None:
-    """Keep the averaged weights of this step, with numbers and pictures."""
+    """Keep the averaged weights of this step, and numbers."""
     run.check()
     if training.snapshot:
         seen = {"step": run.step, "images": run.step * training.pace.batch}
         run.snapshots.append(seen | training.snapshot(run))
-    if training.pictures:
-        save(sheet([to_pil(image) for image in training.pictures(run)]), folder / f"sheet-{run.step}.png")
     with replacing(folder / f"average-{run.step}.pt") as path:
         torch.save(run.average.state_dict(), path)
 

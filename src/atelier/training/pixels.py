@@ -12,11 +12,11 @@ from torch import Tensor
 from atelier.data import images as image_data
 from atelier.data.controls import varied
 from atelier.data.images import ImageData, to_unit
-from atelier.training.evaluation import CARD, SNAPSHOT, glimpse, loss_beside
+from atelier.training.evaluation import CARD, SNAPSHOT, loss_beside
 from atelier.training.loop import Run, Session, Training, fit, generator, stratified_times
 from atelier.training.packing import card, count, in_half, publishing, write_json
 from atelier.training.recipes import Pixels, Recipe
-from atelier.training.targets import target
+from atelier.training.targets import missed
 from painters.levels import vp_linear
 from painters.models.adapters import NetworkDenoiser, call_unet
 from painters.models.moments import gaussian_of, save_moments
@@ -30,30 +30,25 @@ REFERENCE_RANK = 784
 
 def load_data(
     recipe: Recipe[Pixels], folder: str | None = None, *, size: int | None = None, channels: int | None = None
-) -> ImageData:
+) -> tuple[Recipe[Pixels], ImageData]:
     """Return the data of a recipe: its data set (from ``folder``), or the reader's pictures in ``folder``.
 
     These are brought to ``size`` pixels (default: 32) and 1 or 3 ``channels``, by default those the pictures have.
-    Raises ``ValueError`` in one sentence for a size that the network cannot halve, or options without pictures.
+    Beside it the recipe, with a network for the pictures there are. Raises ``ValueError`` in one sentence for a size
+    that the network cannot halve, or options without pictures.
     """
     if recipe.data != "folder":
-        return varied(image_data.fashion(folder), recipe.kind.variant)
+        return recipe, varied(image_data.fashion(folder), recipe.kind.variant)
     if folder is None:
         raise ValueError(f"{recipe.name} is trained on your own pictures: name their folder with --data")
     size, halvings = 32 if size is None else size, 2 ** (len(recipe.network["block_out_channels"]) - 1)
     if size < 8 or size % halvings:
         raise ValueError(f"--size is a multiple of {halvings} from 8 pixels on, got {size}")
-    return image_data.folder(folder, size=size, channels=channels)
-
-
-def fitted(recipe: Recipe[Pixels], data: ImageData) -> Recipe[Pixels]:
-    """Return the recipe with a network for the pictures there are, if it is one for a reader's own."""
-    if recipe.data != "folder":
-        return recipe
-    channels, size, _ = data.train.shape[1:]
+    data = image_data.folder(folder, size=size, channels=channels)
+    channels = data.train.shape[1]
     shape = {"sample_size": size, "in_channels": channels, "out_channels": channels}
-    colour = "grey" if channels == 1 else "RGB"
-    return replace(recipe, title=f"{recipe.title}, {size} x {size} {colour}", network=recipe.network | shape)
+    title = f"{recipe.title}, {size} x {size} {'grey' if channels == 1 else 'RGB'}"
+    return replace(recipe, title=title, network=recipe.network | shape), data
 
 
 def build(recipe: Recipe[Pixels]) -> torch.nn.Module:
@@ -75,24 +70,18 @@ def train_pixels(recipe: Recipe[Pixels], data: ImageData, session: Session) -> R
     device, kind = torch.device(session.device), recipe.kind
     images = to_unit(data.train).to(device)
     labels = data.train_labels.to(device) if kind.classes and data.train_labels is not None else None
-    alpha, sigma = (v.float().to(device) for v in SCHEDULE.table())
     test, theory = to_unit(data.test[: SNAPSHOT[1]]), moments_of(data)
 
     def loss(network: torch.nn.Module, k: int) -> Tensor:
         x0, eps, t, y = _draw(recipe, images, labels, k)
-        a, s = alpha[t].view(-1, 1, 1, 1), sigma[t].view(-1, 1, 1, 1)
-        goal = target(x0, eps, a, s, prediction=kind.prediction)
-        x = (a * x0 + s * eps).contiguous(memory_format=torch.channels_last)
-        return (call_unet(network)(x, t, y) - goal).pow(2).flatten(1).mean(1)
+        call = call_unet(network)
+        return missed(lambda x, t: call(x, t, y), x0, eps, t, schedule=SCHEDULE, prediction=kind.prediction)
 
     def snapshot(run: Run) -> dict[str, Any]:
         return loss_beside(denoiser(run.average, recipe), SCHEDULE, test, theory, at=SNAPSHOT)
 
-    def pictures(run: Run) -> Tensor:
-        return glimpse(denoiser(run.average, recipe), SCHEDULE, images.shape[1:]) / 2 + 0.5
-
     made_of = recipe.fingerprint(data=data.digest())
-    return fit(Training(recipe.name, recipe.pace, lambda: build(recipe), loss, made_of, snapshot, pictures), session)
+    return fit(Training(recipe.name, recipe.pace, lambda: build(recipe), loss, made_of, snapshot), session)
 
 
 def _draw(

@@ -26,7 +26,6 @@ from painters.theory.moments import Moments
 RANGE = 10.0
 """Noisy training states have a log-SNR between minus and plus this: beyond, they show everything or nothing."""
 MEASURED = 5000
-SNAPSHOT = 512
 
 
 def known_latents(pictures: KnownStates, autoencoder: Any, *, seed: int = 0) -> KnownStates:
@@ -91,13 +90,8 @@ def train_reader(recipe: Recipe[Reading], states: KnownStates, session: Session)
         outputs = network(x, logsnr.clamp(-LOGSNR, LOGSNR).to(device))
         return reading_loss(outputs, {name: value[index] for name, value in targets.items()}, states.factors)
 
-    def snapshot(run: Run) -> dict[str, Any]:
-        found = read_at(_reader(run, states), states, levels=Levels(torch.ones(1), torch.zeros(1)), n=SNAPSHOT)
-        at_clean = {name: (what.get("accuracy") or what["r2"])[0] for name, what in found["factors"].items()}
-        return {"clean": at_clean}
-
     made_of = recipe.fingerprint(data=states.digest())
-    return fit(Training(recipe.name, pace, lambda: build(recipe, states), loss, made_of, snapshot), session)
+    return fit(Training(recipe.name, pace, lambda: build(recipe, states), loss, made_of), session)
 
 
 def _reader(run: Run, states: KnownStates) -> Reader:
@@ -133,23 +127,15 @@ def factor_law(states: KnownStates) -> FactorLaw:
 
 
 def read_at(
-    reader: Reader,
-    states: KnownStates,
-    *,
-    law: FactorLaw | None = None,
-    levels: Levels | None = None,
-    n: int = MEASURED,
-    seed: int = 0,
+    reader: Reader, states: KnownStates, *, law: FactorLaw | None = None, n: int = MEASURED, seed: int = 0
 ) -> dict[str, Any]:
-    """Measure how well a reader reads the first ``n`` test states at each level; one noise serves all levels.
+    """Measure how well a reader reads the first ``n`` test states at twelve levels; one noise serves all levels.
 
     For each factor: ``r2``, the explained share of the variance, 1 - E|f - f_hat|^2 / Var f, where a categorical factor
     is the vector of its kinds' indicators and f_hat their probabilities; and its ``accuracy``. With a ``law``:
-    ``linear``, the R^2 of the affine estimate on the same states, which E[f | x] cannot fall below, and ``law``, the
-    formula R_f^2 with the training moments, too high by up to D/n where little is known. JSON-serialisable.
+    ``linear``, the R^2 of the affine estimate on the same states, which E[f | x] cannot fall below. JSON-serialisable.
     """
-    levels = levels or reading_levels()
-    x0 = clean(states.test[:n])
+    levels, x0 = reading_levels(), clean(states.test[:n])
     eps = torch.randn(x0.shape, generator=torch.Generator().manual_seed(seed))
     truth = indicators({name: value[:n] for name, value in states.test_factors.items()}, states.factors)
     sizes = columns(states.factors)
@@ -173,8 +159,6 @@ def read_at(
                 rows[f.name].setdefault("accuracy", []).append(round(right, 5))
         if law is not None:
             note("linear", r2(law.estimate(x, alpha, sigma)))
-            explained = law.explained((alpha, sigma)).split(sizes)
-            note("law", [float(e.sum() / v.sum()) for e, v in zip(explained, law.variance.split(sizes))])
     return {"alpha": levels.alpha.tolist(), "sigma": levels.sigma.tolist(), "n": len(x0), "factors": rows}
 
 

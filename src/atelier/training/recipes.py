@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar
 
 from atelier.data.controls import Variant
-from atelier.data.images import FASHION_CLASSES
 from painters.denoiser import Prediction
 
 Kind = TypeVar("Kind", "Pixels", "TextToImage", "Reading", "Gan")
@@ -46,7 +46,7 @@ class Pixels:
     """
 
     prediction: Prediction = "v_prediction"
-    classes: tuple[str, ...] = ()
+    classes: Sequence[str] = ()
     label_dropout: float = 0.15
     moments: int | None = 512
     variant: Variant | None = None
@@ -140,98 +140,19 @@ class Recipe(Generic[Kind]):
         return {key: value for key, value in self.facts().items() if key not in said} | made_of
 
 
-_NETWORKS: dict[str, dict[str, Any]] = json.loads(Path(__file__).with_name("networks.json").read_text())
-"""Options of the networks that diffusers and transformers build."""
+FILE: dict[str, Any] = json.loads(Path(__file__).with_name("networks.json").read_text())
+"""The recipes, each with what it says differently from the one it is ``like``; the index of a Stable Diffusion."""
+KINDS = {"pixels": Pixels, "text-to-image": TextToImage, "reader": Reading, "gan": Gan}
 
-_FASHION = Recipe(
-    name="fashion-ddpm",
-    title="Fashion-MNIST, 28 x 28 grey, class-conditional, v-prediction",
-    data="fashion",
-    network=_NETWORKS["unet-28"],
-    kind=Pixels(classes=FASHION_CLASSES),
-    pace=Pace(steps=9376),
-    data_licence="Fashion-MNIST, MIT, (c) 2017 Zalando SE",
-)
 
-_TWIN = replace(
-    _FASHION,
-    name="fashion-twin-v",
-    title="Fashion-MNIST, short run of a tiny network, v-prediction (one of two twins)",
-    network=_NETWORKS["unet-28"] | {"block_out_channels": (16, 32, 32)},
-    kind=Pixels(moments=None),
-    pace=Pace(steps=1024),
-)
+def _recipes(rows: dict[str, dict[str, Any]]) -> Iterator[Recipe[Any]]:
+    for name, row in rows.items():
+        base = rows.get(row.pop("like", ""), {})
+        for key, value in row.items():
+            row[key] = base.get(key, {}) | value if isinstance(value, dict) else value
+        rows[name] = row = base | row
+        parts = {"kind": KINDS[row["of"]](**row["kind"]), "pace": Pace(**row["pace"])}
+        yield Recipe(name=name, **{key: value for key, value in row.items() if key != "of"} | parts)
 
-_SCENES_SD = Recipe(
-    name="scenes-sd",
-    title="Painted scenes, 64 x 64 RGB, a small Stable Diffusion, v-prediction",
-    data="scenes",
-    network=_NETWORKS["unet-latents"],
-    kind=TextToImage(autoencoder=_NETWORKS["autoencoder"], text_encoder=_NETWORKS["text-encoder"]),
-    pace=Pace(steps=16_384),
-    data_licence="scenes, drawn by atelier.data.scenes, MIT",
-)
 
-_SCENES_READER = Recipe(
-    name="scenes-reader",
-    title="Factor reader of painted scenes, 32 x 32 RGB, at any noise level",
-    data="scenes",
-    network={"patch": 2, "channels": (32, 64, 64)},
-    kind=Reading(size=32),
-    pace=Pace(steps=4096, learning_rate=2e-3, decay_after=2000),
-    data_licence=_SCENES_SD.data_licence,
-)
-
-RECIPES: dict[str, Recipe[Any]] = {
-    recipe.name: recipe
-    for recipe in (
-        _FASHION,
-        replace(
-            _FASHION,
-            name="fashion-checkerboard",
-            title="Fashion-MNIST times a checkerboard of signs: low and high frequencies exchanged",
-            kind=replace(_FASHION.kind, variant="checkerboard"),
-        ),
-        _TWIN,
-        replace(
-            _TWIN,
-            name="fashion-twin-eps",
-            title="Fashion-MNIST, short run of a tiny network, noise prediction (one of two twins)",
-            kind=replace(_TWIN.kind, prediction="epsilon"),
-        ),
-        Recipe(
-            name="pixels",
-            title="a reader's own pictures, unconditional, v-prediction",
-            data="folder",
-            network=_NETWORKS["unet-28"],
-            kind=Pixels(),
-            data_licence="the reader's own",
-        ),
-        _SCENES_SD,
-        Recipe(
-            name="fashion-gan",
-            title="Fashion-MNIST, 28 x 28 grey, a small GAN with one style a block",
-            data="fashion",
-            network={"latent": 64, "channels": (96, 64, 32), "colours": 1, "side": 7},
-            kind=Gan(size=28),
-            pace=Pace(steps=32_768, batch=32, warmup=100, decay_after=3000),
-            data_licence=_FASHION.data_licence,
-        ),
-        replace(
-            _SCENES_READER,
-            name="fashion-reader",
-            title="Class reader of Fashion-MNIST, 28 x 28 grey, at any noise level",
-            data="fashion",
-            kind=Reading(size=28),
-            data_licence=_FASHION.data_licence,
-        ),
-        _SCENES_READER,
-        replace(
-            _SCENES_READER,
-            name="scenes-latent-reader",
-            title="Factor reader of painted scenes, latents of scenes-sd, at any noise level",
-            network={"patch": 1, "channels": (64, 64)},
-            kind=Reading(size=64, states="latents", autoencoder="scenes-sd"),
-        ),
-    )
-}
+RECIPES: dict[str, Recipe[Any]] = {recipe.name: recipe for recipe in _recipes(FILE["recipes"])}

@@ -16,6 +16,8 @@ from atelier.training import pixels
 from atelier.training.evaluation import denoising_loss
 from atelier.training.loop import Session
 from atelier.training.recipes import RECIPES, Pace, Pixels, Recipe
+from atelier.training.targets import missed, target
+from painters.denoiser import PREDICTIONS
 from painters.levels import Levels, vp_linear
 from painters.theory import Gaussian
 
@@ -56,8 +58,27 @@ def test_a_resumed_run_repeats_an_uninterrupted_one(data, tmp_path):
     parts = pixels.train_pixels(RECIPE, data, session(tmp_path / "parts", 12))
     assert torch.equal(weights(whole), weights(parts))
     assert [(s["step"], s["images"], len(s["gaussian_loss"])) for s in parts.snapshots] == [(8, 64, 12)]
-    with Image.open(tmp_path / "parts" / "sheet-8.png") as sheet:
-        assert sheet.size == (38, 38)
+
+
+@pytest.mark.parametrize("prediction", PREDICTIONS)
+def test_what_is_missed_is_the_distance_to_the_target_at_each_state_s_own_time(prediction):
+    """A network that knows the noise misses nothing; one that returns zero, the whole target."""
+    draw = torch.Generator().manual_seed(0)
+    x0, eps = torch.randn(2, 5, 1, 4, 4, generator=draw)
+    t = torch.tensor([0, 100, 500, 900, 999])
+    alpha, sigma = (v.float()[t].view(-1, 1, 1, 1) for v in vp_linear().table())
+    wanted = target(x0, eps, alpha, sigma, prediction=prediction)
+    asked = []
+
+    def knows(x, t):
+        asked.append((x, t))
+        return wanted
+
+    loss = missed(knows, x0, eps, t, schedule=vp_linear(), prediction=prediction)
+    assert loss.shape == (5,) and not loss.any() and torch.equal(asked[0][1], t)
+    torch.testing.assert_close(asked[0][0], alpha * x0 + sigma * eps)
+    loss = missed(lambda x, t: torch.zeros_like(x), x0, eps, t, schedule=vp_linear(), prediction=prediction)
+    torch.testing.assert_close(loss, wanted.square().mean((1, 2, 3)))
 
 
 def test_labels_are_hidden_at_the_stated_rate_and_times_are_stratified():

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from atelier.data.images import FASHION_CLASSES
 from atelier.training.recipes import RECIPES, Pace
 
 PACE = {
@@ -79,6 +80,18 @@ def test_fingerprints_of_trainings_in_progress_stay_as_they_are():
     assert as_json(RECIPES["fashion-gan"].fingerprint(data="abc")) == (
         FASHION_GAN | PACE | {"batch": 32, "warmup": 100, "decay_after": 3000, "data": "abc"}
     )
+
+
+def test_recipes_say_only_what_differs_from_the_one_they_are_like():
+    whole, board, twin, own = (
+        RECIPES[n] for n in ("fashion-ddpm", "fashion-checkerboard", "fashion-twin-eps", "pixels")
+    )
+    assert whole.kind.classes == board.kind.classes == list(FASHION_CLASSES) and whole.kind.null_label == 10
+    assert (whole.kind.variant, board.kind.variant) == (None, "checkerboard") and board.pace == whole.pace
+    assert twin.network == whole.network | {"block_out_channels": [16, 32, 32]} and twin.kind.prediction == "epsilon"
+    assert twin.kind.moments is None and not twin.kind.classes and twin.pace.steps == 1024
+    assert own.data == "folder" and own.network == whole.network and own.kind.null_label is None
+    assert RECIPES["fashion-reader"].pace == RECIPES["scenes-latent-reader"].pace == RECIPES["scenes-reader"].pace
 
 
 def test_every_field_that_shapes_the_weights_is_in_the_fingerprint_and_no_other():
