@@ -60,11 +60,9 @@ class Answers:
         """Return r2 and spread, (N, F) each, every seed ``weights`` (n,) times. NaN where no picture differs."""
         w = torch.ones(len(self.final)) if weights is None else weights
         w = w.to(self.final) / float(w.sum())
-        n, N, m = self.given.shape
-        missed = (w @ (self.given - self.final[:, None]).square().reshape(n, N * m)).reshape(N, m)
+        missed = torch.tensordot(w, (self.given - self.final[:, None]).square(), 1)
+        spread = torch.tensordot(w, self.given.square(), 1) - torch.tensordot(w, self.given, 1).square()
         whole = per_factor(w @ self.final.square() - (w @ self.final).square(), self.sizes)
-        flat = self.given.reshape(n, N * m)
-        spread = (w @ flat.square() - (w @ flat).square()).reshape(N, m)
         whole = torch.where(whole > 1e-12, whole, torch.nan)
         return 1 - per_factor(missed, self.sizes) / whole, per_factor(spread, self.sizes) / whole
 
@@ -132,8 +130,7 @@ def answer(
     given, final = [], []
     for part in subject.batches(seeds, batch):
         x = levels.start(noise(part, subject.shape))
-        save = Frames(every=every)
-        run = solve(subject.denoise, x, levels, solver=solver, save=save, seeds=part, progress=False)
+        run = solve(subject.denoise, x, levels, solver=solver, save=Frames(every=every), seeds=part, progress=False)
         rows = [read(x, x0, *level) for x, x0, level in zip(run.x, run.x0, run.levels)]
         given.append(torch.stack(rows, 1))
         final.append(read(run.final, run.final, *CLEAN))
@@ -188,8 +185,7 @@ def measure(subject: Subject, settings: Settings) -> dict[str, Any] | None:
     it on clean test states (below ``LEGIBLE`` its measured half-levels are NaN), and as noise levels sigma/alpha or
     NaN, ``half_law``: where the law R_f^2 reaches half of its clean value, ``half`` and ``half_sde`` (intervals over
     seeds): where the spread (ODE) and r2 (SDE) reach 1/2; ``rank`` and ``rank_sde``, rank correlations over factors of
-    these two with ``half_law``, with permutation p; ``seeds`` and ``steps`` of ODE and SDE. ``None`` without reader or
-    data.
+    these two with ``half_law``, with permutation p; ``seeds`` of ODE and SDE. ``None`` without reader or data.
 
     An endpoint estimate is no picture: of a blurred one the reader is sure too soon, and its answers spread too early.
     For a subject whose ``read`` is ``"endpoints"`` only the numbers of the SDE's r2 (``half_sde``, ``rank_sde``) count.
@@ -220,5 +216,4 @@ def measure(subject: Subject, settings: Settings) -> dict[str, Any] | None:
         "read": how,
         "legible": short(legible),
         "seeds": {key: len(run[0]) for key, run in runs.items()},
-        "steps": {key: run[1].steps for key, run in runs.items()},
     } | half_levels(said, levels.logsnr[:-1], linear, use=legible >= LEGIBLE, draws=draws)

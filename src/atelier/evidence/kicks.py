@@ -7,13 +7,16 @@ gains sqrt(lam / v) of the PF-ODE and alpha lam / v of the reverse SDE with its 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
 from atelier.linalg import gram_pca
+from atelier.networks.readers import Read
+from atelier.subject import Subject
 from painters.denoiser import Denoiser
 from painters.levels import Level, Levels
 from painters.sampling import noise, paint_on
@@ -21,25 +24,22 @@ from painters.sampling.noise import OFF, RANDOM
 from painters.sampling.solvers import Solver
 from painters.theory.gaussian import Gaussian
 
+SMALLEST = 0.05
+"""The smallest share of the data that counts as a group: the axis to a handful of odd pictures is no contrast."""
+
 
 def kick(
-    denoise: Denoiser,
-    x: Tensor,
-    kicks: Tensor,
-    levels: Levels,
-    start: int,
-    *,
-    solver: str | Solver,
-    seeds: Sequence[int],
+    denoise: Denoiser, x: Tensor, kicks: Tensor, levels: Levels, i: int, *, solver: str | Solver, seeds: Sequence[int]
 ) -> tuple[Tensor, Tensor]:
-    """Return the images (B, ...) that follow from ``x`` at level ``start``, and those (m, B, ...) from ``x + kicks``.
+    """Return the images (B, ...) that follow from ``x`` at level ``i``, and those (m, B, ...) from ``x + kicks``.
 
     ``x`` (B, ...), ``kicks`` (m, B, ...). The unkicked run resumes from the same state, with the same solver, later
-    noise and batch, so that no kick changes nothing, to the last bit.
+    noise and batch, so that no kick changes nothing, to the last bit: a multistep solver that starts anew takes another
+    first step than the run that came so far.
     """
 
     def follow(state: Tensor) -> Tensor:
-        return paint_on(denoise, state, levels, start=start, solver=solver, seeds=seeds)
+        return paint_on(denoise, state, levels, start=i, solver=solver, seeds=seeds)
 
     return follow(x), torch.stack([follow(x + push) for push in kicks.to(x)])
 
@@ -54,15 +54,6 @@ def exact_change(gaussian: Gaussian, kicks: Tensor, level: Level, *, stochastic:
     mu = gaussian.mu.double().cpu().reshape(kicks.shape[1:])
     x = kicks + level[0] * mu
     return (gaussian(x, *level) if stochastic else gaussian.flow(x, frm=level)) - mu
-
-
-def spread(gaussian: Gaussian, directions: Tensor, level: Level) -> Tensor:
-    """Return the standard deviation of the noisy state along unit ``directions`` (B, ...) at ``level``, (B,), float64.
-
-    sqrt(alpha^2 u . Sigma u + sigma^2): sqrt(v_k) along PC k.
-    """
-    data = gaussian.along(directions.flatten(1).double()).cpu()
-    return (level[0] ** 2 * data + level[1] ** 2).sqrt()
 
 
 def unit(directions: Tensor) -> Tensor:
@@ -97,3 +88,54 @@ def curve_component(frames: Tensor, k: int = 1) -> Tensor:
     scores = gram_pca(frames)[1][:, :, k - 1]
     centred = (frames - frames.mean(0)).double().cpu()
     return unit(torch.einsum("bn,nb...->b...", scores, centred))
+
+
+@dataclass(frozen=True, eq=False)
+class Contrast:
+    """The axis along which data part into two groups of kinds of one factor, as two modes at +-m.
+
+    ``groups``: the kinds of each. ``axis``: the unit direction from the first group's mean to the second's. ``m``: half
+    the distance of the means, ``lam``: the variance within groups along the axis.
+    """
+
+    factor: str
+    groups: tuple[tuple[int, ...], ...]
+    axis: Tensor
+    m: float
+    lam: float
+
+
+def contrast(states: Tensor, values: Read, kinds: Mapping[str, int]) -> Contrast | None:
+    """Return the axis of the factor whose kinds part best into two groups, m^2/lam being largest.
+
+    ``states`` (n, ...) clean, ``values`` what they show, ``kinds``: number of kinds of each categorical factor. The
+    kinds of a factor are split where their means leave the widest gap along the first PC of those means; groups of less
+    than one state in twenty do not count. ``None`` if no factor parts the states.
+    """
+    flat = states.flatten(1).double().cpu()
+    found = []
+    for factor, count in kinds.items():
+        kind = values[factor]
+        there = [k for k in range(count) if int((kind == k).sum()) > 1]
+        if len(there) < 2:
+            continue
+        means = torch.stack([flat[kind == k].mean(0) for k in there])
+        place = gram_pca(means[:, None])[1][0, :, 0]
+        order = place.argsort()
+        cut = int(place[order].diff().argmax()) + 1
+        groups = tuple(tuple(sorted(there[i] for i in half.tolist())) for half in (order[:cut], order[cut:]))
+        low, high = (flat[torch.isin(kind, torch.tensor(group))] for group in groups)
+        gap = high.mean(0) - low.mean(0)
+        axis = gap / gap.norm()
+        within = torch.cat([(part - part.mean(0)) @ axis for part in (low, high)])
+        if min(len(low), len(high)) >= SMALLEST * len(within):
+            axis = axis.reshape(states.shape[1:])
+            found.append(Contrast(factor, groups, axis, float(gap.norm()) / 2, float(within.var())))
+    return max(found, key=lambda c: c.m**2 / c.lam, default=None)
+
+
+def find_contrast(subject: Subject, n: int) -> Contrast | None:
+    """Return the contrast of ``n`` of the subject's data as its reader sees them, or ``None`` if there is none."""
+    if subject.reader is None or (states := subject.data(n)) is None:
+        return None
+    return contrast(states, subject.read(states), {f.name: len(f.kinds) for f in subject.reader.factors if f.kinds})

@@ -44,18 +44,21 @@ class Emergence:
 
     ``lam`` (K,): variance of each component in the data. ``logsnr`` (N,): ln(alpha^2/sigma^2), noisy to clean.
     ``emerged`` (N, K): share of the component's final energy that the endpoint estimate holds at each level.
-    ``theory`` (N, K): sigmoid(logsnr + ln lam), what it is for one Gaussian.
     """
 
     lam: Tensor
     logsnr: Tensor
     emerged: Tensor
-    theory: Tensor
 
     @property
     def shifted(self) -> Tensor:
         """logsnr + ln lam, (N, K): the coordinate in which the curves of all components of a Gaussian collapse."""
         return self.logsnr[:, None] + self.lam.log()
+
+    @property
+    def theory(self) -> Tensor:
+        """sigmoid(logsnr + ln lam), (N, K): what emerges for one Gaussian."""
+        return self.shifted.sigmoid()
 
     def half_sigma(self) -> Tensor:
         """Return the noise level sigma/alpha at which half of each component stands, (K,); theory: lam^(1/2).
@@ -81,11 +84,8 @@ def emerge(trajectory: Trajectory, gaussian: Gaussian, *, pcs: int | None = None
         raise ValueError("the final images have no energy along some component: nothing can emerge there")
     seen = trajectory.levels.alpha[:-1] > 0
     energy = torch.stack([gaussian.project(x0)[:, :K].square().mean(0) for x0 in trajectory.x0[seen]])
-    lam = gaussian.lam[:K].double().cpu()
-    levels = [level for level, keep in zip(trajectory.levels, seen.tolist()) if keep]
-    theory = torch.stack([emergence(lam, level) for level in levels])
     logsnr = trajectory.levels.logsnr[:-1][seen]
-    return Emergence(lam, logsnr, (energy / final).double().cpu(), theory)
+    return Emergence(gaussian.lam[:K].double().cpu(), logsnr, (energy / final).double().cpu())
 
 
 def crossing(logsnr: Tensor, curves: Tensor, share: float = 0.5) -> Tensor:
@@ -155,9 +155,8 @@ class Paths:
 
     def curves(self, weights: Tensor | None = None) -> Tensor:
         """Return the emerged share, (N, K): ratio of the mean energies over seeds, each seed ``weights`` (n,) times."""
-        w = torch.ones(len(self.final)) if weights is None else weights
-        w = w.to(self.final)
-        return (w @ self.shown.flatten(1)).reshape(self.shown.shape[1:]) / (w @ self.final)
+        w = (torch.ones(len(self.final)) if weights is None else weights).to(self.final)
+        return torch.tensordot(w, self.shown, 1) / (w @ self.final)
 
     def errors(self) -> Tensor:
         """Return the standard error of the emerged share, (N, K), by linearising the ratio."""
@@ -249,7 +248,7 @@ def measure(subject: Subject, settings: Settings) -> dict[str, Any] | None:
     where sigma* lies at a level that counts and the component's own level inside the run (``SPARE``); ``shown``:
     indices of the components whose ``curves`` [component][level] are kept; ``slope_counted``, ``rank_counted``: see
     :func:`over_seeds`; ``bound_counted``: see :func:`bound`, at levels that count; ``bands``: ``edges`` in cycles per
-    pixel, and sigma* as measured, ``half``, and by their law, ``half_law``; ``seeds``, ``steps``, ``solver``.
+    pixel, and sigma* as measured, ``half``, and by their law, ``half_law``; ``seeds``.
     """
     seeds = settings.seeds[: settings.pick(ci=16, book=200, full=len(settings.seeds))]
     masks, edges = radial_bands(*subject.shape[-2:])
@@ -273,15 +272,11 @@ def measure(subject: Subject, settings: Settings) -> dict[str, Any] | None:
         "shown": pick,
         "curves": short(curves[:, pick].T),
         **over_seeds(paths, logsnr, lam, timed, draws=settings.pick(ci=30, book=300, full=1000)),
-        "bound_counted": bound(
-            curves[:, :K], errors[:, :K], torch.stack([emergence(lam, level) for level in levels]), use
-        ),
+        "bound_counted": bound(curves[:, :K], errors[:, :K], (logsnr[:, None] + lam.log()).sigmoid(), use),
         "bands": {
             "edges": short(edges),
             "half": short(torch.exp(-half[K:] / 2)),
             "half_law": short(torch.exp(-half_law / 2)),
         },
         "seeds": len(seeds),
-        "steps": settings.steps,
-        "solver": SOLVER,
     }

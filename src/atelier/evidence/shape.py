@@ -120,7 +120,7 @@ def scalars(trajectory: Trajectory) -> dict[str, Tensor]:
 def measure(subject: Subject, settings: Settings) -> dict[str, Any]:
     """Measure the shape of a subject's trajectories beside the nulls, on up to 4, 64 or 200 seeds.
 
-    Returns ``seeds`` (how many), ``steps``, ``dim``, ``sigma_over_alpha`` (N + 1 levels); ``columns``: for each of
+    Returns ``seeds`` (how many), ``sigma_over_alpha`` (N + 1 levels); ``columns``: for each of
     :data:`COLUMNS` a dict of intervals over seeds: ``states_1``, ``states_2``, ``estimates_1``, ``estimates_2`` (share
     of the variance in so many PCs), ``plane_mean`` (share of |x_i|^2 outside span{x_T, x_0}, mean over levels), and
     ``angle`` (degrees). ``walk`` has shares of its states only, and ``mean``, whose estimate stands still, none of its
@@ -140,8 +140,6 @@ def measure(subject: Subject, settings: Settings) -> dict[str, Any]:
     ends = torch.tensor([0.05, 0.95], dtype=torch.float64)
     return {
         "seeds": len(seeds),
-        "steps": settings.steps,
-        "dim": subject.dim,
         "sigma_over_alpha": subject.levels(settings.steps).ratio.tolist(),
         "columns": {name: _intervals(parts) for name, parts in tables.items()},
         "curves": {name: {k: v.mean(1).tolist() for k, v in found.items()} for name, found in whole.items()},
