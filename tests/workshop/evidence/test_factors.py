@@ -21,6 +21,7 @@ from atelier.evidence.factors import (
     law,
     legibility,
     measure,
+    nested,
 )
 from atelier.scoring import Known, known, per_factor
 from atelier.subject import Settings, Subject, subject
@@ -245,7 +246,8 @@ def test_measuring_the_theory_and_a_network():
     network = subject("scenes-sd")
     settings = Settings(seeds=(0, 1, 2, 3), steps=8, profile="ci", batch=4)
     theory = json.loads(json.dumps(measure(network.theory(), settings)))
-    assert theory["read"] == "affine" and theory["steps"] == {"ode": 4, "sde": 7}
+    assert theory["read"] == "affine" and theory["seeds"] == {"ode": 4, "sde": 2}
+    assert [levels.steps for levels in nested(network, 8)] == [4, 7]
     assert theory["factors"] == list(scenes.NAMES) and len(theory["half_law"]) == 20
     found = json.loads(json.dumps(measure(network, settings)))
     assert found["read"] == "endpoints" and len(found["half_sde"]) == len(found["legible"]) == 20
