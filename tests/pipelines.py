@@ -17,6 +17,8 @@ from diffusers import (
 )
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
+from atelier.pages.standins import SMALL, small_unet
+
 WORDS = ("a", "red", "blue", "house", "tree", "hill", "under", "the", "sun", "ugly")
 START, END = "<|startoftext|>", "<|endoftext|>"
 TOKENS = 12
@@ -26,18 +28,9 @@ SCALED: dict[str, Any] = {"beta_schedule": "scaled_linear", "beta_start": 0.0008
 def unet(*, classes: int | None = None, **options: Any) -> UNet2DModel:
     """A pixel network of a few thousand weights for 8 x 8 images of two channels."""
     torch.manual_seed(0)
-    options = {"sample_size": 8, "in_channels": 2, "out_channels": 2} | options
-    network = UNet2DModel(
-        block_out_channels=(8, 16),
-        layers_per_block=1,
-        norm_num_groups=4,
-        attention_head_dim=8,
-        down_block_types=("DownBlock2D", "AttnDownBlock2D"),
-        up_block_types=("AttnUpBlock2D", "UpBlock2D"),
-        num_class_embeds=classes,
-        **options,
-    )
-    return network.eval()
+    return small_unet(
+        num_class_embeds=classes, **{"sample_size": 8, "in_channels": 2, "out_channels": 2} | options
+    ).eval()
 
 
 def text_unet(**options: Any) -> UNet2DConditionModel:
@@ -46,12 +39,10 @@ def text_unet(**options: Any) -> UNet2DConditionModel:
     options = {"sample_size": 8, "in_channels": 4, "out_channels": 4} | options
     network = UNet2DConditionModel(
         block_out_channels=(8, 16),
-        layers_per_block=1,
-        norm_num_groups=4,
-        attention_head_dim=8,
         cross_attention_dim=16,
         down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
         up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+        **SMALL,
         **options,
     )
     for name, weight in network.named_parameters():

@@ -17,6 +17,7 @@ from painters.models.folders import quiet
 from painters.models.registry import BUNDLED
 
 LABEL = "random weights: numbers mean nothing"
+SMALL: dict[str, Any] = {"layers_per_block": 1, "norm_num_groups": 4, "attention_head_dim": 8}
 
 
 def stand_in(kind: Literal["pixel", "latent"], folder: str | Path | None = None) -> Path:
@@ -38,22 +39,24 @@ def stand_in(kind: Literal["pixel", "latent"], folder: str | Path | None = None)
     return out
 
 
-def _pixel() -> dict[str, Any]:
+def small_unet(**options: Any) -> Any:
+    """Return a diffusers ``UNet2DModel`` of a few thousand random weights, with the given ``options`` of its own."""
     from diffusers.models.unets.unet_2d import UNet2DModel
-    from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
 
-    network = UNet2DModel(
-        sample_size=32,
-        block_out_channels=(8, 16),
-        layers_per_block=1,
-        norm_num_groups=4,
-        attention_head_dim=8,
+    return UNet2DModel(
         down_block_types=("DownBlock2D", "AttnDownBlock2D"),
         up_block_types=("AttnUpBlock2D", "UpBlock2D"),
+        block_out_channels=(8, 16),
+        **SMALL | options,
     )
+
+
+def _pixel() -> dict[str, Any]:
+    from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
+
     # The real one clips, which load says and does not follow: no matter for a page that is built.
     scheduler = DDPMScheduler(1000, 1e-4, 0.02, "linear", variance_type="fixed_large", clip_sample=False)
-    return {"unet": network, "scheduler": scheduler}
+    return {"unet": small_unet(sample_size=32), "scheduler": scheduler}
 
 
 def _latent() -> dict[str, Any]:
@@ -62,27 +65,16 @@ def _latent() -> dict[str, Any]:
     from diffusers.schedulers.scheduling_pndm import PNDMScheduler
     from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
+    # words and the shape of their encoder are those of the bundled model, longer as in the real one
     words = CLIPTokenizer.from_pretrained(str(BUNDLED / "scenes-sd" / "tokenizer"), model_max_length=77)
-    config = CLIPTextConfig(
-        vocab_size=len(words),
-        hidden_size=16,
-        intermediate_size=32,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        max_position_embeddings=words.model_max_length,
-        bos_token_id=words.bos_token_id,
-        eos_token_id=words.eos_token_id,
-        pad_token_id=words.pad_token_id,
-    )
+    config = CLIPTextConfig.from_pretrained(str(BUNDLED / "scenes-sd" / "text_encoder"), max_position_embeddings=77)
     network = UNet2DConditionModel(
         sample_size=64,
         block_out_channels=(4, 4, 8),
-        layers_per_block=1,
-        norm_num_groups=4,
-        attention_head_dim=8,
-        cross_attention_dim=16,
+        cross_attention_dim=config.hidden_size,
         down_block_types=("DownBlock2D", "DownBlock2D", "CrossAttnDownBlock2D"),
         up_block_types=("CrossAttnUpBlock2D", "UpBlock2D", "UpBlock2D"),
+        **SMALL,
     )
     blocks: Any = {
         "block_out_channels": (4, 4, 4, 4),

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 import torch
 from partners import randn, rel
+from pipelines import unet as small
 
 from painters import Gaussian, Levels, solve
 from painters.levels import Schedule, cosine, discrete, edm, flow, scaled_linear, vp_linear
@@ -31,19 +32,7 @@ LINEAR: dict[str, Any] = {"beta_schedule": "linear", "beta_start": 1e-4, "beta_e
 @pytest.fixture(scope="module")
 def unet() -> torch.nn.Module:
     """A random network of 15 thousand weights for 8 x 8 images of two channels, float64."""
-    torch.manual_seed(0)
-    network = diffusers.UNet2DModel(
-        sample_size=8,
-        in_channels=2,
-        out_channels=2,
-        block_out_channels=(8, 16),
-        layers_per_block=1,
-        norm_num_groups=4,
-        attention_head_dim=8,
-        down_block_types=("DownBlock2D", "AttnDownBlock2D"),
-        up_block_types=("AttnUpBlock2D", "UpBlock2D"),
-    )
-    return network.double().eval().requires_grad_(False)
+    return small().double().requires_grad_(False)
 
 
 def adapted(unet: torch.nn.Module, schedule: Schedule, prediction: str, **options: Any) -> NetworkDenoiser:
