@@ -62,8 +62,9 @@ def measure(subject: Subject, settings: Settings) -> dict[str, Any] | None:
     """Measure the spread of a text-to-image model of scenes under two prompts and three guidance weights, or ``None``.
 
     Returns ``runs``, a list of {"prompt", "guidance", "steps", "seeds" (how many pictures), and standard deviations
-    along the first PCs of all data [K]: "measured"; "law"; and "affine", of the exact denoiser of the two Gaussians,
-    sampled as the network is, which does without common eigenvectors}.
+    along the first PCs of all data [K]: "measured"; "law"; and of two exact affine denoisers, sampled as the network
+    is: "affine", of the two Gaussians, and "aligned", of two with common axes, in which the data under the prompt have
+    their variances along the PCs of all data and no correlations}.
     """
     model = subject.model
     if subject.kind not in ("network", "shuffled") or model is None or model.text is None:
@@ -74,14 +75,16 @@ def measure(subject: Subject, settings: Settings) -> dict[str, Any] | None:
     steps, drawn = settings.pick(ci=8, book=20, full=50), settings.pick(ci=100, book=1000, full=10_000)
     runs: list[dict[str, Any]] = []
     for prompt in tqdm(PROMPTS, desc="guidance", leave=False, disable=not settings.progress):
-        conditional = prompted(subject, prompt, drawn)
+        g, conditional = subject.gaussian, prompted(subject, prompt, drawn)
+        aligned = Gaussian(conditional.mu, g.U, conditional.along(g.U.T))
         for w in GUIDANCE:
-            network, affine = model.denoiser(prompt, guidance=w), guided(conditional, subject.gaussian, w)
-            found = {
-                "law": law(subject, conditional, w, steps=steps),
-                "measured": spread(subject, network, seeds, steps=steps),
-                "affine": spread(subject, affine, seeds, steps=steps),
+            painters = {
+                "measured": model.denoiser(prompt, guidance=w),
+                "affine": guided(conditional, g, w),
+                "aligned": guided(aligned, g, w),
             }
+            found = {name: spread(subject, one, seeds, steps=steps) for name, one in painters.items()}
+            found["law"] = law(subject, conditional, w, steps=steps)
             row = {"prompt": prompt, "guidance": w, "steps": steps, "seeds": len(seeds)}
             runs.append(row | {name: values.tolist() for name, values in found.items()})
     return {"runs": runs}

@@ -58,7 +58,7 @@ def text_subject(drawn: int = 60, **changes) -> Subject:
         image_shape=SHAPE, codec=None,
     )  # fmt: skip
     model.__dict__.update(changes)
-    levels = lambda n: Levels.of(vp_linear(), n)  # noqa: E731
+    levels = lambda n: Levels.of(vp_linear(), 10 * n)  # noqa: E731
     subject = Subject("text", u, u, SHAPE, levels, lambda x: (x / 2 + 0.5).clamp(0, 1), None, model)  # type: ignore[arg-type]
     return subject
 
@@ -85,6 +85,9 @@ def test_a_model_that_is_the_theory_measures_as_the_theory(monkeypatch):
         everything = text_subject().gaussian.lam[: room.PCS].sqrt()
         for told, narrow, wide in zip(three["law"], one["law"], everything.tolist()):
             assert told == pytest.approx(narrow**3 / wide**2, rel=0.03)
+        x, y, free = (torch.tensor(three[k]).log() - torch.tensor(one[k]).log() for k in ("law", "aligned", "affine"))
+        assert float(x @ y / (x @ x)) == pytest.approx(1, abs=0.02), "common axes: the law"
+        assert float(x @ free / (x @ x)) < 0.9, "the drawn scenes have axes of their own"
 
 
 def test_the_row_is_one_where_the_law_holds_and_zero_where_guidance_does_nothing():
