@@ -26,8 +26,6 @@ from painters.trajectory import Frames, Trajectory
 SPARE = 1.5
 """A component is timed if its level sqrt(lam) lies inside the run with this factor to spare: one beyond the last level
 crosses one half in the last step, whatever its variance."""
-SHOWN = 24
-"""Components whose whole curves are kept in a results file."""
 VISIBLE = (0.01, 0.99)
 """The bound is tested where theory lies between these: elsewhere there is nothing to see."""
 BANDS = 10
@@ -244,11 +242,10 @@ def over_seeds(paths: Paths, logsnr: Tensor, lam: Tensor, use: Tensor, *, draws:
 def measure(subject: Subject, settings: Settings) -> dict[str, Any] | None:
     """Measure when every component and every frequency band emerges, over all seeds.
 
-    Returns ``logsnr`` (N,), ``counted`` (N,) 0 or 1; ``lam`` (K,), ``half`` (K,) = sigma*, ``half_counted`` (K,) 1
-    where sigma* lies at a level that counts and the component's own level inside the run (``SPARE``); ``shown``:
-    indices of the components whose ``curves`` [component][level] are kept; ``slope_counted``, ``rank_counted``: see
-    :func:`over_seeds`; ``bound_counted``: see :func:`bound`, at levels that count; ``bands``: ``edges`` in cycles per
-    pixel, and sigma* as measured, ``half``, and by their law, ``half_law``; ``seeds``.
+    Returns ``lam`` (K,), ``half`` (K,) = sigma*, ``half_counted`` (K,) 1 where sigma* lies at a level that counts and
+    the component's own level inside the run (``SPARE``); ``slope_counted``, ``rank_counted``: see :func:`over_seeds`;
+    ``bound_counted``: see :func:`bound`, at levels that count; ``bands``: ``edges`` in cycles per pixel, and sigma* as
+    measured, ``half``, and by their law, ``half_law``; ``seeds``.
     """
     seeds = settings.seeds[: settings.pick(ci=16, book=200, full=len(settings.seeds))]
     masks, edges = radial_bands(*subject.shape[-2:])
@@ -262,15 +259,10 @@ def measure(subject: Subject, settings: Settings) -> dict[str, Any] | None:
     half = crossing(logsnr, curves)
     timed = torch.from_numpy(np.interp(half[:K].numpy(), logsnr.numpy(), use.double().numpy()) > 0.5)
     timed &= (lam.sqrt() >= SPARE * ratio.min()) & (lam.sqrt() <= ratio.max() / SPARE)
-    pick = [i - 1 for i in sorted({round(i) for i in np.geomspace(1, K, SHOWN)})]
     return {
-        "logsnr": short(logsnr),
-        "counted": use.int().tolist(),
         "lam": short(lam),
         "half": short(torch.exp(-half[:K] / 2)),
         "half_counted": timed.int().tolist(),
-        "shown": pick,
-        "curves": short(curves[:, pick].T),
         **over_seeds(paths, logsnr, lam, timed, draws=settings.pick(ci=30, book=300, full=1000)),
         "bound_counted": bound(curves[:, :K], errors[:, :K], (logsnr[:, None] + lam.log()).sigmoid(), use),
         "bands": {

@@ -221,8 +221,7 @@ def test_measuring_the_theory_gives_the_theory():
     assert found["slope_counted"]["value"] == pytest.approx(1, abs=0.01)
     assert found["rank_counted"]["value"] == pytest.approx(1) and found["rank_counted"]["high"] <= 1
     assert found["bound_counted"]["not_below"] == 1 and found["bound_counted"]["mean_not_below"] == 0
-    assert found["seeds"] == 16 and len(found["curves"]) == len(found["shown"]) == 7
-    assert found["logsnr"][25] == pytest.approx(sum(found["logsnr"][24:27]) / 3, abs=1e-3)
+    assert found["seeds"] == 16 and found["half_counted"] == [1] * 7
     bands = found["bands"]
     seen = [i for i, half in enumerate(bands["half_law"]) if half > 0]
     assert [bands["half"][i] for i in seen] == pytest.approx([bands["half_law"][i] for i in seen], rel=0.4)
@@ -280,4 +279,4 @@ def test_only_components_that_cross_at_levels_that_count_are_timed(monkeypatch):
     subject = tiny([60.0, 20.0, 8.0, 2.0, 0.7, 0.2, 0.05])
     monkeypatch.setattr(module, "counted", lambda _, levels: levels.ratio > 1.0)
     found = measure(subject, SETTINGS)
-    assert found["half_counted"] == [1, 1, 1, 1, 0, 0, 0] and sum(found["counted"]) < len(found["counted"])
+    assert found["half_counted"] == [1, 1, 1, 1, 0, 0, 0]
