@@ -78,10 +78,10 @@ def judge(
     averaged down to its size. The last n test pictures are the reference. Finished batches are kept under ``keep``, so
     that an interrupted judgement continues.
     """
-    n = trial.n
+    n, listens = trial.n, isinstance(model, Model) and (model.text is not None or bool(model.classes))
     trial.check(reader)
-    if max(n, trial.prompts) > len(data.test):
-        raise ValueError(f"there are only {len(data.test)} test pictures: judge fewer than {max(n, trial.prompts)}")
+    if len(data.test) < (most := max(n, trial.prompts * listens)):
+        raise ValueError(f"there are only {len(data.test)} test pictures: judge fewer than {most}")
     by = {"seeds": f"0-{n - 1}", "data": data.source, "reader": reader.card.get("name")}
     if isinstance(model, Generator):
         painted, settings = _bytes(gan.pictures(model, range(n)) / 2 + 0.5), {"n": n}
@@ -99,7 +99,7 @@ def judge(
         "witness": apart["model"] < apart["gaussian"],
         "kinds": {name: shares(reader.values(states), reader.factors) for name, states in read.items()},
     }
-    if trial.prompts and isinstance(model, Model) and (model.classes or model.text is not None):
+    if trial.prompts and isinstance(model, Model) and listens:
         report["prompts"] = prompted(model, reader, data, trial, keep=keep, progress=progress)
     return json.loads(json.dumps(report), parse_float=lambda text: float(f"{float(text):.6g}"))
 

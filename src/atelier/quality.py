@@ -50,16 +50,13 @@ def frechet(a: Tensor, b: Tensor) -> float:
     return max(0.0, float(apart + sum(c.trace() for c in covariances) - 2 * shared))
 
 
-def frechet_report(
-    reader: Reader, samples: Tensor, *, train: Tensor, test: Tensor, whitened: bool = False
-) -> dict[str, Any]:
+def frechet_report(reader: Reader, samples: Tensor, *, train: Tensor, test: Tensor) -> dict[str, Any]:
     """Return how far ``samples`` (n, C, H, W), as the reader sees them, are from the last n of ``test`` pictures.
 
     ``model`` is their distance in the reader's features; beside it that of the first n ``train`` pictures, the
     ``floor``, which a perfect model would have, and that of n samples of a ``gaussian`` with the moments of all of
-    them; ``of_floor`` and ``of_gaussian`` are the ratios. ``train`` and ``test`` are uint8. ``whitened``: also in units
-    of the test features' covariance, where every direction counts alike, which the card of a GAN holds. Raises
-    ``ValueError`` for fewer than n pictures.
+    them; ``of_floor`` and ``of_gaussian`` are the ratios. ``train`` and ``test`` are uint8. Raises ``ValueError`` for
+    fewer than n pictures.
     """
     n = len(samples)
     if n > min(len(train), len(test)):
@@ -72,13 +69,10 @@ def frechet_report(
         "real": seen(test[-n:], reader),
     }
     found = {name: reader.features(states).double() for name, states in sets.items()}
-    report: dict[str, Any] = {"n": n, "features": found["real"].shape[1]} | _distances(found)
-    if whitened:
-        lam, U = torch.linalg.eigh(torch.cov(found["real"].T))
-        # a feature that hardly varies on real pictures would decide this distance alone
-        white = U / lam.clamp(min=1e-6 * float(lam.max())).sqrt()
-        report["whitened"] = _distances({name: features @ white for name, features in found.items()})
-    return report
+    real = found.pop("real")
+    apart = {name: frechet(features, real) for name, features in found.items()}
+    ratios = {f"of_{name}": apart["model"] / apart[name] for name in ("floor", "gaussian")}
+    return {"n": n, "features": real.shape[1], **apart, **ratios}
 
 
 def shares(values: Read, factors: Sequence[Factor]) -> dict[str, dict[str, float]]:
@@ -123,11 +117,6 @@ def obedience(values: Read, wanted: Sequence[Mapping[str, str]], factors: Sequen
         "groups": {group: _share(hits) for group, hits in groups.items()},
         "factors": {name: _share(hits) for name, hits in by_factor.items()},
     }
-
-
-def _distances(found: Mapping[str, Tensor]) -> dict[str, float]:
-    apart = {name: frechet(features, found["real"]) for name, features in found.items() if name != "real"}
-    return apart | {f"of_{name}": apart["model"] / apart[name] for name in ("floor", "gaussian")}
 
 
 def _share(hits: list[bool]) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from atelier import judging
 from atelier.cli import main
 from atelier.data.images import ImageData
 from atelier.data.known import FASHION_CLASS, KnownStates
+from atelier.networks import bundled
 from atelier.pages.standins import LABEL, stand_in
 from atelier.training import pixels
 
@@ -54,14 +55,19 @@ def test_mistakes_are_one_sentence(arguments, says, tmp_path, capsys, monkeypatc
     assert not list(tmp_path.iterdir())
 
 
-def test_an_interrupted_judgement_continues(tmp_path, capsys, monkeypatch):
-    """What the message says: the first batch is kept, and the same command paints only the second."""
+@pytest.fixture
+def few_clothes(tmp_path, monkeypatch):
+    """Random pictures in the place of Fashion-MNIST, and a place for what is kept."""
     draw = torch.Generator().manual_seed(0)
     pictures = torch.randint(0, 256, (160, 1, 28, 28), generator=draw, dtype=torch.uint8)
     labels = {"class": torch.arange(80) % 10}
     states = KnownStates(pictures[:80], pictures[80:], labels, labels, (FASHION_CLASS,), "fashion")
     monkeypatch.setattr(judging, "known_pictures", lambda *_: states)
     monkeypatch.setenv("PAINTERS_RUNS", str(tmp_path / "runs"))
+
+
+def test_an_interrupted_judgement_continues(few_clothes, tmp_path, capsys, monkeypatch):
+    """What the message says: the first batch is kept, and the same command paints only the second."""
     real, calls = judging.solve, []
 
     def stops(*args, **options):
@@ -80,6 +86,15 @@ def test_an_interrupted_judgement_continues(tmp_path, capsys, monkeypatch):
     assert main(arguments) == 0
     assert [list(seeds) for seeds in calls] == [list(range(35)), *[list(range(35, 70))] * 2]
     assert json.loads(out.read_text())["frechet"]["n"] == 70 and "everything is in" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", bundled("generator"))
+def test_a_bundled_gan_is_judged(few_clothes, name, tmp_path, capsys):
+    out = tmp_path / "quality.json"
+    assert main(["judge", name, "--n", "70", "--device", "cpu", "--out", str(out)]) == 0
+    report, said = json.loads(out.read_text()), capsys.readouterr().out
+    assert report["settings"] == {"n": 70, "seeds": "0-69", "data": "fashion", "reader": "fashion-reader"}
+    assert not report["witness"] and "no witness: a Gaussian" in said, "static is no clothes, and a Gaussian knows it"
 
 
 def test_an_interrupted_training_continues(tmp_path, monkeypatch, capsys):

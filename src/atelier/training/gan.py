@@ -103,7 +103,7 @@ def distances(run: Run, data: ImageData, n: int) -> dict[str, Any] | None:
         return None
     reader = load_reader(READER_OF[data.source], device="cpu")
     painted = pictures(generator_of(run, data.train.shape[1:]), range(n))
-    return frechet_report(reader, reader.look(painted), train=data.train, test=data.test, whitened=True)
+    return frechet_report(reader, reader.look(painted), train=data.train, test=data.test)
 
 
 def pack_gan(run: Run, recipe: Recipe[Gan], data: ImageData, out: str | Path) -> Path:

@@ -117,7 +117,6 @@ def test_snapshots_and_card_hold_the_distance_beside_the_matched_gaussians(data,
     for found, n in ((snapshot["frechet"], 66), (card["frechet"], 70)):
         assert found["n"] == n and found["of_gaussian"] == found["model"] / found["gaussian"]
         assert 0 < found["floor"] < found["gaussian"] < found["model"], "eight steps teach nothing"
-        assert found["whitened"]["gaussian"] > 0
 
 
 def test_errors_say_what_to_do(run, data, tmp_path):
