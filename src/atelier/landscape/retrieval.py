@@ -8,17 +8,15 @@ copies lie nearer to its training images than to as many fresh ones. Sources: Wa
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from atelier.data.images import to_unit
-from atelier.statistics import ENDS, Interval, proportion
+from atelier.statistics import proportion
 from atelier.subject import Settings, Subject
 from painters.theory.cloud import PointCloud
 from painters.trajectory import Frames
@@ -26,17 +24,17 @@ from painters.trajectory import Frames
 CHUNK = 2000
 
 
-def nearest(images: Tensor, gallery: Tensor | Iterable[Tensor], *, k: int = 1) -> tuple[Tensor, Tensor]:
-    """Return the distances |x - y| to the k nearest images of a gallery, and their numbers, both (B, k), near first.
+def nearest(images: Tensor, gallery: Tensor, *, k: int = 1) -> tuple[Tensor, Tensor]:
+    """Return the distances |x - y| to the k nearest images of a gallery (n, ...), and their numbers, both (B, k).
 
-    ``gallery``: (n, ...), or an iterable of such parts, so that it need not fit in memory. Candidates are found by the
-    expanded product in float32 and measured by their differences, so that a copy is at distance 0.
+    Near first. Candidates are found by the expanded product in float32 and measured by their differences, so that a
+    copy is at distance 0.
     """
     x = images.flatten(1).float()
     best = torch.full((len(x), k), torch.inf)
     index = torch.full((len(x), k), -1)
     first = 0
-    for part in gallery.split(CHUNK) if isinstance(gallery, Tensor) else gallery:
+    for part in gallery.split(CHUNK):
         y = part.flatten(1).float()
         rough = y.square().sum(1) - 2 * x @ y.T
         found = rough.topk(min(k + 2, len(y)), largest=False).indices
@@ -47,112 +45,46 @@ def nearest(images: Tensor, gallery: Tensor | Iterable[Tensor], *, k: int = 1) -
     return best, index
 
 
-@dataclass(frozen=True, eq=False)
-class Copying:
-    """Distances of n paintings, and of m held-out images, to the nearest image of the training set, and of a fresh one.
+def copying(paintings: Tensor, training: Tensor, fresh: Tensor) -> Tensor:
+    """Return which ``paintings`` (n, ...) lie nearer to a training image than to every fresh one, bool (n,).
 
-    ``training`` (n,), ``held`` (m,): distance to the whole training set. ``equal`` (n,), ``fresh`` (n,): distance of
-    each painting to as many training images as there are fresh ones, and to the fresh ones. ``sizes``: how many
-    training and fresh images there were.
+    ``training``, ``fresh`` (m, ...): equally many images. Half of the paintings do without copying, however smooth they
+    are, and all copies. Raises ``ValueError`` for galleries of unequal sizes: the larger would win by chance.
     """
-
-    training: Tensor
-    held: Tensor
-    equal: Tensor
-    fresh: Tensor
-    sizes: tuple[int, int]
-
-    def rows(self, at: slice) -> Copying:
-        """Return the test of some of the paintings."""
-        return Copying(self.training[at], self.held, self.equal[at], self.fresh[at], self.sizes)
-
-    def record(self) -> dict[str, Any]:
-        """Return the tests as JSON stores them.
-
-        ``ratio``: median distance to training over that of held-out images, with a bootstrap interval. ``share``: how
-        many paintings are nearer to a training image than to every one of as many fresh images, 1/2 without copying
-        however smooth the paintings are, 1 for copies.
-        """
-        n, hits = len(self.training), int((self.equal < self.fresh).sum())
-        ratio = median_ratio(self.training, self.held)
-        return {"n": n, "ratio": ratio.record(), "share": proportion(hits, n).record()}
+    if len(training) != len(fresh):
+        raise ValueError(f"galleries must be equally large, got {len(training)} training and {len(fresh)} fresh images")
+    return nearest(paintings, training)[0][:, 0] < nearest(paintings, fresh)[0][:, 0]
 
 
-def median_ratio(a: Tensor, b: Tensor, *, draws: int = 2000) -> Interval:
-    """Return median(a) / median(b) of two independent samples, resampled each for itself."""
-    generator = np.random.default_rng(0)
-    medians = []
-    for values in (a.numpy(), b.numpy()):
-        medians.append(np.median(values[generator.integers(len(values), size=(draws, len(values)))], axis=1))
-    low, high = np.quantile(medians[0] / medians[1], ENDS)
-    return Interval(float(np.median(a.numpy()) / np.median(b.numpy())), float(low), float(high), len(a))
-
-
-def copying(paintings: Tensor, held: Tensor, training: Iterable[Tensor], fresh: Iterable[Tensor]) -> Copying:
-    """Measure how near ``paintings`` (n, ...) and ``held``-out images (m, ...) lie to two galleries, read once each.
-
-    ``training`` and ``fresh`` are iterables of parts (.., ...) of images; held-out and fresh images must be different
-    ones. The first training images, as many as there are fresh ones, make the equal gallery.
-    """
-    size, kept, n = 0, [], len(paintings)
-    for part in fresh:
-        size += len(part)
-        kept.append(nearest(paintings, part)[0])
-    everyone, first = torch.cat([paintings, held]), 0
-    best, equal = torch.full((len(everyone),), torch.inf), torch.full((n,), torch.inf)
-    for part in training:
-        # A part in which the equal gallery ends is read in two pieces.
-        for piece in (part[: max(size - first, 0)], part[max(size - first, 0) :]):
-            if len(piece) == 0:
-                continue
-            distance = nearest(everyone, piece)[0][:, 0]
-            best = torch.minimum(best, distance)
-            if first < size:
-                equal = torch.minimum(equal, distance[:n])
-            first += len(piece)
-    return Copying(best[:n], best[n:], equal, torch.cat(kept, 1).amin(1), (first, size))
-
-
-def gallery(subject: Subject, n: int, *, test: bool, skip: int = 0) -> Iterator[Tensor]:
-    """Yield pictures ``skip`` ... n of the subject's training or test data as its reader sees them, in parts."""
-    pictures = subject.pictures(n, test=test)
-    assert pictures is not None and subject.reader is not None
-    factor = pictures.shape[2] // subject.reader.shape[1]
-    for part in pictures[skip:].split(CHUNK):
-        yield F.avg_pool2d(to_unit(part), factor)
+def gallery(subject: Subject, n: int, *, test: bool) -> Tensor:
+    """Return the first ``n`` pictures of the subject's training or test data as its reader sees them."""
+    pictures, reader = subject.pictures(n, test=test), subject.reader
+    assert pictures is not None and reader is not None
+    return torch.cat([reader.look(to_unit(part)) for part in pictures.split(CHUNK)])
 
 
 def measure(subject: Subject, settings: Settings) -> dict[str, Any] | None:
     """Test the subject for memorisation. ``None`` without its data or a reader.
 
-    Keys. ``paintings``, and for a network ``gaussian`` (the exact Gaussian's) and ``control`` (those of the cloud of
-    training images, which are copies): {n, ratio, share}, see :meth:`Copying.record`; ``galleries`` {"training",
-    "fresh"}: their sizes.
+    Keys. ``gallery``: images in each gallery, the first of the training and of the test data. ``paintings``, and for a
+    network ``gaussian`` (the exact Gaussian's) and ``control`` (those of the cloud of the training images, which are
+    copies): {"share": interval of how many are nearer to a training image, see :func:`copying`}.
     """
     if subject.reader is None or subject.pictures(1) is None:
         return None
-    n = settings.pick(ci=4, book=120, full=1000)
-    m = settings.pick(ci=300, book=10_000, full=10_000)
-    whole = settings.pick(ci=600, book=60_000, full=60_000)
+    n, m = settings.pick(ci=4, book=120, full=1000), settings.pick(ci=300, book=10_000, full=10_000)
     steps = settings.pick(ci=12, book=25, full=50)
-    held = subject.data(min(n, m // 2))
-    assert held is not None
-    skip = len(held)
-    paintings = {"paintings": _paintings(subject, settings.seeds[:n], steps, settings.batch)}
+    painters = {"paintings": (subject, n)}
     if subject.kind == "network":
-        paintings["gaussian"] = _paintings(subject.theory(), settings.seeds[:n], steps, settings.batch)
-        known = subject.data(m - skip, test=False)
+        known = subject.data(m, test=False)
         assert known is not None
-        few = settings.seeds[: settings.pick(ci=2, book=32, full=200)]
         cloud = replace(subject, denoise=PointCloud(known.double()), kind="cloud")
-        paintings["control"] = _paintings(cloud, few, steps, settings.batch)
-    galleries = gallery(subject, whole, test=False), gallery(subject, m, test=True, skip=skip)
-    test = copying(torch.cat([*paintings.values()]), subject.look(held), *galleries)
-    found: dict[str, Any] = {"galleries": dict(zip(("training", "fresh"), test.sizes))}
-    first = 0
-    for name, part in paintings.items():
-        found[name] = test.rows(slice(first, first + len(part))).record()
-        first += len(part)
+        painters |= {"gaussian": (subject.theory(), n), "control": (cloud, settings.pick(ci=2, book=32, full=200))}
+    galleries = gallery(subject, m, test=False), gallery(subject, m, test=True)
+    found: dict[str, Any] = {"gallery": len(galleries[0])}
+    for name, (painter, few) in painters.items():
+        nearer = copying(_paintings(painter, settings.seeds[:few], steps, settings.batch), *galleries)
+        found[name] = {"share": proportion(int(nearer.sum()), len(nearer)).record()}
     return found
 
 
