@@ -6,8 +6,9 @@ each of its blocks mixes patches and then channels, and a transposed convolution
 itself runs it with jax, which is not needed here.
 
 Pictures are a fixed stretch of x to grey, logarithmic in brightness: black is -0.25, a little below the sky at 0,
-and white is on the card. Few steps want levels with ``spacing="even"``. An endpoint estimate is made of a score times
-sigma^2/alpha, so near the noisy end it is mostly the network's error. Source: Sampson et al. (2024).
+and white is on the card. Levels are even in log-SNR unless others are asked for: in the network's own time, 50 steps
+would make the last one out of sigma = 0.4. An endpoint estimate is made of a score times sigma^2/alpha, so near the
+noisy end it is mostly the network's error. Source: Sampson et al. (2024).
 """
 
 from __future__ import annotations

@@ -25,7 +25,7 @@ from painters.models.registry import bundled, instead, published, read_card
 from painters.theory.gaussian import Gaussian
 
 Parts = dict[str, Any]
-"""The parts of a pipeline by their names in diffusers: ``unet``, and ``scheduler``, ``vae`` and others if there are."""
+"""The parts of a pipeline by their names in diffusers: ``unet``, and ``vae`` and others if there are; its training."""
 
 
 def load(
@@ -84,8 +84,7 @@ def load(
         where = first.device if device == "auto" else choose_device(device)
         kind = first.dtype if dtype == "auto" else choose_dtype(dtype, where, 0)
         card = {"name": name, "parameters": sum(p.numel() for p in numbers)}
-    training = parts.get("training") or folders.training_of(parts.get("scheduler"))
-    schedule, prediction, unfollowed = settled(training, prediction, schedule, name)
+    schedule, prediction, unfollowed = settled(parts["training"], prediction, schedule, name)
     null_label = card.get("null_label") if null_label is None else null_label
     vae: Any = parts.get("vae")
     kinds = {"unet": kind, "text_encoder": kind, "vae": torch.float32 if stored or vae is None else vae.dtype}
@@ -109,6 +108,7 @@ def load(
         None if vae is None else TextConditioner(parts["tokenizer"], parts["text_encoder"], where),
         channels_last=stored,
         limits=tuple(card.get("limits", (-1.0, 1.0))),
+        spacing=card.get("spacing"),
     )
     return fitted(model, unfollowed, name)
 
@@ -136,7 +136,7 @@ def _read(folder: Path, name: str, precision: Precision, pickled: bool) -> Parts
     unet = folders.unet_folder(folder)
     sizes = {path.name: path.stat().st_size for path in unet.iterdir() if path.is_file()}
     half = folders.wants_half(sizes, precision, pickled=pickled)
-    parts: Parts = {"scheduler": folders.scheduler_of(folder, name)}
+    parts: Parts = {"training": folders.training_of(folders.scheduler_of(folder, name))}
     if latent:
         from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
         from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel as UNet
@@ -171,7 +171,7 @@ def _at_hand(source: Any, network: torch.nn.Module | Callable[[], torch.nn.Modul
             config = config.to_dict() if hasattr(config, "to_dict") else config
             configs[part] = {**config, "_class_name": type(parts[part]).__name__}
         folders.kind_of(f"the {name}", name, set(parts), configs)
-        return parts, name
+        return parts | {"training": folders.training_of(parts.get("scheduler"))}, name
     if name == "UNet2DConditionModel":
         raise ValueError(f"a {name} needs its text encoder and VAE: load the folder of the whole pipeline, or pass it")
     if isinstance(source, type) or not callable(source):
@@ -179,7 +179,7 @@ def _at_hand(source: Any, network: torch.nn.Module | Callable[[], torch.nn.Modul
             "load takes a bundled name, a folder, a hub id, a .safetensors file, a pipeline of diffusers, a module or "
             f"a function, got {f'the class {name}: call it first' if isinstance(source, type) else f'a {name}'}"
         )
-    return {"unet": source}, name
+    return {"unet": source, "training": folders.Training()}, name
 
 
 def _filled(path: Path, network: torch.nn.Module | Callable[[], torch.nn.Module] | None) -> torch.nn.Module:

@@ -29,7 +29,7 @@ class Model:
     ``null_label`` is the one that means "no class", if it was trained with one. ``card`` says what the model is, where
     it came from, how it was trained, how well it denoises, and under ``"unfollowed"`` what of its scheduler a run does
     not follow. ``times``: the dtypes of time that the network takes. ``limits``: the values of a pixel model's states
-    that are black and white.
+    that are black and white. ``spacing``: that of its levels where none is asked for.
     """
 
     network: Callable[..., Any]
@@ -47,6 +47,7 @@ class Model:
     channels_last: bool = True
     times: tuple[torch.dtype, ...] = (torch.int64, torch.float32)
     limits: tuple[float, float] = (-1.0, 1.0)
+    spacing: Spacing | None = None
 
     def __repr__(self) -> str:
         takes = "a text" if self.text is not None else f"one of {len(self.classes)} classes" if self.classes else ""
@@ -118,7 +119,7 @@ class Model:
 
     def levels(self, n: int, *, spacing: Spacing | None = None) -> Levels:
         """Return the levels of an ``n``-step run of this model, see :meth:`painters.Levels.of`."""
-        return Levels.of(self.schedule, n, spacing=spacing)
+        return Levels.of(self.schedule, n, spacing=spacing or self.spacing)
 
     def decode(self, x: Tensor) -> Tensor:
         """Return images (B, C, H, W) in [0, 1], clamped, for clean states (B, *shape).

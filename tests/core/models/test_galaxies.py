@@ -86,7 +86,10 @@ def test_a_level_reaches_the_network_as_its_own_time():
     assert model.prediction == "score" and model.schedule.coordinates == "vp"
     seen = []
     model.network.conv_in.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
-    levels = model.levels(12, spacing="even")
+    levels = model.levels(12)
+    assert levels.logsnr[:-1].diff().std() < 1e-9 and model.levels(2, spacing="trailing").ratio[1] == pytest.approx(
+        math.sqrt(math.expm1(5)), rel=1e-2
+    )
     assert levels.ratio[0] == pytest.approx(math.sqrt(math.expm1(10))) and levels[-1] == (1.0, 0.0)
     x = painters.noise([1], model.shape)
     for alpha, sigma in list(levels)[:-1]:
@@ -103,7 +106,7 @@ def test_a_level_reaches_the_network_as_its_own_time():
 def test_the_endpoint_estimate_is_that_of_the_score_and_samples_are_finite(name):
     """Tweedie by hand at three levels, and an error that falls below that of the Gaussian of the same samples."""
     model = load(name, device="cpu")
-    denoise, levels = model.denoiser(), model.levels(10, spacing="even")
+    denoise, levels = model.denoiser(), model.levels(10)
     x = levels.start(painters.noise(range(4), model.shape))
     clean = painters.solve(denoise, x, levels, solver="dpmpp2m", progress=False).final
     assert bool(torch.isfinite(clean).all()) and 3 < float(clean.max()) < 20 and float(clean.min()) > -1
