@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from atelier.ledger.claim import Reading, Records
-from atelier.statistics import Interval, bootstrap, mean
+from atelier.statistics import Interval, bootstrap, share
 
 
 def _leading(r: Records, part: str | None = None) -> np.ndarray:
@@ -19,12 +19,12 @@ def _leading(r: Records, part: str | None = None) -> np.ndarray:
 def _undecided(r: Records) -> Interval:
     """Share of states at sigma/alpha between 0.5 and 5 at which the largest eigenvalue is at least 1, over seeds."""
     sigma = np.array(r["landscape"]["ratio"])
-    return mean((_leading(r)[(sigma > 0.5) & (sigma < 5)] >= 1).mean(0))
+    return share((_leading(r)[(sigma > 0.5) & (sigma < 5)] >= 1).mean(0))
 
 
 def _settled(r: Records, part: str | None = None) -> Interval:
     """Share of seeds whose largest eigenvalue is below 1, over the two cleanest levels."""
-    return mean((_leading(r, part)[-2:] < 1).mean(0))
+    return share((_leading(r, part)[-2:] < 1).mean(0))
 
 
 def _half(ratio: list[float], kept: Any) -> float:
@@ -50,13 +50,12 @@ def _runs(r: Records, guidance: float) -> list[Any]:
     return [run for run in r["guidance"]["runs"] if run["guidance"] == guidance]
 
 
-def _guided(r: Records, weight: float) -> Interval:
+def _guided(r: Records, weight: float, key: str = "measured") -> Interval:
     """Slope through 0 of ln(spread at w / spread at 1) on the law's, over PCs of all prompts; bootstrap over PCs."""
     pairs = []
     for run in _runs(r, weight):
         base = next(b for b in _runs(r, 1.0) if b["prompt"] == run["prompt"])
-        logs = [np.log(run[key]) - np.log(base[key]) for key in ("law", "measured")]
-        pairs.append(np.stack(logs, 1))
+        pairs.append(np.stack([np.log(run[name]) - np.log(base[name]) for name in ("law", key)], 1))
     table = np.concatenate(pairs)
     return bootstrap(table, lambda rows: float(rows[:, 0] @ rows[:, 1] / (rows[:, 0] @ rows[:, 0])))[0]
 
@@ -75,5 +74,9 @@ READINGS = {
         predict=lambda r: _half(r["landscape"]["classes"]["ratio"], r["landscape"]["classes"]["mixture"]["kept"]),
         nulls=lambda r: {"two groups": float(r["landscape"]["classes"]["mixture"]["speciation"])},
     ),
-    "s-guidance": Reading(lambda r: _guided(r, 3.0), predict=lambda r: 1.0, nulls=lambda r: {"no effect": 0.0}),
+    "s-guidance": Reading(
+        lambda r: _guided(r, 3.0),
+        predict=lambda r: 1.0,
+        nulls=lambda r: {"no effect": 0.0, "the prompts' two Gaussians": _guided(r, 3.0, "affine").value},
+    ),
 }
