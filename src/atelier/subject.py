@@ -184,6 +184,9 @@ def subject(
             f"the moments have {gaussian.dim} dimensions and a state of {name} has {math.prod(model.shape)}"
         )
     name = model.card.get("name", Path(name).name) if Path(name).is_dir() else name
+    shipped = model.card.get("moments", {})
+    if moments is None and shipped.get("circular"):  # the only moments there are for a model without data
+        moments = {key: shipped[key] for key in ("source", "n", "circular")}
     origin = (moments or {}) | ({} if prompt is None else {"prompt": prompt})
     return Subject(
         name, model.denoiser(prompt), gaussian, model.shape, model.levels, model.decode, reader, model, moments=origin
