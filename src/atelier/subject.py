@@ -185,7 +185,7 @@ def subject(
         )
     name = model.card.get("name", Path(name).name) if Path(name).is_dir() else name
     shipped = model.card.get("moments", {})
-    if moments is None and shipped.get("circular"):  # the only moments there are for a model without data
+    if moments is None and gaussian is model.moments and shipped.get("circular"):
         moments = {key: shipped[key] for key in ("source", "n", "circular")}
     origin = (moments or {}) | ({} if prompt is None else {"prompt": prompt})
     return Subject(
