@@ -34,13 +34,6 @@ class FactorLaw:
     mean: Tensor
     variance: Tensor
 
-    def __post_init__(self) -> None:
-        d, m = self.gaussian.dim, len(self.mean)
-        if self.covariance.shape != (d, m) or self.variance.shape != (m,):
-            raise ValueError(
-                f"need c ({d}, {m}) and Var f ({m},); got {tuple(self.covariance.shape)}, {tuple(self.variance.shape)}"
-            )
-
     @classmethod
     def from_moments(cls, joint: Moments, m: int) -> FactorLaw:
         """Return the law from the moments of states and factors together, (D + m) numbers with the factors last."""

@@ -104,5 +104,3 @@ def test_refusals() -> None:
         law.estimate(torch.zeros(2, 2), torch.tensor([1.0, 0.5]), 0.1)
     with pytest.raises(ValueError, match="cannot be the last"):
         FactorLaw.from_moments(Moments.of(randn(5, 3)), 3)
-    with pytest.raises(ValueError, match="need c"):
-        FactorLaw(law.gaussian, law.covariance.T, law.mean, law.variance)

@@ -75,10 +75,6 @@ class Factors:
         """
         return Factors(self.values | {name: _set(self, name, value) for name, value in values.items()}, self.seeds)
 
-    def table(self) -> np.ndarray:
-        """Return the factors as a float64 array (n, 20), in the order of ``NAMES``."""
-        return np.stack([self.values[name].astype(float) for name in NAMES], axis=1)
-
 
 def factor(name: str) -> Factor:
     """Return the factor of this name; ``ValueError`` names them all if there is none."""
