@@ -50,25 +50,18 @@ class Trial:
     def check(self, reader: Reader) -> None:
         """Raise ``ValueError`` for too few pictures: d features have a covariance only from d + 1 on."""
         if self.n <= reader.width or self.prompts < 0:
-            raise ValueError(
-                f"judging takes at least {reader.width + 1} pictures, to fix a covariance of {reader.width} features, "
-                f"and no negative number of prompts, got {self.n} and {self.prompts}"
-            )
+            least = f"{reader.width + 1} pictures, to fix a covariance of {reader.width} features"
+            raise ValueError(f"judging takes at least {least}, and 0 or more prompts, got {self.n} and {self.prompts}")
 
 
 def data_of(model: Model | Generator, name: object) -> str:
     """Return the data set that a model's card names. Raises ``ValueError`` if it is not one that can be judged by."""
-    data = model.card.get("training", {}).get("data")
-    if data not in READER_OF:
-        raise ValueError(
-            f"{name} cannot be judged: its card names none of the data sets with a reader, {', '.join(READER_OF)}"
-        )
+    if (data := model.card.get("training", {}).get("data")) not in READER_OF:
+        raise ValueError(f"{name} cannot be judged: its card names no data set with a reader ({', '.join(READER_OF)})")
     return data
 
 
-def judge(
-    model: Model | Generator, reader: Reader, data: KnownStates, trial: Trial, *, keep: Path, progress: bool = True
-) -> dict[str, Any]:
+def judge(model: Model | Generator, reader: Reader, data: KnownStates, trial: Trial, *, keep: Path) -> dict[str, Any]:
     """Return the quality of a model beside what real pictures and a matched Gaussian reach, JSON-serialisable.
 
     ``witness``: whether its pictures are nearer to the data than those of the matched Gaussian are; if not, what the
@@ -87,7 +80,7 @@ def judge(
         painted, settings = _bytes(gan.pictures(model, range(n)) / 2 + 0.5), {"n": n}
         made = {"weights": digest_of(model.network)[:12], "commit": commit(), "hardware": hardware(str(model.device))}
     else:
-        painted, settings = pictures(model, range(n), trial, keep=keep, progress=progress), asdict(trial)
+        painted, settings = pictures(model, range(n), trial, keep=keep), asdict(trial)
         made = provenance(model)
     samples = seen(painted, reader)
     apart = frechet_report(reader, samples, train=data.train, test=data.test)
@@ -100,13 +93,11 @@ def judge(
         "kinds": {name: shares(reader.values(states), reader.factors) for name, states in read.items()},
     }
     if trial.prompts and isinstance(model, Model) and listens:
-        report["prompts"] = prompted(model, reader, data, trial, keep=keep, progress=progress)
+        report["prompts"] = prompted(model, reader, data, trial, keep=keep)
     return json.loads(json.dumps(report), parse_float=lambda text: float(f"{float(text):.6g}"))
 
 
-def prompted(
-    model: Model, reader: Reader, data: KnownStates, trial: Trial, *, keep: Path, progress: bool
-) -> dict[str, Any]:
+def prompted(model: Model, reader: Reader, data: KnownStates, trial: Trial, *, keep: Path) -> dict[str, Any]:
     """Return which wishes are granted, see :func:`~atelier.quality.obedience`, at each ``guidance W``.
 
     The prompts are the captions, or names of the classes, of the first test pictures. These very ``real pictures`` are
@@ -120,9 +111,7 @@ def prompted(
         parts = real.split(trial.batch)
         asked["reconstructions"] = torch.cat([_bytes(model.decode(model.encode(part / 255))) for part in parts])
     for w in trial.guidance:
-        asked[f"guidance {w:g}"] = pictures(
-            model, range(len(real)), trial, keep=keep, prompts=prompts, guidance=w, progress=progress
-        )
+        asked[f"guidance {w:g}"] = pictures(model, range(len(real)), trial, keep=keep, prompts=prompts, guidance=w)
     return {name: obedience(reader.values(seen(x, reader)), wanted, reader.factors) for name, x in asked.items()}
 
 
@@ -137,14 +126,7 @@ def wishes(data: KnownStates, n: int) -> tuple[list[str], list[dict[str, str]]]:
 
 
 def pictures(
-    model: Model,
-    seeds: range,
-    trial: Trial,
-    *,
-    keep: Path,
-    prompts: Sequence[str] | None = None,
-    guidance: float = 1.0,
-    progress: bool = True,
+    model: Model, seeds: range, trial: Trial, *, keep: Path, prompts: Sequence[str] | None = None, guidance: float = 1.0
 ) -> Tensor:
     """Return pictures of all seeds, uint8 (n, C, H, W).
 
@@ -156,7 +138,7 @@ def pictures(
     folder = keep / hashlib.sha256(json.dumps(made_of).encode()).hexdigest()[:16]
     label = "free" if prompts is None else f"guidance {guidance:g}"
     batches = [seeds[first : first + trial.batch] for first in range(0, len(seeds), trial.batch)]
-    for part in tqdm(batches, desc=f"painting, {label}", disable=not progress):
+    for part in tqdm(batches, desc=f"painting, {label}"):
         path = folder / f"{part.start:05d}-{part.stop:05d}.safetensors"
         if not path.is_file():
             asked = None if prompts is None else list(prompts[part.start : part.stop])

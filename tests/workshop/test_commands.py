@@ -38,7 +38,7 @@ def test_help_lists_the_commands(capsys):
         (["train", "scenes-reader", "--data", "."], "scenes are drawn by the package"),
         (["judge", "fashion-twin-v", "--n", "0"], "whole number of at least 1"),
         (["judge", "fashion-twin-v", "--n", "64"], "judging takes at least 65 pictures"),
-        (["judge", "fashion-twin-v", "--prompts", "-1"], "no negative number of prompts"),
+        (["judge", "fashion-twin-v", "--prompts", "-1"], "0 or more prompts"),
         (["judge", "fashion-twin-v", "--guidance", "a,b"], "give a number, got 'a'"),
         (["claims"], "--model NAME"),
         (["claims", "--model", "fashion-ddpm", "--only", "magic"], "no experiment magic"),

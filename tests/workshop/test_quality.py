@@ -220,8 +220,8 @@ def test_judging_paints_measures_and_continues_where_it_stopped(tmp_path, monkey
 
     monkeypatch.setattr(judging, "solve", stops)
     with pytest.raises(KeyboardInterrupt):
-        judging.judge(painter(), brightness(), fashion_like(), TRIAL, keep=tmp_path, progress=False)
-    report = judging.judge(painter(), brightness(), fashion_like(), TRIAL, keep=tmp_path, progress=False)
+        judging.judge(painter(), brightness(), fashion_like(), TRIAL, keep=tmp_path)
+    report = judging.judge(painter(), brightness(), fashion_like(), TRIAL, keep=tmp_path)
     assert calls[:3] == [list(range(8)), list(range(8, 16)), list(range(16, 24))] and calls[3] == calls[2]
     assert report == json.loads(json.dumps(report))
     assert report["frechet"]["model"] > report["frechet"]["floor"], "all of its pictures are alike"
@@ -241,7 +241,7 @@ def test_a_gan_is_judged_by_its_pictures_alone(tmp_path) -> None:
     network = GeneratorNetwork(latent=4, channels=(4, 4), colours=1).eval().requires_grad_(False)
     generator = Generator(network, (1, 8, 8), torch.device("cpu"), {"training": {"data": "fashion"}})
     assert judging.data_of(generator, "mine") == "fashion"
-    report = judging.judge(generator, brightness(), fashion_like(), TRIAL, keep=tmp_path, progress=False)
+    report = judging.judge(generator, brightness(), fashion_like(), TRIAL, keep=tmp_path)
     assert not report["witness"] and "prompts" not in report and "steps" not in report["settings"]
     assert len(report["provenance"]["weights"]) == 12 and report["frechet"]["n"] == 30
     assert sum(report["kinds"]["model"]["class"].values()) == pytest.approx(1)
@@ -254,7 +254,7 @@ def test_what_an_autoencoder_loses_is_read_from_its_reconstructions(tmp_path, mo
         encode=lambda x: x, decode=lambda z: (z + 0.1).clamp(0, 1), codec=object(), levels=model.levels
     )
     monkeypatch.setattr(judging, "pictures", lambda model, seeds, *_, **__: fashion_like().test[: len(seeds)])
-    found = judging.prompted(brighter, brightness(), fashion_like(), TRIAL, keep=tmp_path, progress=False)  # type: ignore[arg-type]
+    found = judging.prompted(brighter, brightness(), fashion_like(), TRIAL, keep=tmp_path)  # type: ignore[arg-type]
     assert [found[name]["every"]["share"] for name in ("real pictures", "guidance 1")] == [1, 1]
     assert found["reconstructions"]["every"]["share"] <= 0.2
 
@@ -263,7 +263,7 @@ def test_judging_an_unknown_model_or_too_many_pictures_is_one_sentence(tmp_path)
     with pytest.raises(ValueError, match="cannot be judged"):
         judging.data_of(painter(), "mine")
     with pytest.raises(ValueError, match="only 40 test pictures"):
-        judging.judge(painter(), brightness(), fashion_like(), judging.Trial(n=50), keep=tmp_path, progress=False)
+        judging.judge(painter(), brightness(), fashion_like(), judging.Trial(n=50), keep=tmp_path)
 
 
 def test_kept_pictures_are_used_only_if_everything_that_made_them_is_the_same(tmp_path):
@@ -271,7 +271,7 @@ def test_kept_pictures_are_used_only_if_everything_that_made_them_is_the_same(tm
 
     def paint(model, trial=TRIAL, **options):
         before = set(tmp_path.rglob("*.safetensors"))
-        found = judging.pictures(model, range(8), trial, keep=tmp_path, progress=False, **options)
+        found = judging.pictures(model, range(8), trial, keep=tmp_path, **options)
         return found, set(tmp_path.rglob("*.safetensors")) != before
 
     one, other = Painter(), Painter()
@@ -295,7 +295,7 @@ def test_too_few_pictures_are_refused_before_any_work(tmp_path, monkeypatch):
     monkeypatch.setattr(judging, "solve", None)
     for trial in (judging.Trial(n=4), judging.Trial(n=30, prompts=-1)):
         with pytest.raises(ValueError, match="judging takes at least 5 pictures, to fix a covariance of 4 features"):
-            judging.judge(painter(), brightness(), fashion_like(), trial, keep=tmp_path, progress=False)
+            judging.judge(painter(), brightness(), fashion_like(), trial, keep=tmp_path)
 
 
 def test_large_pictures_are_averaged_down() -> None:
