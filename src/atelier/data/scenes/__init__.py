@@ -13,12 +13,12 @@ in :mod:`atelier.data.scenes.shares`.
 from atelier.data.images import ImageData
 from atelier.data.scenes.captions import caption
 from atelier.data.scenes.drawing import render
-from atelier.data.scenes.factors import BANDS, FACTORS, NAMES, TEST_SEEDS, TRAIN_SEEDS, Factor, Factors, sample
+from atelier.data.scenes.factors import FACTORS, NAMES, TEST_SEEDS, TRAIN_SEEDS, Factor, Factors, sample
 from atelier.data.scenes.parsing import parse
 
 __all__ = [
-    "BANDS", "FACTORS", "NAMES", "TEST_SEEDS", "TRAIN_SEEDS", "Factor", "Factors", "caption", "dataset", "parse",
-    "render", "sample",
+    "FACTORS", "NAMES", "TEST_SEEDS", "TRAIN_SEEDS", "Factor", "Factors", "caption", "dataset", "parse", "render",
+    "sample",
 ]  # fmt: skip
 
 

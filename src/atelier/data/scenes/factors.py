@@ -7,8 +7,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-BANDS = ("areas", "masses", "objects", "details")
-
 
 @dataclass(frozen=True)
 class Factor:
