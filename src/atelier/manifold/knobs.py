@@ -158,8 +158,7 @@ def strongest(gaussian: Gaussian, covariance: Tensor) -> tuple[Tensor, Tensor]:
 
 def in_noise(gaussian: Gaussian, coordinates: Tensor, shape: Sequence[int]) -> Tensor:
     """Return the directions (n, *shape) that have ``coordinates`` (n, pcs) along the first PCs, float64."""
-    U = gaussian.U[:, : coordinates.shape[1]].double().cpu()
-    return (coordinates.double() @ U.T).reshape(-1, *shape)
+    return (coordinates.double() @ gaussian.U[:, : coordinates.shape[1]].double().cpu().T).reshape(-1, *shape)
 
 
 def knob_of_each(facts: Facts, shape: Sequence[int], *, pcs: int = PCS) -> list[Knob]:
@@ -180,9 +179,9 @@ def knob_of_each(facts: Facts, shape: Sequence[int], *, pcs: int = PCS) -> list[
 def dialled(ruler: Ruler, facts: Facts, made: Sequence[Knob], free: Tensor, levels: Levels) -> dict[str, Any]:
     """Set every knob from -RANGE to RANGE in unit noises ``free`` (S, ...), and return what that does.
 
-    ``names``, ``explained`` (R^2 of the PCs that make the knobs) and ``coordinates`` [n][PCs]. ``dial``: ``right``
-    [S][n], 1 where the named factor, or kind, moved the way the theory says; ``own`` [n], the score of the named
-    factor, and ``others`` [n], the mean of all others', null if there are none.
+    ``names``; ``known``, R^2 of each, and ``explained``, of the PCs that make the knobs; ``coordinates`` [n][PCs].
+    ``dial``: ``right`` [S][n], 1 where the named factor, or kind, moved the way the theory says; ``own`` [n], the score
+    of the named factor, and ``others`` [n], the mean of all others', null if there are none.
     """
     rows, values = torch.stack([knob.direction for knob in made]), torch.tensor([-RANGE, RANGE])
     right, change = [], []
@@ -196,6 +195,7 @@ def dialled(ruler: Ruler, facts: Facts, made: Sequence[Knob], free: Tensor, leve
     own = scores.gather(1, at[:, None])[:, 0]
     return {
         "names": [knob.name for knob in made],
+        "known": short(facts.r2()[at]),
         "explained": short(facts.r2(PCS)[at]),
         "coordinates": short(rows.flatten(1) @ facts.gaussian.U[:, :PCS]),
         "dial": {"right": right, "own": short(own), "others": short((scores.sum(1) - own) / (scores.shape[1] - 1))},

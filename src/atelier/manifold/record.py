@@ -70,13 +70,13 @@ def measure(subject: Subject, settings: Settings) -> dict[str, Any] | None:
             "gain": short(torch.stack([emergence(lam, coarse[i]) / coarse[i][0] for i in at])),
         },
         "whole": whole | {"gain": short(ode_gain(lam, frm=coarse[0]))},
-        "far": far(subject, begin, found, coarse, rounds=settings.pick(ci=1, book=2, full=3)),
+        "far": far(subject, begin, found, coarse, rounds=settings.pick(ci=1, book=3, full=4)),
     }
     tools = instruments(subject, settings)
     if tools is None:
         return record
-    knobs = knob_of_each(tools[1], subject.shape)[: settings.pick(ci=3, book=None, full=None)]
-    return record | {"knobs": dialled(*tools, knobs, noise(seeds["dial"], subject.shape), coarse)}
+    free = noise(seeds["dial"], subject.shape)
+    return record | {"knobs": dialled(*tools, knob_of_each(tools[1], subject.shape), free, coarse)}
 
 
 def _searched(
