@@ -46,10 +46,9 @@ def measure(subject: Subject, settings: Settings) -> dict[str, Any] | None:
         record = compared(subject, *tools, settings)
     images = subject.data(settings.pick(ci=2, book=24, full=40))
     if images is not None:
-        steps = settings.pick(ci=4, book=STEPS, full=STEPS)
-        levels, mu = subject.levels(steps, spacing="even"), subject.gaussian.mu
+        levels, mu = subject.levels(STEPS, spacing="even"), subject.gaussian.mu
         errors = {s: round_trip(subject.denoise, images.float(), levels, centre=mu, solver=s)[1] for s in INVERTED}
-        record["inversion"] = {"steps": [steps], "data": {s: [mean(e).record()] for s, e in errors.items()}}
+        record["inversion"] = {"steps": [STEPS], "data": {s: [mean(e).record()] for s, e in errors.items()}}
     return record or None
 
 
