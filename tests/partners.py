@@ -36,6 +36,17 @@ def gaussian(
     return Gaussian(mu, basis[:, : len(lam)].contiguous(), torch.tensor(lam, dtype=torch.float64), rest)
 
 
+def target(x0: Tensor, eps: Tensor, alpha: Tensor, sigma: Tensor, *, prediction: str) -> Tensor:
+    """Return what a network with this prediction type would return at x = alpha x_0 + sigma eps if it knew both."""
+    return {
+        "epsilon": lambda: eps,
+        "v_prediction": lambda: alpha * eps - sigma * x0,
+        "sample": lambda: x0,
+        "flow_prediction": lambda: eps - x0,
+        "score": lambda: -eps / sigma,
+    }[prediction]()
+
+
 def randn(*shape: int, seed: int = 0) -> Tensor:
     """Return unit normal numbers, float64."""
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)

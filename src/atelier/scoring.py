@@ -149,10 +149,6 @@ class Ruler:
             [a.argmax(1) == b.argmax(1) if f.kinds else (a - b).abs()[:, 0] <= TOLERANCE for f, a, b in pairs], 1
         )
 
-    def path(self, answers: Tensor, factor: str) -> Tensor:
-        """Return the columns of one factor in answers (n, m): (n, kinds), or (n, 1)."""
-        return answers.split(columns(self.factors), 1)[self.names.index(factor)]
-
     def _moved(self, before: Tensor, after: Tensor) -> Tensor:
         """|after - before| of the answers of each factor, (n, F)."""
         return per_factor((after - before).abs(), columns(self.factors))

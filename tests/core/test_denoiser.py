@@ -8,10 +8,9 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from partners import gaussian, randn, rel
+from partners import gaussian, randn, rel, target
 
 import painters
-from atelier.training.targets import target
 from painters import Levels, solve
 from painters.denoiser import PREDICTIONS, column, endpoint, guided
 from painters.levels import Coordinates, rescale, vp_linear
@@ -67,9 +66,8 @@ def test_pure_noise() -> None:
 
 def test_unknown_prediction_is_refused() -> None:
     x = torch.zeros(1)
-    for call in (lambda: endpoint(x, x, x, x, prediction="noise"), lambda: target(x, x, x, x, prediction="noise")):  # type: ignore[arg-type]
-        with pytest.raises(ValueError, match="epsilon, v_prediction, sample, flow_prediction"):
-            call()
+    with pytest.raises(ValueError, match="epsilon, v_prediction, sample, flow_prediction"):
+        endpoint(x, x, x, x, prediction="noise")  # type: ignore[arg-type]
 
 
 def test_a_level_is_one_number_or_one_per_sample() -> None:

@@ -44,15 +44,6 @@ class FactorLaw:
         spread = joint.scatter.diagonal()[d:] / joint.n
         return cls(Gaussian.from_moments(states), joint.scatter[:d, d:] / joint.n, joint.mean[d:], spread)
 
-    def explained(self, level: Level) -> Tensor:
-        """Return alpha^2 c^T V^{-1} c (m,), the variance of each factor that the estimate explains."""
-        return level[0] * (self.covariance * self.weights(level)).sum(0)
-
-    def r2(self, level: Level) -> Tensor:
-        """Return R_f^2 (m,) in [0, 1]; 0 for a factor that does not vary."""
-        share = self.explained(level) / self.variance.clamp(min=torch.finfo(torch.float64).tiny)
-        return torch.where(self.variance > 0, share, torch.zeros_like(share))
-
     def weights(self, level: Level) -> Tensor:
         """Return alpha V^{-1} c (D, m), by which a centred state is read. Directions without variance get none."""
         g = self.gaussian

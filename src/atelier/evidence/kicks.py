@@ -83,13 +83,6 @@ def off_manifold(gaussian: Gaussian, seeds: Sequence[int], shape: Sequence[int],
     return unit((free - (free @ top) @ top.T).reshape(len(seeds), *shape))
 
 
-def curve_component(frames: Tensor, k: int = 1) -> Tensor:
-    """Return the k-th principal direction of each sample's curve, ``frames`` (n, B, ...), (B, ...), float64."""
-    scores = gram_pca(frames)[1][:, :, k - 1]
-    centred = (frames - frames.mean(0)).double().cpu()
-    return unit(torch.einsum("bn,nb...->b...", scores, centred))
-
-
 @dataclass(frozen=True, eq=False)
 class Contrast:
     """The axis along which data part into two groups of kinds of one factor, as two modes at +-m.

@@ -21,6 +21,12 @@ def law_of(g: Gaussian, *, m: int = 3, seed: int = 0) -> FactorLaw:
     return FactorLaw(g, c, randn(m, seed=seed + 1), (c * torch.linalg.pinv(dense(g)).matmul(c)).sum(0) + 0.5)
 
 
+def r2(law: FactorLaw, level: tuple[float, float]) -> torch.Tensor:
+    """alpha^2 c^T V^{-1} c / Var f, 0 for a factor that does not vary."""
+    explained = level[0] * (law.covariance * law.weights(level)).sum(0)
+    return torch.where(law.variance > 0, explained / law.variance.clamp(min=1e-300), 0.0)
+
+
 @pytest.mark.parametrize("level", LEVELS)
 @pytest.mark.parametrize("rest", [0.0, 0.2])
 def test_it_is_the_dense_formula(level: tuple[float, float], rest: float) -> None:
@@ -29,7 +35,7 @@ def test_it_is_the_dense_formula(level: tuple[float, float], rest: float) -> Non
     noisy = alpha**2 * dense(g) + sigma**2 * torch.eye(6, dtype=torch.float64)
     weights = alpha * torch.linalg.solve(noisy, law.covariance)
     assert rel(law.weights(level), weights) < 1e-9
-    assert rel(law.r2(level), alpha * (weights * law.covariance).sum(0) / law.variance) < 1e-9
+    assert rel(r2(law, level), alpha * (weights * law.covariance).sum(0) / law.variance) < 1e-9
 
 
 def test_a_regression_on_noised_data_finds_the_same_share_and_the_same_estimate() -> None:
@@ -46,7 +52,7 @@ def test_a_regression_on_noised_data_finds_the_same_share_and_the_same_estimate(
         design = np.concatenate([np.ones((n, 1)), x], axis=1)
         fitted = design @ np.linalg.lstsq(design, f, rcond=None)[0]
         share = fitted.var(0) / f.var(0)
-        assert rel(law.r2((alpha, sigma)), share) < 0.03
+        assert rel(r2(law, (alpha, sigma)), share) < 0.03
         assert rel(law.estimate(torch.from_numpy(x), alpha, sigma), fitted) < 0.02
 
 
@@ -58,16 +64,16 @@ def test_the_estimate_explains_what_the_law_says() -> None:
     for alpha, sigma in [(0.9, 0.4), (0.2, 1.0)]:
         estimate = law.estimate(alpha * x0 + sigma * randn(60_000, 3, seed=7), alpha, sigma)
         share = 1 - (f - estimate).square().mean(0) / law.variance
-        assert float((share - law.r2((alpha, sigma))).abs().max()) < 0.015
+        assert float((share - r2(law, (alpha, sigma))).abs().max()) < 0.015
 
 
 @given(scale=st.floats(0.1, 10), angle=st.floats(0.01, 1.5), seed=st.integers(0, 50))
 def test_coordinates_do_not_matter_and_less_noise_tells_more(scale: float, angle: float, seed: int) -> None:
     law = law_of(gaussian([5.0, 0.2], dim=4, rest=0.01, seed=seed), seed=seed)
     level = (float(np.cos(angle)), float(np.sin(angle)))
-    assert rel(law.r2((scale * level[0], scale * level[1])), law.r2(level)) < 1e-9
+    assert rel(r2(law, (scale * level[0], scale * level[1])), r2(law, level)) < 1e-9
     less = (float(np.cos(0.9 * angle)), float(np.sin(0.9 * angle)))
-    assert bool((law.r2(less) >= law.r2(level) - 1e-12).all() & (law.r2(less) <= 1).all())
+    assert bool((r2(law, less) >= r2(law, level) - 1e-12).all() & (r2(law, less) <= 1).all())
 
 
 @pytest.mark.parametrize(("alpha", "sigma"), [(1.0, 0.3), (1.0, 1.0), (0.3, 1.0), (0.02, 1.0)])
@@ -83,19 +89,19 @@ def test_it_is_a_lower_bound_of_what_can_be_known(alpha: float, sigma: float) ->
     z = np.linspace(-12, 12, 20_001)
     side = np.tanh(alpha * modes.m * z / (alpha**2 * modes.lam + sigma**2))
     known = float(np.trapezoid(side**2 * modes.density(z, alpha, sigma), z))
-    assert known >= float(law.r2((alpha, sigma))) - 1e-9
+    assert known >= float(r2(law, (alpha, sigma))) - 1e-9
     if alpha == sigma:
-        assert known > float(law.r2((alpha, sigma))) + 0.01
+        assert known > float(r2(law, (alpha, sigma))) + 0.01
 
 
 def test_pixels_that_never_change_do_no_harm() -> None:
     x = randn(500, 4, seed=8)
     x[:, 2] = 0.7
     law = FactorLaw.from_moments(Moments.of(torch.cat([x, x[:, :1] - 2 * x[:, 1:2]], dim=1)), 1)
-    assert float(law.r2((1.0, 0.0))) == pytest.approx(1.0, abs=1e-9)
+    assert float(r2(law, (1.0, 0.0))) == pytest.approx(1.0, abs=1e-9)
     assert float(law.weights((1.0, 0.0))[2].abs().max()) < 1e-6
     constant = FactorLaw.from_moments(Moments.of(torch.cat([x, torch.ones(500, 1)], dim=1)), 1)
-    assert float(constant.r2((1.0, 0.5))) == 0
+    assert float(r2(constant, (1.0, 0.5))) == 0
 
 
 def test_refusals() -> None:

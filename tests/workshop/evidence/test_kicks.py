@@ -15,7 +15,6 @@ from atelier.evidence.kicks import (
     Contrast,
     component,
     contrast,
-    curve_component,
     exact_change,
     find_contrast,
     kick,
@@ -179,16 +178,6 @@ def test_random_directions_are_unit_belong_to_the_seed_and_are_not_its_noise():
     torch.testing.assert_close(u.norm(dim=1), torch.ones(2).double())
     start = unit(noise([4, 7], (500,), dtype=torch.float64))
     assert float((u * start).sum(1).abs().max()) < 0.2 and float((u[0] * u[1]).sum().abs()) < 0.2
-
-
-def test_the_component_of_a_curve_is_the_line_it_runs_along():
-    lines = random_directions(range(3), (2, 5))
-    time = torch.tensor([0.0, 1.0, 3.0, 4.0]).double()[:, None, None, None]
-    sideways = (
-        0.1 * random_directions(range(10, 13), (2, 5)) * torch.tensor([1.0, -1, -1, 1]).double()[:, None, None, None]
-    )
-    got = curve_component(5 + time * lines + sideways)
-    assert float((got * lines).sum((1, 2)).abs().min()) > 0.99
 
 
 # flips
