@@ -20,8 +20,7 @@ from torch import Tensor
 from atelier.subject import Settings, Subject
 from atelier.training.evaluation import denoising_loss, references
 from painters.levels import Levels
-from painters.sampling import noise, solve
-from painters.trajectory import Frames
+from painters.models.moments import painted
 
 SHARE = 0.9
 """A network counts at a level if it has so much of the Gaussian's gain over the constant mean,"""
@@ -73,8 +72,9 @@ def measure(subject: Subject, settings: Settings) -> dict[str, Any] | None:
     if not loss:
         n = settings.pick(ci=8, book=200, full=1000)
         clean = subject.data(n)
-        own = clean is None
-        clean = _painted(subject, settings, n) if clean is None else clean
+        if own := clean is None:
+            how = {"prompt": subject.moments.get("prompt"), "steps": settings.steps, "batch": settings.batch}
+            clean = torch.cat([*painted(model, range(OWN, OWN + n), spacing="even", **how)])
         levels = Levels.of(model.schedule, settings.pick(ci=4, book=12, full=24), spacing="logsnr")[:-1]
         loss = denoising_loss(
             subject.denoise, clean, levels, references=references(subject.gaussian), batch=settings.batch
@@ -106,13 +106,3 @@ def rest(snapshots: list[dict[str, Any]]) -> dict[str, Any]:
     slopes = np.polyfit([math.log2(s["step"]) for s in last], [s["gaussian_apart"] for s in last], 1)[0]
     moved = float(np.abs(slopes).sum() / sum(last[-1]["gaussian_apart"]))
     return {"moved": moved, "moved_over": [last[0]["step"], last[-1]["step"]]}
-
-
-def _painted(subject: Subject, settings: Settings, n: int) -> Tensor:
-    """Pictures of the model's own, as clean states (n, *shape)."""
-    levels = subject.levels(settings.steps, spacing="even")
-    parts = []
-    for seeds in subject.batches(range(OWN, OWN + n), settings.batch):
-        start = levels.start(noise(seeds, subject.shape))
-        parts.append(solve(subject.denoise, start, levels, solver="dpmpp2m", save=Frames(None), progress=False).final)
-    return torch.cat(parts).cpu()
