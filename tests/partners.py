@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -45,6 +46,12 @@ def target(x0: Tensor, eps: Tensor, alpha: Tensor, sigma: Tensor, *, prediction:
         "flow_prediction": lambda: eps - x0,
         "score": lambda: -eps / sigma,
     }[prediction]()
+
+
+def r2(law: Any, level: tuple[float, float]) -> Tensor:
+    """Return alpha^2 c^T V^{-1} c / Var f of an affine law of factors, 0 for a factor that does not vary."""
+    explained = level[0] * (law.covariance * law.weights(level)).sum(0)
+    return torch.where(law.variance > 0, explained / law.variance.clamp(min=1e-300), 0.0)
 
 
 def randn(*shape: int, seed: int = 0) -> Tensor:

@@ -9,9 +9,8 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from partners import gaussian, randn, rel
+from partners import gaussian, randn, rel, target
 
-from atelier.training.targets import target
 from painters import Gaussian, Levels, solve
 from painters.levels import Schedule, flow, rescale, vp_linear
 from painters.models.adapters import NetworkDenoiser, call_unet

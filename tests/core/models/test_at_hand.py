@@ -11,12 +11,11 @@ import numpy as np
 import pipelines
 import pytest
 import torch
-from partners import gaussian, integrate, rel
+from partners import gaussian, integrate, rel, target
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 import painters
-from atelier.training.targets import target
 from painters import Levels
 from painters.levels import cosine, edm, flow, scaled_linear, ve_sde, vp_linear, vp_sde
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from partners import TwoModes, dense, gaussian, randn, rel
+from partners import TwoModes, dense, gaussian, r2, randn, rel
 
 from atelier.data.law import FactorLaw
 from painters import Gaussian, Moments
@@ -19,12 +19,6 @@ def law_of(g: Gaussian, *, m: int = 3, seed: int = 0) -> FactorLaw:
     """A law whose factors are linear in the state plus something of their own."""
     c = dense(g) @ randn(g.dim, m, seed=seed)
     return FactorLaw(g, c, randn(m, seed=seed + 1), (c * torch.linalg.pinv(dense(g)).matmul(c)).sum(0) + 0.5)
-
-
-def r2(law: FactorLaw, level: tuple[float, float]) -> torch.Tensor:
-    """alpha^2 c^T V^{-1} c / Var f, 0 for a factor that does not vary."""
-    explained = level[0] * (law.covariance * law.weights(level)).sum(0)
-    return torch.where(law.variance > 0, explained / law.variance.clamp(min=1e-300), 0.0)
 
 
 @pytest.mark.parametrize("level", LEVELS)

@@ -8,7 +8,7 @@ import numpy as np
 
 from atelier.ledger.claim import Reading, Records
 from atelier.ledger.rows.reading import interval
-from atelier.statistics import Interval, mean
+from atelier.statistics import Interval, mean, share
 
 
 def _contrast(r: Records, kind: str) -> Interval:
@@ -18,7 +18,7 @@ def _contrast(r: Records, kind: str) -> Interval:
 
 READINGS = {
     "m-aligned": Reading(
-        lambda r: mean(np.array(r["manifold"]["whole"]["images"])),
+        lambda r: share(np.array(r["manifold"]["whole"]["images"])),
         predict=lambda r: 1.0,
         nulls=lambda r: {
             "random directions": float(r["manifold"]["chance"]),
@@ -26,7 +26,7 @@ READINGS = {
         },
     ),
     "m-far": Reading(
-        lambda r: mean(np.array(r["manifold"]["far"]["pcs"])),
+        lambda r: share(np.array(r["manifold"]["far"]["pcs"])),
         predict=lambda r: 1.0,
         nulls=lambda r: {"random direction": 1 / float(r["manifold"]["dim"])},
     ),
@@ -38,7 +38,7 @@ READINGS = {
         },
     ),
     "m-knobs-turn": Reading(
-        lambda r: mean(np.array([fmean(turns) for turns in r["manifold"]["knobs"]["dial"]["right"]])),
+        lambda r: share(np.array([fmean(turns) for turns in r["manifold"]["knobs"]["dial"]["right"]])),
         nulls=lambda r: {"a coin": 0.5},
     ),
     "m-alone": Reading(
