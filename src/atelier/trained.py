@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from atelier.subject import Settings, Subject
-from atelier.training.evaluation import denoising_loss, references
+from atelier.training.evaluation import CARD, denoising_loss, references
 from painters.levels import Levels
 from painters.models.moments import painted
 
@@ -60,25 +60,15 @@ def measure(subject: Subject, settings: Settings) -> dict[str, Any] | None:
     """Return how a model's loss compares with the Gaussian's and the mean's, and how far its training came to rest.
 
     ``sigma``: noise levels sigma/alpha (N,); ``share``, ``ratio``, ``counted`` (N,), see :func:`counts`; ``ratio_se``
-    (N,): its standard error; ``images``: how many pictures. They stand on the card; without one they are measured on
-    test pictures, or on the model's ``own`` (true), of other seeds than anything else. See :func:`rest` for the others.
-    ``None`` for a theory.
+    (N,): its standard error; ``images``: how many pictures, ``own`` if the model's. They stand on the card; else they
+    are :func:`measured_loss`. See :func:`rest` for the others. ``None`` for a theory.
     """
     model = subject.model
     if subject.kind not in ("network", "shuffled") or model is None:
         return None
     card = model.card if subject.kind == "network" else {}
-    loss, own = card.get("loss"), False
-    if not loss:
-        n = settings.pick(ci=8, book=200, full=1000)
-        clean = subject.data(n)
-        if own := clean is None:
-            how = {"prompt": subject.moments.get("prompt"), "steps": settings.steps, "batch": settings.batch}
-            clean = torch.cat([*painted(model, range(OWN, OWN + n), spacing="even", **how)])
-        levels = Levels.of(model.schedule, settings.pick(ci=4, book=12, full=24), spacing="logsnr")[:-1]
-        loss = denoising_loss(
-            subject.denoise, clean, levels, references=references(subject.gaussian), batch=settings.batch
-        )
+    at = settings.pick(ci=(4, 8), book=(12, 200), full=CARD)
+    loss = card.get("loss") or measured_loss(subject, at, steps=settings.steps, batch=settings.batch)
     share, ratio, enough = counts(loss)
     record = {
         "sigma": [s / a for a, s in zip(loss["alpha"], loss["sigma"])],
@@ -87,9 +77,25 @@ def measure(subject: Subject, settings: Settings) -> dict[str, Any] | None:
         "ratio_se": [se / other for se, other in zip(loss["loss_se"], loss["gaussian_loss"])],
         "counted": enough.astype(int).tolist(),
         "images": loss["n"],
-        "own": own,
+        "own": loss.get("own", False),
     }
     return record | rest(card.get("snapshots") or [])
+
+
+def measured_loss(subject: Subject, at: tuple[int, int], *, steps: int = 50, batch: int = 50) -> dict[str, Any]:
+    """Return the loss of a model beside the Gaussian's and the mean's, ``at`` (levels, pictures), as a card has it.
+
+    On test pictures; where none are at hand on the model's ``own`` (true), of other seeds than anything else. Raises
+    ``ValueError`` for a subject without a model.
+    """
+    if (model := subject.model) is None:
+        raise ValueError(f"{subject.name} is a theory, whose loss is known")
+    clean = subject.data(at[1])
+    if own := clean is None:
+        how: Any = {"prompt": subject.moments.get("prompt"), "steps": steps, "batch": batch}
+        clean = torch.cat([*painted(model, range(OWN, OWN + at[1]), spacing="even", **how)])
+    levels, beside = Levels.of(model.schedule, at[0], spacing="logsnr")[:-1], references(subject.gaussian)
+    return denoising_loss(subject.denoise, clean, levels, references=beside, batch=batch) | {"own": own}
 
 
 def rest(snapshots: list[dict[str, Any]]) -> dict[str, Any]:

@@ -251,9 +251,11 @@ def measure(subject: Subject, settings: Settings) -> dict[str, Any] | None:
     masks, edges = radial_bands(*subject.shape[-2:])
     grid = subject.levels(settings.steps, spacing="even")
     paths, levels = follow(subject, settings, seeds, grid, masks)
-    logsnr, use = levels.logsnr, counted(subject, levels)
+    use = counted(subject, levels)
+    first = int(use.int().argmax())  # where the first levels do not count, estimates may be large and wrong there
+    paths, levels, use = Paths(paths.shown[:, first:], paths.final), levels[first:], use[first:]
     lam = subject.gaussian.lam[subject.gaussian.lam > 0].double().cpu()
-    K, ratio = len(lam), levels.ratio
+    K, ratio, logsnr = len(lam), levels.ratio, levels.logsnr
     half_law = crossing(logsnr, band_law(subject.gaussian, subject.shape, masks, levels, grid[0]))
     curves, errors = paths.curves(), paths.errors()
     half = crossing(logsnr, curves)
