@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from functools import partial
 
 import torch
@@ -11,7 +11,7 @@ from tqdm.auto import tqdm
 
 from painters.denoiser import Denoiser, Scalar
 from painters.levels import Level, Levels, refuse_unit_noise
-from painters.sampling.solvers import SOLVERS, Solver, ancestral
+from painters.sampling.solvers import SOLVERS, Ask, Solver, Step, ancestral
 from painters.trajectory import Frames, Trajectory, numbered
 
 CHECK_EVERY = 16
@@ -80,7 +80,7 @@ def solve(
     finite = [torch.isfinite(x).all()]
     _check_finite(finite, part)
     refuse_unit_noise(x, part[0])
-    steps = _pairs(run(counted, x, part, names), x, part.steps, _name(run))
+    steps = _drive(run, counted, x, part, names)
     reached, stopped = 0, False
     for i, (x0, state) in enumerate(tqdm(steps, total=part.steps, disable=not progress, leave=False, desc="painting")):
         before, x, reached = x, state, i + 1
@@ -145,16 +145,24 @@ def _solver(solver: str | Solver, eta: float | None) -> Solver:
     return partial(ancestral, eta=eta)
 
 
-def _pairs(steps: Iterable[tuple[Tensor, Tensor]], x: Tensor, n: int, name: str) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield what a solver yields; one sentence where that is no pair a step, since anybody may write one."""
-    done = 0
-    for pair in steps if isinstance(steps, Iterator) else ():
-        if not (done < n and isinstance(pair, tuple) and [getattr(v, "shape", None) for v in pair] == [x.shape] * 2):
-            raise ValueError(f"a solver yields (x0_hat, x) for each of {n} steps, and {name} yielded something else")
-        done += 1
-        yield pair
-    if done < n:
-        raise ValueError(f"a solver yields (x0_hat, x) for each of {n} steps, and {name} ended after {done}")
+def _drive(solver: Solver, denoise: Denoiser, x: Tensor, levels: Levels, seeds: Sequence[int] | None) -> Iterator[Step]:
+    """Yield each step of a solver, answering its questions; one sentence where it asks or steps otherwise."""
+    steps, answer, done = solver(x, levels, seeds), None, 0
+    says = f"a solver yields Ask(x, level) and {levels.steps} times Step(x0_hat, x), and {_name(solver)}"
+    while isinstance(steps, Generator):
+        try:
+            said = steps.send(answer)
+        except StopIteration:
+            break
+        if isinstance(said, Ask):
+            answer = denoise(said.x, *said.level)
+        elif isinstance(said, Step) and done < levels.steps and said.x.shape == said.x0.shape == x.shape:
+            done, answer = done + 1, said.x
+            yield said
+        else:
+            raise ValueError(f"{says} yielded something else")
+    if done < levels.steps:
+        raise ValueError(f"{says} ended after {done}")
 
 
 def _name(solver: Solver) -> str:

@@ -1,64 +1,80 @@
-"""Solvers: generators that walk a state down the noise levels.
+"""Solvers: coroutines that walk a state down the noise levels.
 
-A solver is ``solver(denoise, x, levels, seeds)`` and yields, for every step i, the pair ``(x0_hat_i, x_{i+1})``: the
-endpoint estimate made at level i and the state at the next level. All are written in terms of (x0_hat, eps_hat),
+A solver is ``solver(x, levels, seeds)``. It never calls a network: it yields ``Ask(x, level)`` and is sent the endpoint
+estimate x0_hat made there, and it yields ``Step(x0_hat, x)`` for every step, the estimate made at level i and the state
+at level i + 1, and is sent the state to go on from: the same, unless somebody kicked it. So one solver runs in
+:func:`painters.solve`, which asks a denoiser, and in any pipeline of diffusers, which asks its own network. All are
+written in terms of (x0_hat, eps_hat),
 
     eps_hat = (x - alpha x0_hat) / sigma,
 
-so that pure noise, alpha = 0, is a legal place to start. A solver of your own is a generator made of ``pairs(levels)``,
-``move`` and ``residual``; it never changes ``x`` in place, and may have further options, bound with
-``functools.partial``.
+so that pure noise, alpha = 0, is a legal place to start. A solver of your own is made of ``pairs(levels)``, ``move``
+and ``residual``; it never changes ``x`` in place, and may have further options, bound with ``functools.partial``.
 """
 
 from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from painters.denoiser import Denoiser
 from painters.levels import Level, Levels
 from painters.sampling.noise import STEPS, draw, streams
 
-Steps = Iterator[tuple[Tensor, Tensor]]
-Solver = Callable[[Denoiser, Tensor, Levels, Sequence[int] | None], Steps]
+
+class Ask(NamedTuple):
+    """A question to the network: which x0_hat does it see in ``x`` at ``level``?"""
+
+    x: Tensor
+    level: Level
+
+
+class Step(NamedTuple):
+    """A step that is done: ``x0`` estimated where it began, ``x`` the state that it reached."""
+
+    x0: Tensor
+    x: Tensor
+
+
+Steps = Generator[Ask | Step, Tensor, None]
+Solver = Callable[[Tensor, Levels, Sequence[int] | None], Steps]
 
 NEAR_PURE_NOISE = 1e-6
 """Below this alpha the slope in sigma / alpha is not formed; the step is a DDIM step."""
 
 
-def ddim(denoise: Denoiser, x: Tensor, levels: Levels, seeds: Sequence[int] | None = None) -> Steps:
+def ddim(x: Tensor, levels: Levels, seeds: Sequence[int] | None = None) -> Steps:
     """Yield DDIM steps, the Euler method in sigma/alpha: x' = alpha' x0_hat + sigma' eps_hat. First order, NFE = N.
 
     Runs in both directions. Source: Song, Meng and Ermon (2021).
     """
     for here, there in pairs(levels):
-        x0 = denoise(x, *here)
-        x = move(x, x0, here, there)
-        yield x0, x
+        x0 = yield Ask(x, here)
+        x = yield Step(x0, move(x, x0, here, there))
 
 
-def heun(denoise: Denoiser, x: Tensor, levels: Levels, seeds: Sequence[int] | None = None) -> Steps:
+def heun(x: Tensor, levels: Levels, seeds: Sequence[int] | None = None) -> Steps:
     """Yield Heun steps in sigma/alpha: a DDIM step, then the same step with the mean of both slopes. Second order.
 
     x'/alpha' = x/alpha + (sigma'/alpha' - sigma/alpha)(eps_hat + eps_hat')/2. A step into sigma = 0, or out of
     alpha < 1e-6, stays a DDIM step; ending clean, NFE = 2N - 1. Source: Karras et al. (2022).
     """
     for here, there in pairs(levels):
-        x0 = denoise(x, *here)
+        x0 = yield Ask(x, here)
         trial = move(x, x0, here, there)
         if there[1] > 0 and here[1] > 0 and min(here[0], there[0]) > NEAR_PURE_NOISE:
-            slope = residual(x, x0, here) + residual(trial, denoise(trial, *there), there)
+            ahead = yield Ask(trial, there)
+            slope = residual(x, x0, here) + residual(trial, ahead, there)
             change = there[1] / there[0] - here[1] / here[0]
             trial = there[0] * (x / here[0] + change / 2 * slope)
-        x = trial
-        yield x0, x
+        x = yield Step(x0, trial)
 
 
-def dpmpp2m(denoise: Denoiser, x: Tensor, levels: Levels, seeds: Sequence[int] | None = None) -> Steps:
+def dpmpp2m(x: Tensor, levels: Levels, seeds: Sequence[int] | None = None) -> Steps:
     """Yield DPM-Solver++(2M) steps: exponential integrator in ln(alpha/sigma), x0_hat extrapolated from two calls.
 
     x' = (sigma'/sigma) x - alpha' (e^{-h} - 1) [x0_hat + (h / 2 h_last)(x0_hat - x0_hat_last)]. Second order, NFE = N;
@@ -67,19 +83,16 @@ def dpmpp2m(denoise: Denoiser, x: Tensor, levels: Levels, seeds: Sequence[int] |
     last: Tensor | None = None
     h_last = math.inf
     for here, there in pairs(levels):
-        x0 = denoise(x, *here)
+        x0 = yield Ask(x, here)
         h = _log_ratio(there) - _log_ratio(here)
         best = x0
         if last is not None and math.isfinite(h) and math.isfinite(h_last):
             best = x0 + h / (2 * h_last) * (x0 - last)
-        x = move(x, best, here, there)
         last, h_last = x0, h
-        yield x0, x
+        x = yield Step(x0, move(x, best, here, there))
 
 
-def ancestral(
-    denoise: Denoiser, x: Tensor, levels: Levels, seeds: Sequence[int] | None = None, *, eta: float = 1.0
-) -> Steps:
+def ancestral(x: Tensor, levels: Levels, seeds: Sequence[int] | None = None, *, eta: float = 1.0) -> Steps:
     """Yield steps of the reverse SDE: as DDIM, with part of eps_hat replaced by fresh noise. NFE = N.
 
     x' = alpha' x0_hat + (sigma'^2 - s^2)^(1/2) eps_hat + s z, with s = eta sigma' (1 - q^2)^(1/2) and
@@ -95,13 +108,13 @@ def ancestral(
         q = here[0] * there[1] / (there[0] * here[1]) if here[1] > 0 and there[0] > 0 else math.inf
         if q > 1:
             raise ValueError("a stochastic solver runs from noisy to clean only: use ddim or heun to invert")
-        x0 = denoise(x, *here)
+        x0 = yield Ask(x, here)
         fresh = eta * there[1] * math.sqrt(1 - q**2)
         kept = math.sqrt(max(there[1] ** 2 - fresh**2, 0.0))
         x = there[0] * x0 + kept * residual(x, x0, here)
         if fresh > 0:
             x = x + fresh * draw(generators, x.shape[1:], dtype=x.dtype, device=x.device)
-        yield x0, x
+        x = yield Step(x0, x)
 
 
 SOLVERS: dict[str, Solver] = {"ddim": ddim, "heun": heun, "dpmpp2m": dpmpp2m, "ancestral": ancestral}

@@ -11,7 +11,7 @@ from partners import gaussian, randn, rel
 from painters import Frames, Gaussian, Levels, noise, solve
 from painters.levels import edm, flow, vp_linear
 from painters.models.adapters import NetworkDenoiser
-from painters.sampling import SOLVERS, ancestral, ddim
+from painters.sampling import SOLVERS, Step, ancestral, ddim
 from painters.sampling.noise import draw, streams
 
 
@@ -325,18 +325,31 @@ def test_progress_bar_is_optional(capsys: pytest.CaptureFixture[str]) -> None:
     assert "painting" in capsys.readouterr().err
 
 
+def stepping(*steps):
+    def solver(x, levels, seeds):
+        yield from (step(x) for step in steps)
+
+    return solver
+
+
+def good(x: torch.Tensor) -> Step:
+    return Step(x, x)
+
+
 @pytest.mark.parametrize(
     ("broken", "said"),
     [
-        (lambda denoise, x, levels, seeds: None, "ended after 0"),
-        (lambda denoise, x, levels, seeds: iter([]), "ended after 0"),
-        (lambda denoise, x, levels, seeds: iter([(x, x)] * (levels.steps - 1)), "ended after 3"),
-        (lambda denoise, x, levels, seeds: iter([(x, x)] * (levels.steps + 1)), "something else"),
-        (lambda denoise, x, levels, seeds: iter([x] * levels.steps), "something else"),
-        (lambda denoise, x, levels, seeds: iter([(x, x[:1])] * levels.steps), "something else"),
+        (lambda x, levels, seeds: None, "ended after 0"),
+        (lambda x, levels, seeds: iter([Step(x, x)] * 4), "ended after 0"),
+        (stepping(), "ended after 0"),
+        (stepping(good, good, good), "ended after 3"),
+        (stepping(good, good, good, good, good), "something else"),
+        (stepping(lambda x: x), "something else"),
+        (stepping(lambda x: (x, x)), "something else"),
+        (stepping(lambda x: Step(x, x[:1])), "something else"),
     ],
 )
 def test_a_solver_that_keeps_no_contract_is_one_sentence(broken, said):
     levels = Levels(torch.ones(5), torch.tensor([4.0, 3.0, 2.0, 1.0, 0.0]))
-    with pytest.raises(ValueError, match=f"yields \\(x0_hat, x\\) for each of 4 steps, and .*{said}"):
+    with pytest.raises(ValueError, match=f"4 times Step\\(x0_hat, x\\), and .*{said}"):
         solve(lambda x, a, s: x, torch.full((2, 3), 9.0), levels, solver=broken, progress=False)
