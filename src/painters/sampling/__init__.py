@@ -5,6 +5,6 @@ from painters.sampling.solve import paint_on, solve
 from painters.sampling.solvers import SOLVERS, Ask, Step, ancestral, ddim, dpmpp2m, heun, move, pairs, residual
 
 __all__ = [
-    "SOLVERS", "Ask", "Step", "ancestral", "batches", "ddim", "dpmpp2m", "heun", "move", "noise", "paint_on", "pairs", "renoise",
-    "residual", "solve",
+    "SOLVERS", "Ask", "Step", "ancestral", "batches", "ddim", "dpmpp2m", "heun", "move", "noise", "paint_on", "pairs",
+    "renoise", "residual", "solve",
 ]  # fmt: skip
