@@ -1,10 +1,12 @@
 """Sampling: seeded noise, solvers, and the one loop that runs them."""
 
+from painters.sampling.expint import expint
 from painters.sampling.noise import batches, noise, renoise
-from painters.sampling.solve import paint_on, solve
-from painters.sampling.solvers import SOLVERS, Ask, Step, ancestral, ddim, dpmpp2m, heun, move, pairs, residual
+from painters.sampling.solve import SOLVERS, paint_on, solve
+from painters.sampling.solvers import Ask, Step, ancestral, ddim, dpmpp2m, heun, move, pairs, residual
+from painters.sampling.teleport import choose_level, teleport
 
 __all__ = [
-    "SOLVERS", "Ask", "Step", "ancestral", "batches", "ddim", "dpmpp2m", "heun", "move", "noise", "paint_on", "pairs",
-    "renoise", "residual", "solve",
+    "SOLVERS", "Ask", "Step", "ancestral", "batches", "choose_level", "ddim", "dpmpp2m", "expint", "heun", "move",
+    "noise", "paint_on", "pairs", "renoise", "residual", "solve", "teleport",
 ]  # fmt: skip

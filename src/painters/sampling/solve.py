@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,7 +12,9 @@ from tqdm.auto import tqdm
 
 from painters.denoiser import Denoiser, Scalar
 from painters.levels import Level, Levels, refuse_unit_noise
-from painters.sampling.solvers import SOLVERS, Ask, Solver, Step, ancestral
+from painters.sampling.expint import expint
+from painters.sampling.solvers import Solver, ancestral, ddim, dpmpp2m, drive, heun, name_of
+from painters.theory.gaussian import Gaussian
 from painters.trajectory import Frames, Trajectory, numbered
 
 CHECK_EVERY = 16
@@ -34,6 +37,10 @@ class _Counted:
         return x0
 
 
+SOLVERS: dict[str, Solver] = {s.__name__: s for s in (ddim, heun, dpmpp2m, ancestral, expint)}
+OPTIONS: dict[str, Solver] = {"eta": ancestral, "surrogate": expint}
+"""The options that ``solve`` passes on, and the solver that has each."""
+
 OnStep = Callable[[int, Level, Tensor, Tensor], object]
 """``on_step(i, level, x, x0)``: the state at level i of the levels given to ``solve``, and the estimate made there."""
 
@@ -45,6 +52,7 @@ def solve(
     *,
     solver: str | Solver = "heun",
     eta: float | None = None,
+    surrogate: Gaussian | Denoiser | None = None,
     start: int = 0,
     stop: int | None = None,
     save: Frames = Frames(),  # noqa: B008 (frozen)
@@ -56,16 +64,16 @@ def solve(
 
     ``x``: (B, ...), the state at level ``start`` (``levels.start(noise)`` makes it from unit noise); the run ends at
     level ``stop``, by default the last. ``solver``: ``"ddim"``, ``"heun"``, ``"dpmpp2m"``, ``"ancestral"`` with its
-    ``eta``, or a function with their signature. ``save`` says which frames are kept. ``seeds`` are recorded, and drive
-    a stochastic solver. ``on_step(i, level, x, x0)`` is called after each step; if it returns something true the run
-    stops there, and the trajectory ends at the level that was reached. Runs where the denoiser lives. NFE counts
-    network calls per sample (two per call under guidance).
+    ``eta``, ``"expint"`` with its ``surrogate``, or a function with their signature. ``save`` says which frames are
+    kept. ``seeds`` are recorded, and drive a stochastic solver. ``on_step(i, level, x, x0)`` is called after each step;
+    if it returns something true the run stops there, and the trajectory ends at the level that was reached. Runs where
+    the denoiser lives. NFE counts network calls per sample (two per call under guidance).
 
     Raises ``ValueError`` for what is none of these, or unit noise at a level of other size, and ``FloatingPointError``
     naming the step and level at which a value stopped being finite.
     """
     _check_arguments(denoise, x, levels, save)
-    run = _solver(solver, eta)
+    run = _solver(solver, eta=eta, surrogate=surrogate)
     stop = levels.steps if stop is None else stop
     if not 0 <= start < stop <= levels.steps:
         raise ValueError(f"need 0 <= start < stop <= {levels.steps}, got start = {start} and stop = {stop}")
@@ -80,7 +88,7 @@ def solve(
     finite = [torch.isfinite(x).all()]
     _check_finite(finite, part)
     refuse_unit_noise(x, part[0])
-    steps = _drive(run, counted, x, part, names)
+    steps = drive(run, counted, x, part, names)
     reached, stopped = 0, False
     for i, (x0, state) in enumerate(tqdm(steps, total=part.steps, disable=not progress, leave=False, desc="painting")):
         before, x, reached = x, state, i + 1
@@ -97,7 +105,7 @@ def solve(
     _check_finite(finite, part)
     kept = [*(k for k in kept if k < reached), reached]
     visited = Levels(part.alpha[kept], part.sigma[kept], part.origin)
-    meta = {"solver": _name(run), "steps": levels.steps, "start": start, "stop": start + reached, "kept": kept}
+    meta = {"solver": name_of(run), "steps": levels.steps, "start": start, "stop": start + reached, "kept": kept}
     meta |= {"stopped": True} if stopped else {}
     meta |= {"projected": True} if save.fn is not None else {}
     nfe = counted.calls * getattr(denoise, "calls", 1)
@@ -133,43 +141,18 @@ def _check_arguments(denoise: object, x: object, levels: object, save: object) -
         raise ValueError(f"save says which frames are kept, got {save!r}: pass Frames(every=n), or Frames(None)")
 
 
-def _solver(solver: str | Solver, eta: float | None) -> Solver:
+def _solver(solver: str | Solver, **options: Any) -> Solver:
     if not callable(solver):
         if solver not in SOLVERS:
             raise ValueError(f"there is no solver {solver!r}: choose one of {', '.join(SOLVERS)}, or pass a function")
         solver = SOLVERS[solver]
-    if eta is None:
-        return solver
-    if solver is not ancestral:
-        raise ValueError(f"eta = {eta} is an option of the ancestral solver, and {_name(solver)} has none")
-    return partial(ancestral, eta=eta)
-
-
-def _drive(solver: Solver, denoise: Denoiser, x: Tensor, levels: Levels, seeds: Sequence[int] | None) -> Iterator[Step]:
-    """Yield each step of a solver, answering its questions; one sentence where it asks or steps otherwise."""
-    steps, answer, done = solver(x, levels, seeds), None, 0
-    says = f"a solver yields Ask(x, level) and {levels.steps} times Step(x0_hat, x), and {_name(solver)}"
-    while isinstance(steps, Generator):
-        try:
-            said = steps.send(answer)
-        except StopIteration:
-            break
-        if isinstance(said, Ask):
-            answer = denoise(said.x, *said.level)
-        elif isinstance(said, Step) and done < levels.steps and said.x.shape == said.x0.shape == x.shape:
-            done, answer = done + 1, said.x
-            yield said
-        else:
-            raise ValueError(f"{says} yielded something else")
-    if done < levels.steps:
-        raise ValueError(f"{says} ended after {done}")
-
-
-def _name(solver: Solver) -> str:
-    if isinstance(solver, partial):
-        options = ", ".join(f"{key}={value}" for key, value in solver.keywords.items())
-        return f"{solver.func.__name__}({options})"
-    return getattr(solver, "__name__", type(solver).__name__)
+    given = {option: value for option, value in options.items() if value is not None}
+    if wrong := [option for option in given if solver is not OPTIONS[option]]:
+        owner = name_of(OPTIONS[wrong[0]])
+        raise ValueError(
+            f"{wrong[0]} = {given[wrong[0]]} is an option of the {owner} solver, and {name_of(solver)} has none"
+        )
+    return partial(solver, **given) if given else solver
 
 
 def _check_finite(finite: list[Tensor], levels: Levels) -> None:

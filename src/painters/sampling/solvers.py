@@ -17,11 +17,13 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Generator, Iterator, Sequence
-from typing import NamedTuple
+from functools import partial
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
+from painters.denoiser import Denoiser
 from painters.levels import Level, Levels
 from painters.sampling.noise import STEPS, draw, streams
 
@@ -117,9 +119,6 @@ def ancestral(x: Tensor, levels: Levels, seeds: Sequence[int] | None = None, *, 
         x = yield Step(x0, x)
 
 
-SOLVERS: dict[str, Solver] = {"ddim": ddim, "heun": heun, "dpmpp2m": dpmpp2m, "ancestral": ancestral}
-
-
 def pairs(levels: Levels) -> Iterator[tuple[Level, Level]]:
     """Yield each step as (level it leaves, level it reaches)."""
     every = list(levels)
@@ -142,3 +141,32 @@ def _log_ratio(level: Level) -> float:
     if sigma == 0:
         return math.inf
     return math.log(alpha / sigma) if alpha > NEAR_PURE_NOISE else -math.inf
+
+
+def drive(solver: Solver, denoise: Denoiser, x: Tensor, levels: Levels, seeds: Sequence[int] | None) -> Iterator[Step]:
+    """Yield each step of a solver, answering its questions; one sentence where it asks or steps otherwise."""
+    steps, done = solver(x, levels, seeds), 0
+    answer: Any = None
+    says = f"a solver yields Ask(x, level) and {levels.steps} times Step(x0_hat, x), and {name_of(solver)}"
+    while isinstance(steps, Generator):
+        try:
+            said = steps.send(answer)
+        except StopIteration:
+            break
+        if isinstance(said, Ask):
+            answer = denoise(said.x, *said.level)
+        elif isinstance(said, Step) and done < levels.steps and said.x.shape == said.x0.shape == x.shape:
+            done, answer = done + 1, said.x
+            yield said
+        else:
+            raise ValueError(f"{says} yielded something else")
+    if done < levels.steps:
+        raise ValueError(f"{says} ended after {done}")
+
+
+def name_of(solver: Solver) -> str:
+    """Return how a run says which solver made it, with the options bound to it."""
+    if isinstance(solver, partial):
+        options = ", ".join(f"{key}={value}" for key, value in solver.keywords.items())
+        return f"{solver.func.__name__}({options})"
+    return getattr(solver, "__name__", type(solver).__name__)

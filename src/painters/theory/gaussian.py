@@ -12,6 +12,7 @@ Source: the closed form is that of Wang and Vastola (arXiv 2303.02490); the sche
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
@@ -238,6 +239,10 @@ class Gaussian:
         v = variance(self.spectrum, level)
         return float(torch.where(v > 0, self.spectrum * level[1] ** 2 / v.clamp(min=1e-300), 0.0).sum())
 
+    def apply(self, x: Tensor, gain: Callable[[Tensor], Tensor]) -> Tensor:
+        """Return gain(Sigma) x = U diag(gain(lam)) U^T x + gain(rest) (I - U U^T) x, shaped like ``x`` (B, ...)."""
+        return self._restore(self._apply(self._flat(x), gain), x)
+
     def along(self, directions: Tensor) -> Tensor:
         """Return u . Sigma u, the data's variance along unit ``directions`` (D,) or (..., D): () or (...)."""
         u = directions.to(self.mu)
@@ -263,7 +268,7 @@ class Gaussian:
         a, s = column(alpha, flat).to(self.mu), column(sigma, flat).to(self.mu)
         return flat - a * self.mu, a, s
 
-    def _apply(self, y: Tensor, gain) -> Tensor:
+    def _apply(self, y: Tensor, gain: Callable[[Tensor], Tensor]) -> Tensor:
         """Multiply by gain(lam) along each eigenvector and by gain(rest) outside them."""
         outside = gain(self.lam.new_full((1,), self.rest)) if len(self.lam) < self.dim else self.lam.new_zeros(1)
         return ((y @ self.U) * (gain(self.lam) - outside)) @ self.U.T + outside * y
