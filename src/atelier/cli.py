@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from painters import cli as core
-from painters.cli import Commands, number, numbers, whole
+from painters.cli import DEALT, Commands, number, numbers, whole
 from painters.sampling import SOLVERS
 
 
@@ -77,7 +77,7 @@ def add_commands(commands: Commands) -> None:
     claims = commands.add_parser(
         "claims",
         help="measure the claims of the ledger on a model",
-        description="Measure the claims of the ledger on a model; resumable. Or print the table of results.",
+        description=f"Measure the claims of the ledger on a model; resumable. {DEALT} Or print the table of results.",
     )
     claims.add_argument("--model", default=None, help="a bundled model, a local diffusers folder, or a hub id")
     instead = claims.add_mutually_exclusive_group()

@@ -5,19 +5,22 @@ from __future__ import annotations
 import argparse
 import math
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
 from painters.denoiser import PREDICTIONS
 from painters.levels import Spacing
+from painters.ranks import place, share
 from painters.sampling import SOLVERS
 
 Commands = Any
 """What ``argparse.ArgumentParser.add_subparsers`` returns."""
 EXTRA = ("matplotlib", "scipy", "sklearn", "ipywidgets")
 """The modules of ``painters[book]``."""
+DEALT = "Several processes, started by torchrun or accelerate launch, share the work."
+OTHERS = "they are other processes', the last of which ends the work; if one was stopped, give the command again"
 
 
 def run(parts: Sequence[Callable[[Commands], None]], arguments: Sequence[str] | None = None) -> int:
@@ -100,9 +103,24 @@ def _sample(options: argparse.Namespace) -> int:
     request = Request(options.name, **{key: asked[key] for key in Request.__dataclass_fields__ if key in asked})
     levels = model.levels(options.steps, spacing=options.spacing)
     print(f"{options.name} on {model.device.type}: {len(seeds)} seeds, {levels}")
-    paths = paint(model, request, seeds, out, batch=options.batch)
-    print(f"{len(paths)} images, {out / 'sheet.png'} and {out / 'trajectories'}/ are in {out}/")
+    paths = paint(model, request, seeds, out, batch=options.batch, progress=place()[0] == 0)
+    if left := len(set(seeds)) - len(paths):
+        print(f"{left} images are not in {out}/ yet: {OTHERS}")
+    else:
+        print(f"{len(paths)} images, {out / 'sheet.png'} and {out / 'trajectories'}/ are in {out}/")
     return 0
+
+
+def _dealt(made: Any, numbers: Sequence[int], parts: Path, out: Path, facts: Mapping[str, Any]) -> str | None:
+    """Make this process's share of the samples; why the moments are not for it to write, ``None`` if they are."""
+    from painters.models import moments
+
+    for _ in moments.counted(made(share(numbers)), len(share(numbers))):
+        pass
+    # The parts stay: a process that starts when another has ended the work must find them, or it would begin anew.
+    if left := len(set(numbers) - moments.kept(parts).keys()):
+        return f"{left} samples are not in {parts} yet: {OTHERS}"
+    return f"{out} is written" if out.is_file() and facts.items() <= moments.facts_in(out).items() else None
 
 
 def _moments(options: argparse.Namespace) -> int:
@@ -112,7 +130,7 @@ def _moments(options: argparse.Namespace) -> int:
 
     from painters.models import load, moments
     from painters.painting import claim
-    from painters.pictures import Skipped, told
+    from painters.pictures import Skipped, listed, told
 
     if (options.source is None) == (options.samples is None):
         raise ValueError(
@@ -123,44 +141,60 @@ def _moments(options: argparse.Namespace) -> int:
     made_by = {"weights": None if model is None else model.weights}
     skipped: Skipped = {}
     parts, data = out.with_name(f"{out.name}.parts"), hashlib.sha256()
+    several = place()[1] > 1
+    made: Any = None  # what makes numbered samples, which are kept as soon as they are there
     if options.samples is None or model is None:
         channels, _, size = (3, 32, 32) if model is None else model.image_shape
         form = {"size": options.size or size, "channels": options.channels or channels}
         facts = {"source": options.source, "circular": False, "encoded_by": name} | form
-        pictures = moments.pictures(options.source, n=options.n, skipped=skipped, **form)
-        batches = moments.counted(pictures, options.n, digest=data)
-        batches = batches if model is None else moments.encoded(model, batches)
+        if several:
+            files, skipped = listed(options.source)
+            stamps = [(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
+            made_of = facts | made_by | {"files": hashlib.sha256(repr(stamps).encode()).hexdigest()[:12]}
+            numbers, facts = range(len(files))[: options.n], made_of | {"first": options.n}
+            made = partial(moments.read, files, skipped=skipped, model=model, keep=parts, **form)
+        else:
+            pictures = moments.pictures(options.source, n=options.n, skipped=skipped, **form)
+            batches = moments.counted(pictures, options.n, digest=data)
+            batches = batches if model is None else moments.encoded(model, batches)
     else:
         how = {key: getattr(options, key) for key in ("prompt", "guidance", "steps", "spacing")}
-        seeds = range(moments.FIRST, moments.FIRST + (options.n or 2000))
+        numbers = range(moments.FIRST, moments.FIRST + (options.n or 2000))
         facts = {"source": f"own samples of {Path(options.samples).name}", "circular": True} | how
-        facts |= {"solver": "dpmpp2m", "seeds": f"{seeds[0]}-{seeds[-1]}"}
-        painted = partial(moments.painted, model, **how, batch=options.batch, keep=parts)
-        batches = moments.counted(painted(seeds), len(seeds), digest=data)
-        claim(parts, {"model": name} | made_by | how | {"first": moments.FIRST})
+        facts |= {"solver": "dpmpp2m", "seeds": f"{numbers[0]}-{numbers[-1]}"}
+        made_of = {"model": name} | made_by | how | {"first": moments.FIRST}
+        made = partial(moments.painted, model, **how, batch=options.batch, keep=parts)
+    facts |= made_by | {"rank": options.rank}
+    if made is not None:
         options.kept = True
+        batches = moments.counted(made(numbers), len(numbers), digest=data)
+        claim(parts, made_of)
     try:
+        if several and (why := _dealt(made, numbers, parts, out, facts)):
+            print(why)
+            return 0
         gaussian, n = moments.gaussian_of(batches, rank=options.rank)
-        if facts["circular"] and n >= 8:
-            halves = (moments.gaussian_of(painted(seeds[i::2]), rank=options.rank)[0] for i in (0, 1))
+        if made is not None and facts["circular"] and n >= 8:
+            halves = (moments.gaussian_of(made(numbers[i::2]), rank=options.rank)[0] for i in (0, 1))
             facts["halves"] = moments.agreement(*halves)
     finally:  # all the more if too few are left
         if skipped:
             print(told(skipped))
-    facts |= made_by | {"n": n, "rank": options.rank, "data": data.hexdigest()[:12]}
-    moments.save_moments(gaussian, out, facts=facts)
-    if options.kept:
+    moments.save_moments(gaussian, out, facts=facts | {"n": n, "data": data.hexdigest()[:12]})
+    if options.kept and not several:
         shutil.rmtree(parts)
     own = ", the model's own samples: a theory made of them is circular" if facts["circular"] else ""
     held = float(gaussian.lam.sum() / gaussian.spectrum.sum())
     print(f"{n} samples{own}: D = {gaussian.dim}, {len(gaussian.lam)} PCs hold {held:.1%} of the variance")
-    print(f"written to {out}")
+    print(f"written to {out}{f'; the samples stay in {parts}' if several else ''}")
     return 0
 
 
 def add_commands(commands: Commands) -> None:
     """Add ``sample`` and ``moments`` to a command line."""
-    sample = commands.add_parser("sample", help="paint images with a model", description="Paint images with a model.")
+    sample = commands.add_parser(
+        "sample", help="paint images with a model", description=f"Paint images with a model. {DEALT}"
+    )
     sample.add_argument("name", help="a bundled model, a local diffusers folder, or a hub id")
     sample.add_argument("--seeds", default="0-15", help="such as 0-15 or 3,7,20-29 (default: %(default)s)")
     sample.add_argument("--steps", type=whole, default=50, help="solver steps (default: %(default)s)")
@@ -181,7 +215,8 @@ def add_commands(commands: Commands) -> None:
     moments = commands.add_parser(
         "moments",
         help="mean and covariance of data, which the theory needs",
-        description="Write mean and covariance of pictures, or of what a model paints (then the theory is circular).",
+        description="Write mean and covariance of pictures, or of what a model paints (then the theory is circular). "
+        f"{DEALT}",
     )
     moments.add_argument("source", nargs="?", default=None, help="a folder of pictures, or a data set of the hub")
     moments.add_argument("--out", required=True, help="file for the moments, e.g. cifar10.safetensors")

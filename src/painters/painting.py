@@ -13,6 +13,7 @@ from painters.files import replacing
 from painters.levels import Spacing
 from painters.models import Model
 from painters.pictures import save, sheet, to_pil
+from painters.ranks import share
 from painters.sampling import batches, noise, solve
 from painters.trajectory import Frames, Trajectory
 
@@ -41,8 +42,9 @@ def paint(
 ) -> list[Path]:
     """Paint ``seeds`` into ``out`` and return the image paths: one PNG and one trajectory a seed, and a contact sheet.
 
-    Seeds that are finished there are left alone, so the same call continues an interrupted run. Raises ``ValueError``
-    if the folder holds images made with other settings or weights, before anything is painted.
+    Seeds that are finished there are left alone, so the same call continues an interrupted run. Of several processes
+    each paints its share and returns the images of all that are there by then; whichever finds all makes the sheet.
+    Raises ``ValueError`` if the folder holds images made with other settings or weights, before anything is painted.
     """
     out = Path(out)
     denoise = model.denoiser(request.prompt, guidance=request.guidance, negative=request.negative)
@@ -50,7 +52,7 @@ def paint(
     frames = Frames(every=request.every)
     noise(seeds, ())  # draws next to nothing, and refuses what is no seed
     paths = {seed: out / f"seed-{seed:05d}.png" for seed in dict.fromkeys(seeds)}
-    missing = list(batches((seed for seed, path in paths.items() if not path.is_file()), batch))
+    missing = list(batches((seed for seed in share(list(paths)) if not paths[seed].is_file()), batch))
     # The folder is claimed after all that a wrong argument can stop, so that the corrected call finds it free.
     claim(out, asdict(request) | {"weights": model.weights})
     for part in missing:
@@ -60,8 +62,10 @@ def paint(
             one = Trajectory(run.levels, run.x[:, i : i + 1], run.x0[:, i : i + 1], run.nfe, (seed,), run.meta)
             one.save(out / "trajectories" / f"seed-{seed:05d}.safetensors")
             save(to_pil(model.decode(run.final[i : i + 1])[0]), paths[seed])
-    save(sheet(list(paths.values())), out / "sheet.png")
-    return list(paths.values())
+    there = [path for path in paths.values() if path.is_file()]
+    if len(there) == len(paths):
+        save(sheet(there), out / "sheet.png")
+    return there
 
 
 def claim(out: str | Path, made_of: Mapping[str, Any]) -> None:

@@ -29,6 +29,7 @@ from atelier.subject import Settings, Subject, subject
 from painters.cli import parse_seeds
 from painters.files import locked
 from painters.models.moments import load_moments
+from painters.ranks import place, share
 
 Measure = Callable[[Subject, Settings], dict[str, Any] | None]
 """(subject, settings) -> a JSON-serialisable record, or ``None`` if the experiment does not apply to the subject."""
@@ -57,9 +58,9 @@ def measure_model(
     """Run every experiment (or ``only`` some) on a subject, and return what ``out`` then holds.
 
     Records already in ``out`` that were made with the same seeds, steps and profile are kept; each new one is written
-    as soon as it is there, so that an interrupted measurement continues, and two may work on one file. Raises
-    ``ValueError`` for an unknown experiment, or if ``out`` belongs to another model, or to other weights, moments,
-    reader or prompt.
+    as soon as it is there, so that an interrupted measurement continues, and two may work on one file. Of several
+    processes each runs its share of the experiments. Raises ``ValueError`` for an unknown experiment, or if ``out``
+    belongs to another model, or to other weights, moments, reader or prompt.
     """
     names = list(only) or list(MEASURES)
     if unknown := set(names) - set(MEASURES):
@@ -68,8 +69,8 @@ def measure_model(
     blank = Results(subject.name, subject.kind, {}, subject.moments)
     with locked(out):  # where nothing can be written, this says so before the work
         found = _opened(out, blank, made)
-    settings = replace(settings, progress=progress)
-    bar = tqdm(names, disable=not progress)
+    settings = replace(settings, progress=progress and place()[0] == 0)
+    bar = tqdm(share(names), disable=not settings.progress)
     for name in bar:
         bar.set_description(f"{subject.name}, {name}")
         if name in found.measurements and found.made(name).settings == made.settings:
@@ -103,7 +104,11 @@ def command(options: argparse.Namespace) -> int:
     out = Path(options.out or results_file(who.name, kind=who.kind).name)
     settings = Settings(tuple(parse_seeds(options.seeds)), options.steps, options.profile, options.batch)
     only = [] if options.only is None else [part.strip() for part in options.only.split(",")]
-    print(summary(column(measure_model(who, settings, out, only=only))))
+    found = measure_model(who, settings, out, only=only)
+    if place()[1] > 1:  # others may still be at work, and a table of some rows would be taken for the result
+        print(f"this process's share is in {out}; when all have ended, painters claims --table {out} prints it")
+        return 0
+    print(summary(column(found)))
     print(f"everything is in {out}")
     return 0
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import islice
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import islice, zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from painters.files import save_tensors
 from painters.levels import Spacing
 from painters.models.model import Model
 from painters.pictures import Skipped, listed, read_each, square, told
+from painters.ranks import place
 from painters.sampling import batches, noise, solve
 from painters.theory.gaussian import Gaussian
 from painters.theory.moments import MAX_DIMENSION, Moments
@@ -102,25 +103,62 @@ def painted(
     names it makes sure that what is there was made in the same way, see :func:`painters.painting.claim`.
     """
     denoise, levels = model.denoiser(prompt, guidance=guidance), model.levels(steps, spacing=spacing)
-    folder = None if keep is None else Path(keep)
 
-    def paint() -> Iterator[Tensor]:
-        done: set[int] = set()
-        for file in [] if folder is None else sorted(folder.glob("*.safetensors")):
-            found, states = (load_file(file)[key] for key in ("seeds", "states"))
-            wanted = torch.isin(found, torch.tensor(seeds))
-            done.update(found.tolist())
-            if bool(wanted.any()):
-                yield states[wanted]
-        for part in batches((seed for seed in seeds if seed not in done), batch):
-            x = levels.start(noise(part, model.shape))
-            run = solve(denoise, x, levels, solver=solver, seeds=part, save=Frames(every=None), progress=False)
-            if folder is not None:
-                kept = {"seeds": torch.tensor(part), "states": run.final}
-                save_tensors(folder / f"{part[0]:06d}.safetensors", kept)
-            yield run.final.cpu()
+    def make(part: Sequence[int]) -> tuple[Sequence[int], Tensor]:
+        x = levels.start(noise(part, model.shape))
+        run = solve(denoise, x, levels, solver=solver, seeds=part, save=Frames(every=None), progress=False)
+        return part, run.final.cpu()
 
-    return paint()
+    return _each(make, seeds, batch, keep)
+
+
+def read(
+    files: list[Path],
+    numbers: Sequence[int],
+    *,
+    size: int,
+    channels: int,
+    skipped: Skipped,
+    model: Model | None,
+    keep: Path,
+) -> Iterator[Tensor]:
+    """Return batches of the pictures of these numbers, or their states in a model; ``keep`` as in :func:`painted`."""
+
+    def make(part: Sequence[int]) -> tuple[Sequence[int], Tensor]:
+        seen = {i: x for i in part for _, x in read_each([files[i]], skipped, size=size, channels=channels)}
+        states = torch.from_numpy(np.array(list(seen.values()))).float() / 127.5 - 1
+        states = next(encoded(model, [states])) if model and seen else states
+        return [*seen, *(i for i in part if i not in seen)], states
+
+    return _each(make, numbers, 250, keep)
+
+
+def kept(folder: str | Path) -> dict[int, Any]:
+    """Return the states in a folder that ``keep`` named, by seed or by number of the picture; ``None`` if it is unread.
+
+    They stay on disk until they are used.
+    """
+    rows: dict[int, Any] = {}
+    # A hidden file is being written by another process, or was when that was killed.
+    for file in sorted(Path(folder).glob("[!.]*.safetensors")):
+        found = load_file(file)
+        rows |= zip_longest(found["seeds"].tolist(), found["states"])
+    return rows
+
+
+def _each(make: Callable[..., Any], numbers: Sequence[int], batch: int, keep: str | Path | None) -> Iterator[Tensor]:
+    """Yield the states that are kept, in the order of ``numbers`` however they were dealt, then make the others.
+
+    ``make`` turns numbers into numbers and their states (b, ...), those without a state last.
+    """
+    rows = {} if keep is None else kept(keep)
+    for part in batches((i for i in numbers if rows.get(i) is not None), batch):
+        yield torch.stack([rows[i] for i in part])
+    for part in batches((i for i in numbers if i not in rows), batch):
+        found, states = make(part)
+        if keep is not None:
+            save_tensors(Path(keep) / f"{part[0]:06d}.safetensors", {"seeds": torch.tensor(found), "states": states})
+        yield states
 
 
 def counted(parts: Iterable[Tensor], total: int | None = None, *, digest: Any = None) -> Iterator[Tensor]:
@@ -128,7 +166,7 @@ def counted(parts: Iterable[Tensor], total: int | None = None, *, digest: Any = 
 
     ``digest``: a hash of :mod:`hashlib` to which they are added, which is the same for any partition into batches.
     """
-    with tqdm(total=total, unit="samples") as bar:
+    with tqdm(total=total, unit="samples", disable=place()[0] > 0) as bar:
         for part in parts:
             if digest is not None:
                 digest.update(part.contiguous().numpy().data)
@@ -219,6 +257,12 @@ def save_moments(gaussian: Gaussian, path: str | Path, *, facts: Mapping[str, An
     return save_tensors(path, stored, about=None if facts is None else {"painters": dict(facts)})
 
 
+def facts_in(path: str | Path) -> dict[str, Any]:
+    """Return the facts in the header of a file of moments."""
+    with safe_open(str(path), "pt") as file:
+        return json.loads((file.metadata() or {}).get("painters", "{}"))
+
+
 def load_moments(path: str | Path) -> tuple[Gaussian, dict[str, Any]]:
     """Return a Gaussian and the facts on its origin, its eigenvectors made orthonormal again to float64.
 
@@ -228,8 +272,7 @@ def load_moments(path: str | Path) -> tuple[Gaussian, dict[str, Any]]:
     if not path.is_file():
         raise FileNotFoundError(f"there is no moments file {path}: make one with painters moments")
     try:
-        with safe_open(str(path), "pt") as file:
-            facts = json.loads((file.metadata() or {}).get("painters", "{}"))
+        facts = facts_in(path)
         t = {key: value.double() for key, value in load_file(path).items()}
         U, R = torch.linalg.qr(t["U"])
         gaussian = Gaussian(t["mu"], U * R.diagonal().sign(), t["lam"], float(t["rest"]))

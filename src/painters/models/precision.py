@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -19,8 +20,11 @@ DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.
 def choose_device(device: str | torch.device) -> torch.device:
     """Return the device of this name; ``"auto"`` takes CUDA, else MPS, else the CPU.
 
+    Of several CUDA devices a process with a LOCAL_RANK takes its own, unless one is named by its number.
     Raises ``ValueError`` for a name that torch does not know, or a device that is not there.
     """
+    if device in ("auto", "cuda") and (local := os.environ.get("LOCAL_RANK")) and (n := torch.cuda.device_count()) > 1:
+        return torch.device("cuda", int(local) % n)
     present = ["cuda"] * torch.cuda.is_available() + ["mps"] * torch.backends.mps.is_available() + ["cpu"]
     if device == "auto":
         return torch.device(present[0])
