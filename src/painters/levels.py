@@ -292,19 +292,28 @@ class Levels:
     def from_scheduler(cls, scheduler: object, n: int) -> Levels:
         """Return the levels that a diffusers scheduler would visit in ``n`` steps; the scheduler is only read.
 
-        Repeated levels (Heun, PNDM) are listed once. Raises ``ValueError`` for a scheduler that has neither
-        ``sigmas`` nor ``alphas_cumprod``.
+        Raises ``ValueError`` as :meth:`visited_by` does.
         """
         scheduler = copy.deepcopy(scheduler)
-        name = type(scheduler).__name__
         if not hasattr(scheduler, "set_timesteps"):
-            raise ValueError(f"{name} is not a diffusers scheduler: it has no set_timesteps")
+            raise ValueError(f"{type(scheduler).__name__} is not a diffusers scheduler: it has no set_timesteps")
         scheduler.set_timesteps(_whole(n))  # type: ignore[attr-defined]
+        return cls.visited_by(scheduler)
+
+    @classmethod
+    def visited_by(cls, scheduler: object) -> Levels:
+        """Return the levels of the timesteps that were set on a diffusers scheduler.
+
+        They are variance-preserving, or those of flow matching where the scheduler's sigmas are. Repeated levels (Heun,
+        PNDM) are listed once. Raises ``ValueError`` for a scheduler that has neither ``sigmas`` nor ``alphas_cumprod``.
+        """
+        name, config = type(scheduler).__name__, getattr(scheduler, "config", {})
         sigmas = getattr(scheduler, "sigmas", None)
         if sigmas is not None and len(sigmas) > len(scheduler.timesteps):  # type: ignore[attr-defined]
             sigma = torch.unique_consecutive(torch.as_tensor(sigmas, dtype=torch.float64).cpu())
-            alpha = 1 - sigma if "Flow" in name else 1 / torch.sqrt(1 + sigma**2)
-            sigma = sigma if "Flow" in name else sigma * alpha
+            flows = "Flow" in name or config.get("use_flow_sigmas")
+            alpha = 1 - sigma if flows else 1 / torch.sqrt(1 + sigma**2)
+            sigma = sigma if flows else sigma * alpha
         elif hasattr(scheduler, "alphas_cumprod"):
             alpha_bar = torch.as_tensor(scheduler.alphas_cumprod, dtype=torch.float64)  # type: ignore[attr-defined]
             index = torch.unique_consecutive(torch.as_tensor(scheduler.timesteps).cpu().long())  # type: ignore[attr-defined]
@@ -315,7 +324,7 @@ class Levels:
             alpha, sigma = squares.sqrt(), (1 - squares).sqrt()
         else:
             raise ValueError(f"cannot read the noise levels of {name}: it has neither sigmas nor alphas_cumprod")
-        spacing = getattr(getattr(scheduler, "config", None), "timestep_spacing", None)
+        spacing = config.get("timestep_spacing")
         return cls(alpha, sigma, f"{name}, {spacing}" if spacing else name)
 
     def __len__(self) -> int:

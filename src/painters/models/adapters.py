@@ -120,9 +120,9 @@ class NetworkDenoiser:
             x = x.contiguous(memory_format=torch.channels_last)
         condition, without = (self._batch(c, len(x)) for c in (self.condition, self.unconditional))
         if self.guidance == 1.0 or condition is None or without is None:
-            return _kept(self.network(x, t, condition), x)
+            return kept(self.network(x, t, condition), x)
         x = torch.cat([x, x])
-        output = _kept(self.network(x, torch.cat([t, t]), torch.cat([without, condition])), x)
+        output = kept(self.network(x, torch.cat([t, t]), torch.cat([without, condition])), x)
         without, with_ = output.to(torch.promote_types(output.dtype, torch.float32)).chunk(2)
         return without + self.guidance * (with_ - without)
 
@@ -134,8 +134,8 @@ class NetworkDenoiser:
         return condition.to(self.device).expand(n, *condition.shape[1:])
 
 
-def _kept(output: Tensor, x: Tensor) -> Tensor:
-    """The part of an output that predicts something of x."""
+def kept(output: Tensor, x: Tensor) -> Tensor:
+    """Return the part of an output that predicts something of x. Raises ``ValueError`` as :func:`doubled` does."""
     return output[:, : x.shape[1]] if doubled(output.shape[1:], x.shape[1:]) else output
 
 

@@ -112,9 +112,13 @@ def scheduler_of(folder: Path, name: object) -> Any:
     path = next((p for p in (folder / "scheduler", folder) if (p / "scheduler_config.json").is_file()), None)
     if path is None:
         return None
+    return scheduler_from(read_json(path / "scheduler_config.json"), name)
+
+
+def scheduler_from(config: Mapping[str, Any], name: object) -> Any:
+    """Return the scheduler of a configuration. ``ValueError`` for one that diffusers does not know."""
     import diffusers
 
-    config = read_json(path / "scheduler_config.json")
     cls = getattr(diffusers, str(config.get("_class_name")), None)
     if cls is None:
         raise ValueError(f"{name} names the scheduler {config.get('_class_name')!r}, which diffusers does not know")
@@ -135,8 +139,9 @@ def training_of(scheduler: Any) -> Training:
     unfollowed = {key: config[key] for key in _UNFOLLOWED if config.get(key)}
     if config.get("timestep_spacing", "trailing") != "trailing":
         unfollowed["timestep_spacing"] = config["timestep_spacing"]
-    if "FlowMatch" in kind:
-        schedule = flow(shift=float(config["shift"]), time_scale=float(config["num_train_timesteps"]))
+    if "FlowMatch" in kind or config.get("use_flow_sigmas"):
+        shift = config["shift"] if "FlowMatch" in kind else config["flow_shift"]
+        schedule = flow(shift=float(shift), time_scale=float(config["num_train_timesteps"]))
         return Training(schedule, "flow_prediction", unfollowed)
     if not hasattr(scheduler, "alphas_cumprod"):
         return Training(problem=f"has a {kind}, whose levels are not read here,")
