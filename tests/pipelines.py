@@ -10,8 +10,21 @@ import torch
 from diffusers import (
     AutoencoderKL,
     DDIMScheduler,
+    DiTPipeline,
+    DiTTransformer2DModel,
+    DPMSolverMultistepScheduler,
+    FlowMatchEulerDiscreteScheduler,
+    FluxPipeline,
+    FluxTransformer2DModel,
+    PixArtSigmaPipeline,
+    PixArtTransformer2DModel,
     PNDMScheduler,
+    SanaPipeline,
+    SanaTransformer2DModel,
+    SD3Transformer2DModel,
+    StableDiffusion3Pipeline,
     StableDiffusionPipeline,
+    StableDiffusionXLPipeline,
     UNet2DConditionModel,
     UNet2DModel,
 )
@@ -139,3 +152,92 @@ def stable_diffusion(folder: Path, *, version: int = 1) -> StableDiffusionPipeli
     )
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
+
+
+SMALL_TRANSFORMER: dict[str, Any] = {"num_layers": 1, "attention_head_dim": 8, "num_attention_heads": 2}
+
+
+def ddim(**options: Any) -> DDIMScheduler:
+    """The scheduler of Stable Diffusion, without what it clips."""
+    return DDIMScheduler(**(SCALED | {"clip_sample": False, "steps_offset": 1} | options))
+
+
+def words(*names: str, length: int = 3, width: int = 16) -> dict[str, torch.Tensor]:
+    """Random embeddings of a text, and their masks and pooled vectors, by the names of a pipeline's options."""
+    torch.manual_seed(4)
+    made = {}
+    for name in names:
+        shape = (1, width) if "pooled" in name else (1, length) if "mask" in name else (1, length, width)
+        made[name] = torch.ones(shape) if "mask" in name else torch.randn(shape)
+    return made
+
+
+def embedded(kind: str) -> tuple[Any, dict[str, Any]]:
+    """A pipeline of today's without its text encoders, and the options that its call needs instead of a prompt.
+
+    Its weights are random, and large enough that the state, the time and the text matter.
+    """
+    size: dict[str, Any] = {"height": 16, "width": 16, "output_type": "latent"}
+    none = {name: None for name in ("text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2")}
+    masked = words("prompt_embeds", "negative_prompt_embeds", "prompt_attention_mask", "negative_prompt_attention_mask")
+    torch.manual_seed(5)
+    if kind == "sd15":
+        pipe = StableDiffusionPipeline(
+            vae=vae(), unet=text_unet(), scheduler=ddim(), text_encoder=None, tokenizer=None, safety_checker=None,
+            feature_extractor=None, requires_safety_checker=False,
+        )  # fmt: skip
+        options = words("prompt_embeds", "negative_prompt_embeds")
+    elif kind == "sdxl":
+        added = {"addition_embed_type": "text_time", "addition_time_embed_dim": 2, "class_embed_type": None}
+        network = text_unet(projection_class_embeddings_input_dim=16 + 6 * 2, **added)
+        pipe = StableDiffusionXLPipeline(vae=vae(), unet=network, scheduler=ddim(), **none)
+        names = ("prompt_embeds", "negative_prompt_embeds", "pooled_prompt_embeds", "negative_pooled_prompt_embeds")
+        options = words(*names)
+    elif kind == "sd3":
+        network = SD3Transformer2DModel(
+            **SMALL_TRANSFORMER, sample_size=8, in_channels=4, out_channels=4, joint_attention_dim=16,
+            caption_projection_dim=16, pooled_projection_dim=16, pos_embed_max_size=8,
+        )  # fmt: skip
+        more = {"text_encoder_3": None, "tokenizer_3": None}
+        pipe = StableDiffusion3Pipeline(network, FlowMatchEulerDiscreteScheduler(shift=3.0), vae(), **none, **more)
+        names = ("prompt_embeds", "negative_prompt_embeds", "pooled_prompt_embeds", "negative_pooled_prompt_embeds")
+        options = words(*names)
+    elif kind == "flux":
+        network = FluxTransformer2DModel(
+            **SMALL_TRANSFORMER, in_channels=16, num_single_layers=1, joint_attention_dim=16, pooled_projection_dim=16,
+            axes_dims_rope=(2, 2, 4), guidance_embeds=True,
+        )  # fmt: skip
+        scheduler = FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True, base_shift=0.5, max_shift=1.15)
+        pipe = FluxPipeline(scheduler=scheduler, vae=vae(), transformer=network, **none)
+        options = words("prompt_embeds", "pooled_prompt_embeds")
+    elif kind == "dit":
+        network = DiTTransformer2DModel(
+            **SMALL_TRANSFORMER, in_channels=4, out_channels=8, sample_size=8, num_embeds_ada_norm=1000
+        )
+        pipe, options, size = DiTPipeline(network, vae(), ddim()), {}, {}
+    elif kind == "pixart":
+        network = PixArtTransformer2DModel(
+            **SMALL_TRANSFORMER, in_channels=4, out_channels=8, sample_size=8, cross_attention_dim=16,
+            caption_channels=16, use_additional_conditions=False,
+        )  # fmt: skip
+        pipe = PixArtSigmaPipeline(None, None, vae(), network, ddim())
+        options = {**masked, "negative_prompt": None, "use_resolution_binning": False}
+    else:
+        network = SanaTransformer2DModel(
+            **SMALL_TRANSFORMER, in_channels=4, out_channels=4, num_cross_attention_heads=2, cross_attention_head_dim=8,
+            cross_attention_dim=16, caption_channels=16, sample_size=8,
+        )  # fmt: skip
+        scheduler = DPMSolverMultistepScheduler(
+            prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=3.0, solver_order=1
+        )
+        pipe = SanaPipeline(None, None, None, network, scheduler)
+        options = {**masked, "negative_prompt": None, "use_resolution_binning": False}
+        size |= {"height": 256, "width": 256}  # as without a VAE it takes 32 pixels for each number along a side
+    for name, part in pipe.components.items():
+        if name in ("unet", "transformer"):
+            part.eval()
+            torch.manual_seed(6)
+            for weight in part.parameters():  # transformers begin as the identity, their last layers at zero
+                weight.data.add_(0.1 * torch.randn(weight.shape))
+    pipe.set_progress_bar_config(disable=True)
+    return pipe, {**options, **size}
