@@ -128,8 +128,8 @@ def _moments(options: argparse.Namespace) -> int:
     import hashlib
     import shutil
 
+    from painters.files import claim
     from painters.models import load, moments
-    from painters.painting import claim
     from painters.pictures import Skipped, listed, told
 
     if (options.source is None) == (options.samples is None):

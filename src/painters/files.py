@@ -79,3 +79,22 @@ def locked(path: str | Path, *, wait: bool = True) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+def claim(out: str | Path, made_of: Mapping[str, Any]) -> None:
+    """Write what the work in a folder is made of as its ``run.json``; ``ValueError`` if the one there differs.
+
+    ``made_of``: settings, and fingerprints of weights and data, JSON-serialisable.
+    """
+    path = Path(out) / "run.json"
+    if path.is_file():
+        try:
+            found = json.loads(path.read_text())
+        except json.JSONDecodeError as error:
+            raise ValueError(f"{path} is not valid JSON: choose another folder") from error
+        wanted = json.loads(json.dumps(dict(made_of)))
+        if other := [f"{key} {found.get(key)!r}" for key in wanted if found.get(key) != wanted[key]]:
+            raise ValueError(f"{out} holds another run ({', '.join(other)}): choose another folder, or delete this one")
+        return
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(dict(made_of), indent=2) + "\n")

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from painters.denoiser import Prediction
-from painters.files import replacing
+from painters.files import claim
 from painters.levels import Spacing
 from painters.models import Model
 from painters.pictures import save, sheet, to_pil
@@ -66,22 +64,3 @@ def paint(
     if len(there) == len(paths):
         save(sheet(there), out / "sheet.png")
     return there
-
-
-def claim(out: str | Path, made_of: Mapping[str, Any]) -> None:
-    """Write what the work in a folder is made of as its ``run.json``; ``ValueError`` if the one there differs.
-
-    ``made_of``: settings, and fingerprints of weights and data, JSON-serialisable.
-    """
-    path = Path(out) / "run.json"
-    if path.is_file():
-        try:
-            found = json.loads(path.read_text())
-        except json.JSONDecodeError as error:
-            raise ValueError(f"{path} is not valid JSON: choose another folder") from error
-        wanted = json.loads(json.dumps(dict(made_of)))
-        if other := [f"{key} {found.get(key)!r}" for key in wanted if found.get(key) != wanted[key]]:
-            raise ValueError(f"{out} holds another run ({', '.join(other)}): choose another folder, or delete this one")
-        return
-    with replacing(path) as temporary:
-        temporary.write_text(json.dumps(dict(made_of), indent=2) + "\n")

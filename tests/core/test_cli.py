@@ -13,6 +13,7 @@ from PIL import Image
 import painters
 from painters import painting
 from painters.cli import main, numbers, parse_seeds, run
+from painters.files import claim
 from painters.pictures import save
 from painters.trajectory import Trajectory
 
@@ -185,7 +186,7 @@ def test_many_seeds_need_few_open_files(tmp_path, monkeypatch):
     """300 finished seeds and 64 file handles: the sheet is made of files that are closed as they are read."""
     resource = pytest.importorskip("resource")
     model = painters.load("fashion-ddpm", device="cpu")
-    painting.claim(tmp_path, asdict(painting.Request("m")) | {"weights": model.weights})
+    claim(tmp_path, asdict(painting.Request("m")) | {"weights": model.weights})
     for seed in range(300):
         save(Image.new("L", (4, 4), seed % 256), tmp_path / f"seed-{seed:05d}.png")
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)

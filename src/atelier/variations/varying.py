@@ -17,11 +17,10 @@ from atelier.scoring import distance
 from atelier.subject import levels_at
 from atelier.variations.states import Keep, repaint, round_trip, standing
 from painters.denoiser import Denoiser
-from painters.files import replacing
+from painters.files import claim, replacing
 from painters.levels import Levels
 from painters.models import Model, load
 from painters.models.moments import load_moments
-from painters.painting import claim
 from painters.pictures import read, save, sheet, to_pil
 from painters.sampling import batches, noise, paint_on, solve
 from painters.sampling.noise import FRESH

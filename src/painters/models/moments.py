@@ -100,7 +100,7 @@ def painted(
     """Return batches of final states (b, *shape) of seeds: a theory made of them is circular, so say so.
 
     ``keep``: a folder to which each batch is written as soon as it is painted, and from which it is read again; whoever
-    names it makes sure that what is there was made in the same way, see :func:`painters.painting.claim`.
+    names it makes sure that what is there was made in the same way, see :func:`painters.files.claim`.
     """
     denoise, levels = model.denoiser(prompt, guidance=guidance), model.levels(steps, spacing=spacing)
 
