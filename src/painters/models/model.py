@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,6 +17,14 @@ from painters.models.latent import Codec, TextConditioner
 from painters.theory.gaussian import Gaussian
 
 Prompt = int | str | Sequence[int | str]
+
+
+def fingerprint(tensors: Iterable[Tensor]) -> str:
+    """Return twelve hexadecimal digits by which these tensors are known."""
+    digest = hashlib.sha256()
+    for value in tensors:
+        digest.update(value.detach().float().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:12]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -63,13 +71,9 @@ class Model:
         Raises ``ValueError`` for a plain function, which has none to tell it from another.
         """
         parts = [self.network, *([self.codec.vae] if self.codec else []), *([self.text.encoder] if self.text else [])]
-        digest = hashlib.sha256()
-        for part in parts:
-            if not isinstance(part, torch.nn.Module):
-                raise ValueError("a model made of a plain function has no weights to know it by: give a module")
-            for value in part.state_dict().values():
-                digest.update(value.detach().float().cpu().contiguous().numpy().tobytes())
-        return digest.hexdigest()[:12]
+        if not all(isinstance(part, torch.nn.Module) for part in parts):
+            raise ValueError("a model made of a plain function has no weights to know it by: give a module")
+        return fingerprint(value for part in parts for value in part.state_dict().values())
 
     @property
     def image_shape(self) -> tuple[int, ...]:

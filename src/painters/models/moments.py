@@ -109,7 +109,7 @@ def painted(
         run = solve(denoise, x, levels, solver=solver, seeds=part, save=Frames(every=None), progress=False)
         return part, run.final.cpu()
 
-    return _each(make, seeds, batch, keep)
+    return each(make, seeds, batch, keep)
 
 
 def read(
@@ -130,7 +130,7 @@ def read(
         states = next(encoded(model, [states])) if model and seen else states
         return [*seen, *(i for i in part if i not in seen)], states
 
-    return _each(make, numbers, 250, keep)
+    return each(make, numbers, 250, keep)
 
 
 def kept(folder: str | Path) -> dict[int, Any]:
@@ -146,8 +146,8 @@ def kept(folder: str | Path) -> dict[int, Any]:
     return rows
 
 
-def _each(make: Callable[..., Any], numbers: Sequence[int], batch: int, keep: str | Path | None) -> Iterator[Tensor]:
-    """Yield the states that are kept, in the order of ``numbers`` however they were dealt, then make the others.
+def each(make: Callable[..., Any], numbers: Sequence[int], batch: int, keep: str | Path | None) -> Iterator[Tensor]:
+    """Yield the states that ``keep`` holds, in the order of ``numbers`` however they were dealt, then make the others.
 
     ``make`` turns numbers into numbers and their states (b, ...), those without a state last.
     """

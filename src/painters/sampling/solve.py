@@ -73,7 +73,7 @@ def solve(
     naming the step and level at which a value stopped being finite.
     """
     _check_arguments(denoise, x, levels, save)
-    run = _solver(solver, eta=eta, surrogate=surrogate)
+    run = chosen(solver, eta=eta, surrogate=surrogate)
     stop = levels.steps if stop is None else stop
     if not 0 <= start < stop <= levels.steps:
         raise ValueError(f"need 0 <= start < stop <= {levels.steps}, got start = {start} and stop = {stop}")
@@ -141,7 +141,8 @@ def _check_arguments(denoise: object, x: object, levels: object, save: object) -
         raise ValueError(f"save says which frames are kept, got {save!r}: pass Frames(every=n), or Frames(None)")
 
 
-def _solver(solver: str | Solver, **options: Any) -> Solver:
+def chosen(solver: str | Solver, **options: Any) -> Solver:
+    """Return the solver of a name, with the options that are not ``None`` bound. ``ValueError`` for others."""
     if not callable(solver):
         if solver not in SOLVERS:
             raise ValueError(f"there is no solver {solver!r}: choose one of {', '.join(SOLVERS)}, or pass a function")

@@ -1,0 +1,167 @@
+"""Trajectories out of any pipeline of diffusers, and the Gaussian of what it paints for a prompt."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from painters.files import claim
+from painters.levels import Levels
+from painters.models.model import fingerprint
+from painters.models.moments import FIRST, each, gaussian_of
+from painters.sampling import Step
+from painters.sampling.noise import streams
+from painters.theory.gaussian import Gaussian
+from painters.trajectory import Frames, Trajectory, numbered
+
+OURS = ("num_inference_steps", "num_images_per_prompt", "generator", "latents")
+"""What of a pipeline's call is said by the steps, seeds and start of :func:`record`."""
+
+
+def record(
+    pipe: Any,
+    prompt: Any = None,
+    *,
+    solver: str = "ddim",
+    steps: int = 50,
+    seeds: Iterable[int] = (0,),
+    save: Frames = Frames(),  # noqa: B008 (frozen)
+    kick: tuple[int, Tensor, float] | None = None,
+    start: tuple[int, Tensor] | None = None,
+    moments: Gaussian | None = None,
+    options: Mapping[str, Any] | None = None,
+) -> tuple[Trajectory, Any]:
+    """Run a pipeline's own call with a solver of ours; return its trajectory, and what the call returned.
+
+    The trajectory holds x and x0_hat as the pipeline's scheduler sees them: after guidance, in the coordinates of the
+    network, in the pipeline's own shape (Flux packs its latents). The second value has the ``.images``;
+    ``options={"output_type": "latent"}`` spares decoding them. The pipeline's own scheduler is put back in any case.
+
+    ``prompt``: what the pipeline takes first, one for all seeds or a list with one each: a text, a class of DiT, or
+    nothing where ``options`` hold embeddings. ``seeds``: one image each, started from ``painters.noise(seeds, ...)``,
+    drawn by the pipeline itself where it goes on from an image or has no ``prepare_latents``. ``options``: all other
+    arguments of the call, such as ``guidance_scale``, ``height``, ``image`` and ``strength``. ``kick``: (i, direction,
+    size) adds size times direction, (...) or (B, ...), to the state at level i. ``start``: (i, x) goes on from states
+    (B, ...) at level i, such as teleported ones. ``solver``, ``moments``: as in :class:`painters.PaintersScheduler`.
+    ``nfe`` counts evaluations of the network for one sample, two under guidance.
+
+    Raises ``ValueError`` for options the pipeline does not take, a pipeline that does not step its scheduler, and a
+    kick or a start that it has no place for.
+    """
+    from painters.models.scheduler import PaintersScheduler  # needs diffusers, which importing painters does not
+
+    names, (first, begun) = numbered(seeds), start or (0, None)
+    begins = hasattr(pipe, "prepare_latents")
+    if begun is not None and not begins:
+        raise ValueError(f"a {type(pipe).__name__} takes no state to start from: leave out start=")
+    scheduler = PaintersScheduler.like(pipe.scheduler, solver=solver, moments=moments, start=first)
+    scheduler.seeds, n = names, len(names)
+    end, calls, states, estimates = (0, torch.empty(0)), [], {}, []
+
+    def kicked(level: int, x: Tensor) -> Tensor:
+        if kick is None or first + level != kick[0]:
+            return x
+        push = (kick[1] * kick[2]).to(x).expand(n, *x.shape[1:])
+        return x + torch.cat([push] * (len(x) // n))  # DiT holds every state twice under guidance
+
+    def watch(i: int, x: Tensor, step: Step) -> Tensor:
+        nonlocal end
+        begin = next(iter(states), i)
+        if i - begin in save.kept(scheduler.levels.steps - begin):
+            states[i] = save.store(x[:n])
+            estimates.append(save.store(step.x0[:n]))
+        end = i + 1, kicked(i + 1, step.x)
+        return end[1]
+
+    def prepare(*args: Any, **named: Any) -> Any:
+        own = type(pipe).prepare_latents
+        call = inspect.signature(own).bind(pipe, *args, **named)
+        dtype = call.arguments.get("dtype")
+        if dtype is not None and "image" not in call.arguments:  # which a VAE reads in its own dtype
+            call.arguments["dtype"] = torch.float32  # half precision draws other numbers for the same seed
+        made = own(*call.args, **call.kwargs)
+        x, *others = made if isinstance(made, tuple) else (made,)
+        x = kicked(scheduler.listed[scheduler.begin or 0], x if begun is None else begun.to(x).expand_as(x)).to(dtype)
+        return (x, *others) if isinstance(made, tuple) else x
+
+    call = _call(pipe, prompt, n, options or {})
+    with ExitStack() as after:
+        after.callback(setattr, pipe, "scheduler", pipe.scheduler)
+        pipe.scheduler, scheduler.watch = scheduler, watch
+        if begins:
+            after.callback(delattr, pipe, "prepare_latents")
+            pipe.prepare_latents = prepare
+        for part in (part for name, part in pipe.components.items() if name.startswith(("unet", "transformer"))):
+            after.callback(part.register_forward_hook(lambda module, args, out: calls.append(len(out[0]))).remove)
+        made = pipe(**call, num_inference_steps=steps, generator=streams(names))
+    kept = [*states, end[0]]
+    if not states or (kick is not None and kick[0] - first not in range(kept[0] + (not begins), kept[-1] + 1)):
+        raise ValueError(
+            f"the {type(pipe).__name__} passed on no state that was to be recorded or kicked: {kept=}, {kick=}"
+        )
+    levels = Levels(scheduler.levels.alpha[kept], scheduler.levels.sigma[kept], scheduler.levels.origin)
+    meta = {"solver": solver, "steps": first + scheduler.levels.steps, "kept": [first + i for i in kept]}
+    meta |= {"pipeline": type(pipe).__name__, "prompt": prompt, "kick": kick and [kick[0], kick[2]]}
+    meta |= {key: value for key, value in call.items() if isinstance(value, (str, int, float))}
+    meta |= {"projected": True} if save.fn is not None else {}
+    x, x0 = torch.stack([*states.values(), save.store(end[1][:n])]), torch.stack(estimates)
+    return Trajectory(levels, x, x0, nfe=sum(calls) // n, seeds=names, meta=meta), made
+
+
+def moments_of(
+    pipe: Any,
+    prompts: Iterable[Any],
+    n: int,
+    *,
+    folder: str | Path | None = None,
+    steps: int = 50,
+    solver: str = "dpmpp2m",
+    batch: int = 8,
+    rank: int = 512,
+    options: Mapping[str, Any] | None = None,
+) -> dict[Any, Gaussian]:
+    """Return for each prompt the Gaussian of the states that a pipeline ends at, from ``n`` seeds of their own.
+
+    Give it to :func:`record` as ``moments``. States are those of its trajectories, D numbers each, and are made as it
+    makes them, of the same ``options``; see :func:`painters.models.moments.gaussian_of` for ``rank``. ``folder``: keeps
+    the states, a batch as soon as it is made, so that the same call goes on where it was cut off, or takes more.
+    Raises ``ValueError`` if the folder holds those of other weights or settings.
+    """
+    found, options = {}, {"output_type": "latent"} | dict(options or {})
+    parts = [part for part in pipe.components.values() if isinstance(part, torch.nn.Module)]
+    weights = folder and fingerprint(value for part in parts for value in part.state_dict().values())
+    for prompt in prompts:
+
+        def make(seeds: Sequence[int], prompt: Any = prompt) -> tuple[Sequence[int], Tensor]:
+            run, _ = record(pipe, prompt, solver=solver, steps=steps, seeds=seeds, save=Frames(None), options=options)
+            return seeds, run.final.cpu()
+
+        keep = None
+        if folder is not None:
+            keep = Path(folder, sha256(str(prompt).encode()).hexdigest()[:12])
+            made_of = {k: fingerprint([v]) if isinstance(v, Tensor) else v for k, v in options.items()}
+            made_of |= {"prompt": prompt, "solver": solver, "steps": steps, "scheduler": str(pipe.scheduler)}
+            claim(keep, made_of | {"weights": weights})
+        found[prompt] = gaussian_of(each(make, range(FIRST, FIRST + n), batch, keep), rank=rank)[0]
+    return found
+
+
+def _call(pipe: Any, prompt: Any, n: int, options: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments of a pipeline's call that make ``n`` images, prompts and embeddings being repeated for each."""
+    if wrong := [key for key in options if key in OURS]:
+        raise ValueError(f"{wrong[0]} is no option of a recorded call: steps=, seeds= and start= of record say it")
+    first = next(iter(inspect.signature(pipe.__call__).parameters))
+    found = {**options, first: n if first == "batch_size" else prompt}
+    for key, value in found.items():
+        if isinstance(value, Tensor) and "prompt" in key:
+            found[key] = value.repeat_interleave(n // len(value), 0)
+        elif isinstance(value, (str, int)) and ("prompt" in key or key == first != "batch_size"):
+            found[key] = [value] * n
+    return found

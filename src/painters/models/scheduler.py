@@ -1,0 +1,189 @@
+"""One scheduler for any pipeline of diffusers: it carries our solvers, and whoever watches them, into its own call.
+
+A pipeline asks its scheduler for the times at which to call its network, and for the state to go on from. So whatever
+the network is, the scheduler sees every state and every output, after guidance, and no code here knows an architecture.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers.configuration_utils import ConfigMixin, register_to_config
+from diffusers.schedulers.scheduling_ddim import DDIMSchedulerOutput
+from diffusers.schedulers.scheduling_utils import SchedulerMixin
+from torch import Tensor
+
+from painters.denoiser import Prediction, column, endpoint
+from painters.levels import Levels
+from painters.models.adapters import kept
+from painters.models.fitting import settled
+from painters.models.folders import scheduler_from, training_of
+from painters.models.moments import load_moments, save_moments
+from painters.sampling.noise import STEPS
+from painters.sampling.solve import chosen
+from painters.sampling.solvers import Ask, Step
+from painters.theory.gaussian import Gaussian
+
+MOMENTS = "moments.safetensors"
+
+Watch = Callable[[int, Tensor, Step], Tensor]
+"""``watch(i, x, step)``: the state at level i and the step made from it; returns the state to go on from."""
+
+
+class PaintersScheduler(SchedulerMixin, ConfigMixin):
+    """A scheduler for any pipeline: ``pipe.scheduler = PaintersScheduler.like(pipe.scheduler, solver="dpmpp2m")``.
+
+    The pipeline's own scheduler says what its network predicts, and computes times and levels from whatever the
+    pipeline passes (steps, ``sigmas``, ``mu``, ``timesteps``); it is never stepped. The steps between these levels are
+    those of a solver of ours; what it clips is not clipped.
+
+    States are in the coordinates in which the network reads them, x = alpha x_0 + sigma eps with alpha^2 + sigma^2 = 1,
+    or alpha + sigma = 1 for flow matching: the same whichever scheduler was there, nothing is scaled on the way to the
+    network, and a run starts from unit noise (``init_noise_sigma`` 1).
+
+    ``solver``: ``"ddim"``, ``"heun"``, ``"dpmpp2m"``, ``"ancestral"`` or ``"expint"``, with ``moments``, a Gaussian of
+    the states, as its surrogate. ``start``: the level of the latents that the pipeline is given, from which it goes on
+    (``latents=teleport(...)``). Heun lists every time at which it asks, as diffusers' own does; from pure noise
+    it asks once less, and the answer to one call is not used. With a generator for each image the ancestral solver
+    draws what :func:`painters.solve` draws for their seeds; where a pipeline passes none on (Flux, Stable Diffusion 3)
+    torch's global one is drawn from.
+
+    With ``"ddim"`` it equals ``FlowMatchEulerDiscreteScheduler``, and ``DDIMScheduler`` where the number of steps
+    divides that of training: that one steps to t - T // n, and not to the next of its times. Raises ``ValueError`` for
+    a scheduler whose levels are not known here.
+    """
+
+    ignore_for_config = ("moments",)
+    init_noise_sigma = 1.0
+
+    @register_to_config
+    def __init__(
+        self, base: Mapping[str, Any], solver: str = "ddim", start: int = 0, moments: Gaussian | None = None
+    ) -> None:
+        self.base, kind = scheduler_from(base, "the configuration"), base["_class_name"]
+        known = training_of(self.base)
+        if known.schedule is None or self.base.config.get("invert_sigmas"):
+            raise ValueError(f"the levels of a {kind} are not known here: a pipeline that needs it cannot be recorded")
+        self.prediction: Prediction = settled(known, None, None, kind)[1]
+        self.solver, self.order = chosen(solver, surrogate=moments), 2 if solver == "heun" else 1
+        self.stochastic, self.start, self.moments = solver == "ancestral", start, moments
+        self.watch: Watch = lambda i, x, step: step.x
+        self.seeds: Sequence[int] | None = None
+        self.listed, self.begin = [0], None
+        # Pipelines read settings of their scheduler, such as shifts and the number of training steps.
+        self.register_to_config(**{key: value for key, value in self.base.config.items() if key[0] != "_"})
+
+    @classmethod
+    def like(
+        cls, scheduler: Any, *, solver: str = "ddim", moments: Gaussian | None = None, start: int = 0
+    ) -> PaintersScheduler:
+        """Return a scheduler of ours to take the place of one of diffusers, which is left as it is."""
+        base = scheduler.base if isinstance(scheduler, cls) else scheduler
+        made = cls({**base.config, "_class_name": type(base).__name__}, solver, start, moments=moments)
+        made.base = copy.deepcopy(base)  # with what was set on it since, such as a shift
+        return made
+
+    @classmethod
+    def from_pretrained(cls, path: Any = None, subfolder: str | None = None, **options: Any) -> Any:
+        """Read what :meth:`save_pretrained` wrote, moments included. The options are those of diffusers."""
+        file = Path(path, subfolder or "", MOMENTS)
+        known = {"moments": load_moments(file)[0]} if file.is_file() else {}
+        return super().from_pretrained(path, subfolder, **known, **options)
+
+    def save_pretrained(self, save_directory: Any, push_to_hub: bool = False, **options: Any) -> None:
+        """Write the configuration, and moments beside it as :func:`painters.models.moments.save_moments` does."""
+        super().save_pretrained(save_directory, push_to_hub, **options)
+        if self.moments is not None:
+            save_moments(self.moments, Path(save_directory, MOMENTS))
+
+    def __getattr__(self, name: str) -> Any:
+        # What else pipelines read, such as sigmas and alphas_cumprod, is that of their own scheduler.
+        if "base" not in self.__dict__:
+            raise AttributeError(name)
+        return getattr(self.base, name)
+
+    def set_timesteps(
+        self,
+        num_inference_steps: Any = None,
+        device: Any = None,
+        sigmas: Any = None,
+        mu: Any = None,
+        timesteps: Any = None,
+    ) -> None:
+        """Set the levels of a run and list the times of its calls. Raises what the pipeline's own scheduler does."""
+        given = {"sigmas": sigmas, "mu": mu, "timesteps": timesteps}
+        given = {key: value for key, value in given.items() if value is not None}
+        self.base.set_timesteps(None if {"sigmas", "timesteps"} & given.keys() else num_inference_steps, **given)
+        every, times = Levels.visited_by(self.base), self.base.timesteps
+        times = times if len(times) == every.steps else torch.unique_consecutive(times)  # of Heun, PNDM
+        if not 0 <= self.start < every.steps <= len(times):
+            raise ValueError(f"a run of {every.steps} steps at {len(times)} times cannot start at level {self.start}")
+        self.levels, n = every[self.start :], every.steps - self.start
+        listed = [i for i in range(n) for _ in range(self.order)][self.order - 1 :]  # of Heun: 0, 1, 1, 2, 2, ...
+        # Heun's last step asks twice unless it is into sigma = 0; what else a run ends at was trained at time 0.
+        self.listed = [*listed, n] if self.order == 2 and self.levels.sigma[-1] > 0 else listed
+        self.timesteps = torch.cat([times[self.start :], times.new_zeros(1)])[self.listed].to(device)
+        self.begin, self.call, self.run = None, None, None
+
+    def set_begin_index(self, begin_index: int = 0) -> None:
+        """Set the call at which a run begins, as pipelines do that start from an image."""
+        self.begin = begin_index
+
+    def scale_model_input(self, sample: Tensor, timestep: Any = None) -> Tensor:
+        """Return the state itself, which is in the coordinates of the network."""
+        return sample
+
+    def add_noise(self, original_samples: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
+        """Return alpha x_0 + sigma eps at the levels of these times of the run."""
+        at = [self.listed[self._at(t)] for t in timesteps.flatten().tolist()]
+        alpha, sigma = (column(part[at], noise).to(noise) for part in (self.levels.alpha, self.levels.sigma))
+        return alpha * original_samples + sigma * noise
+
+    def scale_noise(self, sample: Tensor, timestep: Tensor, noise: Tensor) -> Tensor:
+        """Return what :meth:`add_noise` does, under the name by which flow-matching pipelines call it."""
+        return self.add_noise(sample, noise, timestep)
+
+    def step(
+        self, model_output: Tensor, timestep: Any, sample: Tensor, generator: Any = None, return_dict: bool = True
+    ) -> Any:
+        """Return the next state that the network is asked about, and the endpoint estimate made of its output.
+
+        ``sample``, (B, ...), is the state to go on from: the one returned last, or what the pipeline made of it.
+        """
+        if self.call is None:
+            self.call = self._at(float(timestep)) if self.begin is None else self.begin
+        level, self.call = self.listed[self.call], self.call + 1
+        x = sample.to(torch.promote_types(sample.dtype, torch.float32))
+        alpha, sigma = self.levels.alpha[level], self.levels.sigma[level]
+        x0 = endpoint(x, kept(model_output, sample).to(x.dtype), alpha, sigma, prediction=self.prediction)
+        if self.run is None:
+            self.run, self.reached = self.solver(x, self.levels[level:], self._seeds(generator, len(x))), level
+            self.said, self.state = next(self.run), x
+        elif isinstance(self.said, Step) and self.reached < self.levels.steps:
+            self.said, self.state = self.run.send(x), x
+        if isinstance(self.said, Ask) and self.said.level == self.levels[level]:  # else the answer is not needed
+            self.said = self.run.send(x0)
+            x = self.said.x
+            if isinstance(self.said, Step):
+                x, self.reached = self.watch(self.reached, self.state, self.said), self.reached + 1
+        x, x0 = x.to(sample.dtype), x0.to(sample.dtype)
+        return DDIMSchedulerOutput(prev_sample=x, pred_original_sample=x0) if return_dict else (x, x0)
+
+    def _seeds(self, generator: Any, n: int) -> Sequence[int] | None:
+        """The seeds of what a stochastic solver draws; for others no generator is touched."""
+        if self.seeds is not None or not self.stochastic:
+            return self.seeds and [*self.seeds] * (n // len(self.seeds))  # DiT holds states twice under guidance
+        if isinstance(generator, list):
+            return [one.initial_seed() % STEPS for one in generator]
+        return torch.randint(STEPS, (n,), generator=generator, device=getattr(generator, "device", "cpu")).tolist()
+
+    def _at(self, time: float) -> int:
+        """The call made at a time, of two the one that begins a step."""
+        near = (self.timesteps.cpu().double() - time).abs()
+        if float(near.min()) > 0.01 * max(1.0, abs(time)):  # half precision rounds times
+            raise ValueError(f"the time {time:.6g} is none of this run's: take one of the scheduler's timesteps")
+        return int((near == near.min()).nonzero()[-1])
