@@ -27,7 +27,7 @@ WORKSHOP = (
     ("data", "networks", "provenance", "linalg", "statistics"),
     ("training", "quality", "judging"),
     ("subject", "scoring", "trained"),
-    ("evidence", "landscape", "limits", "manifold", "variations", "gans"),
+    ("evidence", "landscape", "limits", "manifold", "variations", "gans", "faster"),
     ("ledger",),
     ("pages", "cli"),
 )
