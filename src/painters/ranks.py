@@ -1,8 +1,8 @@
 """Several processes on one piece of work, as ``torchrun`` and ``accelerate launch`` start them.
 
-They talk through files alone. Each takes its share of the same list, whatever of it is done already, so that no two
-make the same thing and none waits for another. A process that was killed is made good by the same command, with any
-number of processes.
+They talk through files alone, in a folder that all of them see. Each takes its share of the same list, whatever of it
+is done already, so that no two make the same thing and none waits for another. A process that was killed is made good
+by the same command, with any number of processes.
 """
 
 from __future__ import annotations
