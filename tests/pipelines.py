@@ -199,7 +199,9 @@ def embedded(kind: str) -> tuple[Any, dict[str, Any]]:
             caption_projection_dim=16, pooled_projection_dim=16, pos_embed_max_size=8,
         )  # fmt: skip
         more = {"text_encoder_3": None, "tokenizer_3": None}
-        pipe = StableDiffusion3Pipeline(network, FlowMatchEulerDiscreteScheduler(shift=3.0), vae(), **none, **more)
+        pipe = StableDiffusion3Pipeline(
+            network, FlowMatchEulerDiscreteScheduler(shift=3.0), vae(shift_factor=0.1), **none, **more
+        )
         names = ("prompt_embeds", "negative_prompt_embeds", "pooled_prompt_embeds", "negative_pooled_prompt_embeds")
         options = words(*names)
     elif kind == "flux":

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers.configuration_utils import ConfigMixin, register_to_config
+from diffusers.configuration_utils import ConfigMixin, FrozenDict, register_to_config
 from diffusers.schedulers.scheduling_ddim import DDIMSchedulerOutput
 from diffusers.schedulers.scheduling_utils import SchedulerMixin
 from torch import Tensor
@@ -57,25 +57,25 @@ class PaintersScheduler(SchedulerMixin, ConfigMixin):
     a scheduler whose levels are not known here.
     """
 
-    ignore_for_config = ("moments",)
     init_noise_sigma = 1.0
 
     @register_to_config
-    def __init__(
-        self, base: Mapping[str, Any], solver: str = "ddim", start: int = 0, moments: Gaussian | None = None
-    ) -> None:
+    def __init__(self, base: Mapping[str, Any], solver: str = "ddim", start: int = 0) -> None:
         self.base, kind = scheduler_from(base, "the configuration"), base["_class_name"]
         known = training_of(self.base)
         if known.schedule is None or self.base.config.get("invert_sigmas"):
             raise ValueError(f"the levels of a {kind} are not known here: a pipeline that needs it cannot be recorded")
         self.prediction: Prediction = settled(known, None, None, kind)[1]
-        self.solver, self.order = chosen(solver, surrogate=moments), 2 if solver == "heun" else 1
-        self.stochastic, self.start, self.moments = solver == "ancestral", start, moments
+        self.solver, self.order, self.start = chosen(solver), 2 if solver == "heun" else 1, start
+        self.moments: Gaussian | None = None
         self.watch: Watch = lambda i, x, step: step.x
         self.seeds: Sequence[int] | None = None
         self.listed, self.begin = [0], None
-        # Pipelines read settings of their scheduler, such as shifts and the number of training steps.
-        self.register_to_config(**{key: value for key, value in self.base.config.items() if key[0] != "_"})
+
+    @property
+    def config(self) -> FrozenDict:
+        """Its own settings, and those of the pipeline's own scheduler, which pipelines read, such as shifts."""
+        return FrozenDict({**self.base.config, **self._internal_dict})
 
     @classmethod
     def like(
@@ -83,16 +83,18 @@ class PaintersScheduler(SchedulerMixin, ConfigMixin):
     ) -> PaintersScheduler:
         """Return a scheduler of ours to take the place of one of diffusers, which is left as it is."""
         base = scheduler.base if isinstance(scheduler, cls) else scheduler
-        made = cls({**base.config, "_class_name": type(base).__name__}, solver, start, moments=moments)
+        made = cls({**base.config, "_class_name": type(base).__name__}, solver, start)
         made.base = copy.deepcopy(base)  # with what was set on it since, such as a shift
+        made.moments, made.solver = moments, chosen(solver, surrogate=moments)
         return made
 
     @classmethod
     def from_pretrained(cls, path: Any = None, subfolder: str | None = None, **options: Any) -> Any:
         """Read what :meth:`save_pretrained` wrote, moments included. The options are those of diffusers."""
+        made: Any = super().from_pretrained(path, subfolder, **options)
         file = Path(path, subfolder or "", MOMENTS)
-        known = {"moments": load_moments(file)[0]} if file.is_file() else {}
-        return super().from_pretrained(path, subfolder, **known, **options)
+        moments = load_moments(file)[0] if file.is_file() else None
+        return cls.like(made, solver=made.config["solver"], moments=moments, start=made.start)
 
     def save_pretrained(self, save_directory: Any, push_to_hub: bool = False, **options: Any) -> None:
         """Write the configuration, and moments beside it as :func:`painters.models.moments.save_moments` does."""
@@ -175,7 +177,7 @@ class PaintersScheduler(SchedulerMixin, ConfigMixin):
 
     def _seeds(self, generator: Any, n: int) -> Sequence[int] | None:
         """The seeds of what a stochastic solver draws; for others no generator is touched."""
-        if self.seeds is not None or not self.stochastic:
+        if self.seeds is not None or self.config["solver"] != "ancestral":
             return self.seeds and [*self.seeds] * (n // len(self.seeds))  # DiT holds states twice under guidance
         if isinstance(generator, list):
             return [one.initial_seed() % STEPS for one in generator]

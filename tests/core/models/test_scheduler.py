@@ -1,0 +1,277 @@
+"""The scheduler in the place of others: the same solvers as everywhere, and every setting that pipelines pass."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import diffusers
+import pytest
+import torch
+from diffusers import (
+    DDIMScheduler,
+    DiffusionPipeline,
+    EulerDiscreteScheduler,
+    FlowMatchEulerDiscreteScheduler,
+    HeunDiscreteScheduler,
+    PNDMScheduler,
+    StableDiffusion3Img2ImgPipeline,
+    StableDiffusionImg2ImgPipeline,
+    StableDiffusionInpaintPipeline,
+)
+from pipelines import SCALED, embedded, stable_diffusion
+from torch import Tensor
+
+import painters
+from painters import Gaussian, Levels, PaintersScheduler
+from painters.denoiser import column, endpoint
+from painters.models.folders import training_of
+from painters.sampling import paint_on, solve
+
+SOLVERS = ("ddim", "heun", "dpmpp2m", "ancestral", "expint")
+SEEDS = (3, 4)
+SHAPE = (4, 8, 8)
+
+
+def apart(a: Tensor, b: Tensor) -> float:
+    """The relative distance of two tensors."""
+    return float((a - b).norm() / b.norm())
+
+
+def generators(*seeds: int) -> list[torch.Generator]:
+    return [torch.Generator().manual_seed(seed) for seed in seeds or SEEDS]
+
+
+def both(options: dict[str, Any]) -> dict[str, Any]:
+    """Options with an embedding for each of two images."""
+    return {key: v.repeat_interleave(2, 0) if isinstance(v, Tensor) else v for key, v in options.items()}
+
+
+def gaussian() -> Gaussian:
+    torch.manual_seed(0)
+    return Gaussian.of(0.1 * torch.randn(256), torch.diag(torch.linspace(0.1, 2.0, 256)), rank=20)
+
+
+def denoiser(pipe: Any, options: dict[str, Any], guidance: float) -> Any:
+    """The network of a tiny Stable Diffusion 1.5 or 3 as a denoiser, written apart from the scheduler."""
+    known = training_of(pipe.scheduler)
+
+    def out(x: Tensor, t: Tensor, which: str) -> Tensor:
+        text = options[f"{which}prompt_embeds"].expand(len(x), -1, -1)
+        if hasattr(pipe, "unet"):
+            return pipe.unet(x, t, encoder_hidden_states=text).sample
+        pooled = options[f"{which}pooled_prompt_embeds"].expand(len(x), -1)
+        return pipe.transformer(x, timestep=t, encoder_hidden_states=text, pooled_projections=pooled).sample
+
+    @torch.no_grad()
+    def denoise(x: Tensor, alpha: Any, sigma: Any) -> Tensor:
+        t = known.schedule.time(column(alpha, x), column(sigma, x)).expand(len(x))
+        a, s = (column(v, x).to(x) for v in (alpha, sigma))
+        t = t.long() if hasattr(pipe, "unet") else t.float()
+        guided = out(x, t, "")
+        if guidance != 1.0:
+            without = out(x, t, "negative_")
+            guided = without + guidance * (guided - without)
+        return endpoint(x, guided, a, s, prediction=known.prediction)
+
+    return denoise
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+@pytest.mark.parametrize(("kind", "guidance"), [("sd15", 3.0), ("sd3", 1.0)])
+def test_a_solver_in_a_pipeline_is_the_solver_of_solve(kind, guidance, solver):
+    pipe, options = embedded(kind)
+    moments = gaussian() if solver == "expint" else None
+    how: dict[str, Any] = {"solver": solver, "seeds": SEEDS}
+    options |= {"guidance_scale": guidance}
+    run, _ = painters.record(pipe, steps=5, moments=moments, options=options, **how)
+    levels = Levels.from_scheduler(pipe.scheduler, 5)
+    exact = solve(denoiser(pipe, options, guidance), run.x[0], levels, surrogate=moments, progress=False, **how)
+    assert apart(run.final, exact.final) < 1e-5 and apart(run.x0, exact.x0) < 1e-5 and apart(run.x, exact.x) < 1e-5
+    assert torch.equal(run.levels.alpha, exact.levels.alpha)
+    # from pure noise Heun's first step asks once, and the pipeline's second call at its end is in vain
+    unused = solver == "heun" and kind == "sd3"
+    assert run.nfe == (exact.nfe + unused) * (2 if guidance > 1 else 1)
+
+
+def test_heun_asks_where_the_last_level_is_not_clean():
+    pipe, options = embedded("sd15")
+    pipe.scheduler = DDIMScheduler.from_config(pipe.scheduler.config, set_alpha_to_one=False)
+    options |= {"guidance_scale": 1.0}
+    run, _ = painters.record(pipe, steps=4, seeds=SEEDS, solver="heun", options=options)
+    levels = Levels.from_scheduler(pipe.scheduler, 4)
+    exact = solve(denoiser(pipe, options, 1.0), run.x[0], levels, solver="heun", progress=False)
+    assert levels.sigma[-1] > 0 and run.nfe == exact.nfe == 8 and apart(run.final, exact.final) < 1e-5
+
+
+@pytest.mark.parametrize("cls", [EulerDiscreteScheduler, HeunDiscreteScheduler, PNDMScheduler])
+def test_states_mean_the_same_whichever_scheduler_was_there(cls):
+    """Euler and Heun hold states in other units, with another size of their noise, and list other times."""
+    pipe, options = embedded("sd15")
+    options = both(options)
+    leading = {"timestep_spacing": "leading"}
+    more = {"skip_prk_steps": True} if cls is PNDMScheduler else leading
+    pipe.scheduler = cls(**SCALED, steps_offset=1, **more)
+    run, _ = painters.record(pipe, steps=10, seeds=SEEDS, options=options)
+    theirs = cls if cls is EulerDiscreteScheduler else DDIMScheduler
+    pipe.scheduler = theirs.from_config(pipe.scheduler.config, clip_sample=False, timestep_spacing="leading")
+    images = pipe(**options, num_inference_steps=10, generator=generators()).images
+    # PNDM ends at the level of its first time
+    assert apart(run.final, images) < (0.05 if cls is PNDMScheduler else 1e-5)
+
+
+@pytest.mark.parametrize("given", [{"sigmas": [10.0, 3.0, 1.0, 0.3, 0.0]}, {"timesteps": [900, 500, 200, 10]}])
+def test_sigmas_and_timesteps_of_the_call_are_followed(given):
+    pipe, options = embedded("sd15")
+    pipe.scheduler = EulerDiscreteScheduler(**SCALED, timestep_spacing="leading")
+    run, _ = painters.record(pipe, seeds=SEEDS, options=options | given)
+    images = pipe(**both(options), **given, generator=generators()).images
+    assert torch.allclose(run.levels.ratio, pipe.scheduler.sigmas.double(), rtol=1e-6)
+    assert run.levels.steps == 4 and apart(run.final, images) < 1e-5
+
+
+def test_sigmas_and_shifts_of_flow_matching_are_followed():
+    pipe, options = embedded("flux")
+    sigmas = [1.0, 0.7, 0.2]
+    run, _ = painters.record(pipe, seeds=SEEDS, options=options | {"sigmas": sigmas})
+    images = pipe(**both(options), sigmas=sigmas, generator=generators()).images
+    assert apart(run.final, images) < 1e-5 and run.levels.steps == 3 and float(run.levels.sigma[1]) != 0.7
+    pipe, options = embedded("sd3")
+    before, _ = painters.record(pipe, steps=4, seeds=SEEDS, options=options)
+    pipe.scheduler.set_shift(7.0)
+    run, _ = painters.record(pipe, steps=4, seeds=SEEDS, options=options)
+    assert apart(run.final, pipe(**both(options), num_inference_steps=4, generator=generators()).images) < 1e-5
+    assert apart(run.final, before.final) > 1e-3
+
+
+@pytest.mark.parametrize("kind", ["sd15", "sd3"])
+@pytest.mark.parametrize("solver", ["ddim", "heun"])
+def test_image_to_image_begins_where_its_strength_says(kind, solver):
+    pipe, options = embedded(kind)
+    cls = StableDiffusionImg2ImgPipeline if kind == "sd15" else StableDiffusion3Img2ImgPipeline
+    parts = {key: part for key, part in pipe.components.items() if key != "image_encoder" or kind == "sd15"}
+    pipe = cls(**parts, **({"requires_safety_checker": False} if kind == "sd15" else {}))
+    pipe.set_progress_bar_config(disable=True)
+    size = {"height", "width"} if kind == "sd15" else set()
+    options = {key: v for key, v in options.items() if key not in size}
+    options |= {"image": torch.rand(2, 3, 16, 16), "strength": 0.6, "guidance_scale": 1.0}
+    run, _ = painters.record(pipe, steps=10, seeds=SEEDS, solver=solver, options=options)
+    levels = Levels.from_scheduler(pipe.scheduler, 10)
+    assert run.meta["kept"] == [4, 5, 6, 7, 8, 9, 10] and torch.equal(run.levels.sigma, levels.sigma[4:])
+    if solver == "ddim":
+        images = pipe(**both(options) | {"image": options["image"]}, num_inference_steps=10, generator=generators())
+        assert apart(run.final, images.images) < 1e-5
+    exact = paint_on(denoiser(pipe, options, 1.0), run.x[0], levels, start=4, solver=solver)
+    assert apart(run.final, exact) < 1e-5 and run.nfe == (6 if solver == "ddim" else 11)
+
+
+def test_inpainting_keeps_what_it_is_told_to_keep():
+    """It changes the state after every step, and noises the image again at every level."""
+    pipe, options = embedded("sd15")
+    pipe = StableDiffusionInpaintPipeline(**pipe.components, requires_safety_checker=False)
+    pipe.set_progress_bar_config(disable=True)
+    mask = torch.zeros(1, 1, 16, 16)
+    mask[..., :8] = 1.0
+    options |= {"image": torch.rand(1, 3, 16, 16), "mask_image": mask, "guidance_scale": 1.0}
+    run, _ = painters.record(pipe, steps=5, seeds=SEEDS, options=options)
+    images = pipe(**both(options) | {"image": options["image"]}, num_inference_steps=5, generator=generators()).images
+    assert apart(run.final[..., :4], images[..., :4]) < 1e-5  # the other half is the image, put back after the run
+
+
+def test_noise_is_added_at_the_level_of_a_time():
+    scheduler = PaintersScheduler.like(EulerDiscreteScheduler(**SCALED), solver="heun")
+    scheduler.set_timesteps(10)
+    x, noise = torch.randn(2, *SHAPE), torch.randn(2, *SHAPE)
+    times = scheduler.timesteps[[1, 7]]
+    noisy = scheduler.add_noise(x, noise, times)
+    for i, k in enumerate((1, 4)):
+        alpha, sigma = scheduler.levels[k]
+        assert torch.allclose(noisy[i], alpha * x[i] + sigma * noise[i])
+    assert torch.equal(scheduler.scale_noise(x, times, noise), noisy) and scheduler.init_noise_sigma == 1.0
+    assert torch.equal(scheduler.scale_model_input(x, times[0]), x)
+    with pytest.raises(ValueError, match="none of this run's"):
+        scheduler.add_noise(x, noise, torch.tensor([5000.0, 1.0]))
+
+
+def test_of_a_learned_variance_the_first_half_is_the_prediction():
+    made = []
+    for channels in (4, 8):
+        scheduler = PaintersScheduler.like(DDIMScheduler(clip_sample=False))
+        scheduler.set_timesteps(5)
+        torch.manual_seed(0)
+        x, output = torch.randn(2, *SHAPE), torch.randn(2, 8, 8, 8)
+        made += [scheduler.step(output[:, :channels], t, x, return_dict=False) for t in scheduler.timesteps[:1]]
+    assert torch.equal(made[0][0], made[1][0]) and torch.equal(made[0][1], made[1][1])
+
+
+def test_generators_of_the_call_drive_the_ancestral_solver():
+    pipe, options = embedded("sd15")
+    run, _ = painters.record(pipe, steps=4, seeds=SEEDS, solver="ancestral", options=options)
+    pipe.scheduler = PaintersScheduler.like(pipe.scheduler, solver="ancestral")
+    how: dict[str, Any] = both(options) | {"num_inference_steps": 4}
+    listed = pipe(**how, generator=generators()).images
+    one, again, other = (pipe(**how, generator=torch.Generator().manual_seed(s)).images for s in (3, 3, 4))
+    assert apart(listed, run.final) < 1e-5 and torch.equal(one, again) and apart(one, other) > 0.1
+    free = [pipe(**how, latents=run.x[0]).images for _ in range(2)]
+    assert apart(*free) > 0.01
+    before = torch.get_rng_state()
+    pipe.scheduler = PaintersScheduler.like(pipe.scheduler, solver="ddim")
+    pipe(**how, latents=run.x[0])
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_a_start_is_the_level_of_the_latents():
+    pipe, options = embedded("flux")
+    run, _ = painters.record(pipe, steps=6, seeds=SEEDS, options=options)
+    pipe.scheduler = PaintersScheduler.like(pipe.scheduler, start=2)
+    images = pipe(**both(options), num_inference_steps=6, latents=run.x[2]).images
+    assert apart(images, run.final) < 1e-6
+    with pytest.raises(ValueError, match="cannot start at level 2"):
+        pipe(**both(options), num_inference_steps=2, latents=run.x[2])
+
+
+@pytest.mark.parametrize("base", [DDIMScheduler(clip_sample=False), FlowMatchEulerDiscreteScheduler(shift=3.0)])
+def test_its_configuration_is_saved_and_loaded_with_its_moments(base, tmp_path):
+    scheduler = PaintersScheduler.like(base, solver="expint", moments=gaussian(), start=1)
+    scheduler.save_pretrained(tmp_path)
+    again = PaintersScheduler.from_pretrained(tmp_path)
+    assert dict(again.config)["base"] == dict(scheduler.config)["base"] and type(again.base) is type(base)
+    assert (again.config.solver, again.config.start, again.order) == ("expint", 1, 1)
+    assert again.config.num_train_timesteps == 1000
+    assert apart(again.moments.mu, gaussian().mu) < 1e-6 and apart(again.moments.lam, gaussian().lam) < 1e-6
+    for one in (scheduler, again):
+        one.set_timesteps(4)
+    assert torch.equal(again.timesteps, scheduler.timesteps) and len(again.timesteps) == 3
+
+
+def test_a_pipeline_is_saved_and_loaded_with_it(tmp_path):
+    pipe = stable_diffusion(tmp_path / "parts", version=2)
+    pipe.scheduler = PaintersScheduler.like(pipe.scheduler, solver="heun")
+    pipe.save_pretrained(tmp_path / "pipe")
+    again = DiffusionPipeline.from_pretrained(tmp_path / "pipe")
+    again.set_progress_bar_config(disable=True)
+    assert isinstance(again.scheduler, PaintersScheduler) and again.scheduler.order == 2
+    how: dict[str, Any] = {"num_inference_steps": 3, "output_type": "latent", "height": 16, "width": 16}
+    a, b = (p("a red house", generator=generators(3), **how).images for p in (pipe, again))
+    assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "how", "message"),
+    [
+        (diffusers.EDMEulerScheduler(), {}, "levels of a EDMEulerScheduler are not known"),
+        (FlowMatchEulerDiscreteScheduler(invert_sigmas=True), {}, "are not known here"),
+        (DDIMScheduler(), {"solver": "unipc"}, "there is no solver 'unipc'"),
+        (DDIMScheduler(), {"moments": gaussian()}, "surrogate = .* is an option of the expint solver"),
+    ],
+)
+def test_what_fits_no_pipeline_is_said_in_one_sentence(scheduler, how, message):
+    with pytest.raises(ValueError, match=message) as error:
+        PaintersScheduler.like(scheduler, **how)
+    assert "\n" not in str(error.value)
+    with pytest.raises(ValueError, match="which diffusers does not know"):
+        PaintersScheduler(base={"_class_name": "OfMine"})
+
+
+def test_clipping_is_left_out_and_said():
+    with pytest.warns(UserWarning, match="asks for clip_sample"):
+        PaintersScheduler.like(DDIMScheduler())
