@@ -57,8 +57,11 @@ def record(
     """
     from painters.models.scheduler import PaintersScheduler  # needs diffusers, which importing painters does not
 
-    names, (first, begun) = numbered(seeds), start or (0, None)
-    begins = hasattr(pipe, "prepare_latents")
+    if not hasattr(pipe, "scheduler"):
+        raise ValueError(
+            f"a pipeline of diffusers is recorded, and a {type(pipe).__name__} is none: use painters.solve"
+        )
+    names, (first, begun), begins = numbered(seeds), start or (0, None), hasattr(pipe, "prepare_latents")
     if begun is not None and not begins:
         raise ValueError(f"a {type(pipe).__name__} takes no state to start from: leave out start=")
     scheduler = PaintersScheduler.like(pipe.scheduler, solver=solver, moments=moments, start=first)
@@ -101,16 +104,13 @@ def record(
         for part in (part for name, part in pipe.components.items() if name.startswith(("unet", "transformer"))):
             after.callback(part.register_forward_hook(lambda module, args, out: calls.append(len(out[0]))).remove)
         made = pipe(**call, num_inference_steps=steps, generator=streams(names))
-    kept = [*states, end[0]]
+    kept, every, name = [*states, end[0]], scheduler.levels, type(pipe).__name__
     if not states or (kick is not None and kick[0] - first not in range(kept[0] + (not begins), kept[-1] + 1)):
-        raise ValueError(
-            f"the {type(pipe).__name__} passed on no state that was to be recorded or kicked: {kept=}, {kick=}"
-        )
-    levels = Levels(scheduler.levels.alpha[kept], scheduler.levels.sigma[kept], scheduler.levels.origin)
-    meta = {"solver": solver, "steps": first + scheduler.levels.steps, "kept": [first + i for i in kept]}
-    meta |= {"pipeline": type(pipe).__name__, "prompt": prompt, "kick": kick and [kick[0], kick[2]]}
+        raise ValueError(f"a {name} passed on states from level {first + kept[0]} to {first + kept[-1]} only: {kick=}")
+    levels = Levels(every.alpha[kept], every.sigma[kept], every.origin)
+    meta = {"solver": solver, "steps": first + every.steps, "kept": [first + i for i in kept], "pipeline": name}
+    meta |= {"prompt": prompt, "kick": kick and [kick[0], kick[2]], "projected": save.fn is not None}
     meta |= {key: value for key, value in call.items() if isinstance(value, (str, int, float))}
-    meta |= {"projected": True} if save.fn is not None else {}
     x, x0 = torch.stack([*states.values(), save.store(end[1][:n])]), torch.stack(estimates)
     return Trajectory(levels, x, x0, nfe=sum(calls) // n, seeds=names, meta=meta), made
 
@@ -135,20 +135,20 @@ def moments_of(
     Raises ``ValueError`` if the folder holds those of other weights or settings.
     """
     found, options = {}, {"output_type": "latent"} | dict(options or {})
-    parts = [part for part in pipe.components.values() if isinstance(part, torch.nn.Module)]
-    weights = folder and fingerprint(value for part in parts for value in part.state_dict().values())
+    made_of = {key: fingerprint([v]) if isinstance(v, Tensor) else v for key, v in options.items()}
+    made_of |= {"solver": solver, "steps": steps, "scheduler": str(pipe.scheduler)}
+    if folder is not None:
+        parts = [part for part in pipe.components.values() if isinstance(part, torch.nn.Module)]
+        made_of["weights"] = fingerprint(value for part in parts for value in part.state_dict().values())
     for prompt in prompts:
 
         def make(seeds: Sequence[int], prompt: Any = prompt) -> tuple[Sequence[int], Tensor]:
             run, _ = record(pipe, prompt, solver=solver, steps=steps, seeds=seeds, save=Frames(None), options=options)
             return seeds, run.final.cpu()
 
-        keep = None
-        if folder is not None:
-            keep = Path(folder, sha256(str(prompt).encode()).hexdigest()[:12])
-            made_of = {k: fingerprint([v]) if isinstance(v, Tensor) else v for k, v in options.items()}
-            made_of |= {"prompt": prompt, "solver": solver, "steps": steps, "scheduler": str(pipe.scheduler)}
-            claim(keep, made_of | {"weights": weights})
+        keep = None if folder is None else Path(folder, sha256(str(prompt).encode()).hexdigest()[:12])
+        if keep is not None:
+            claim(keep, made_of | {"prompt": prompt})
         found[prompt] = gaussian_of(each(make, range(FIRST, FIRST + n), batch, keep), rank=rank)[0]
     return found
 
