@@ -133,16 +133,13 @@ def _moments(options: argparse.Namespace) -> int:
     from painters.pictures import Skipped, listed, told
 
     if (options.source is None) == (options.samples is None):
-        raise ValueError(
-            "give pictures, a folder or a data set of the hub, or a model with --samples NAME: one of them"
-        )
+        raise ValueError("give pictures, a folder or a hub data set, or a model with --samples NAME: one of them")
     name, out = options.samples or options.encode, Path(options.out)
     model = None if name is None else load(name, device=options.device, pickled=options.pickled)
-    made_by = {"weights": None if model is None else model.weights}
     skipped: Skipped = {}
     parts, data = out.with_name(f"{out.name}.parts"), hashlib.sha256()
     several = place()[1] > 1
-    made: Any = None  # what makes numbered samples, which are kept as soon as they are there
+    made, asked = None, {}  # what makes numbered samples, which are kept as soon as they are there; and how many
     if options.samples is None or model is None:
         channels, _, size = (3, 32, 32) if model is None else model.image_shape
         form = {"size": options.size or size, "channels": options.channels or channels}
@@ -150,8 +147,8 @@ def _moments(options: argparse.Namespace) -> int:
         if several:
             files, skipped = listed(options.source)
             stamps = [(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
-            made_of = facts | made_by | {"files": hashlib.sha256(repr(stamps).encode()).hexdigest()[:12]}
-            numbers, facts = range(len(files))[: options.n], made_of | {"first": options.n}
+            facts |= {"files": hashlib.sha256(repr(stamps).encode()).hexdigest()[:12]}
+            numbers, asked = range(len(files))[: options.n], {"first": options.n}
             made = partial(moments.read, files, skipped=skipped, model=model, keep=parts, **form)
         else:
             pictures = moments.pictures(options.source, n=options.n, skipped=skipped, **form)
@@ -161,14 +158,14 @@ def _moments(options: argparse.Namespace) -> int:
         how = {key: getattr(options, key) for key in ("prompt", "guidance", "steps", "spacing")}
         numbers = range(moments.FIRST, moments.FIRST + (options.n or 2000))
         facts = {"source": f"own samples of {Path(options.samples).name}", "circular": True} | how
-        facts |= {"solver": "dpmpp2m", "seeds": f"{numbers[0]}-{numbers[-1]}"}
-        made_of = {"model": name} | made_by | how | {"first": moments.FIRST}
+        facts, asked = facts | {"solver": "dpmpp2m"}, {"seeds": f"{numbers[0]}-{numbers[-1]}"}
         made = partial(moments.painted, model, **how, batch=options.batch, keep=parts)
-    facts |= made_by | {"rank": options.rank}
+    facts |= {"weights": None if model is None else model.weights}
     if made is not None:
         options.kept = True
         batches = moments.counted(made(numbers), len(numbers), digest=data)
-        claim(parts, made_of)
+        claim(parts, facts)
+    facts |= asked | {"rank": options.rank}
     try:
         if several and (why := _dealt(made, numbers, parts, out, facts)):
             print(why)
@@ -192,9 +189,7 @@ def _moments(options: argparse.Namespace) -> int:
 
 def add_commands(commands: Commands) -> None:
     """Add ``sample`` and ``moments`` to a command line."""
-    sample = commands.add_parser(
-        "sample", help="paint images with a model", description=f"Paint images with a model. {DEALT}"
-    )
+    sample = commands.add_parser("sample", help="paint images with a model", description=f"Paint images. {DEALT}")
     sample.add_argument("name", help="a bundled model, a local diffusers folder, or a hub id")
     sample.add_argument("--seeds", default="0-15", help="such as 0-15 or 3,7,20-29 (default: %(default)s)")
     sample.add_argument("--steps", type=whole, default=50, help="solver steps (default: %(default)s)")
@@ -215,8 +210,7 @@ def add_commands(commands: Commands) -> None:
     moments = commands.add_parser(
         "moments",
         help="mean and covariance of data, which the theory needs",
-        description="Write mean and covariance of pictures, or of what a model paints (then the theory is circular). "
-        f"{DEALT}",
+        description=f"Write mean and covariance of pictures, or of what a model paints (circular). {DEALT}",
     )
     moments.add_argument("source", nargs="?", default=None, help="a folder of pictures, or a data set of the hub")
     moments.add_argument("--out", required=True, help="file for the moments, e.g. cifar10.safetensors")
