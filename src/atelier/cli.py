@@ -86,6 +86,7 @@ def add_commands(commands: Commands) -> None:
         description=f"Measure the claims of the ledger on a model; resumable. {DEALT} Or print the table of results.",
     )
     claims.add_argument("--model", default=None, help="a bundled model, a local diffusers folder, or a hub id")
+    claims.add_argument("--pipeline", default=None, metavar="ID", help="any diffusers pipeline, with --prompt")
     instead = claims.add_mutually_exclusive_group()
     instead.add_argument("--gaussian", action="store_true", help="measure the exact Gaussian of its data instead")
     instead.add_argument("--shuffled", action="store_true", help="measure its network with shuffled weights instead")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -19,11 +20,16 @@ from atelier.networks.readers import READER_OF, Read, Reader, load_reader
 from painters.denoiser import Denoiser
 from painters.levels import Levels
 from painters.models import Model, load
+from painters.models.folders import training_of
+from painters.models.precision import LARGE, choose_device, choose_dtype
+from painters.models.record import moments_of, record
 from painters.sampling import noise, solve
 from painters.theory.gaussian import Gaussian
 from painters.trajectory import Frames, Trajectory
 
 T = TypeVar("T")
+SAMPLES = 256
+"""So many images of its own give the moments of a pipeline that comes without."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +59,7 @@ class Subject:
     turns clean states into pictures in [0, 1], and ``reader``, if there is one, reads pictures. ``kind`` is
     ``"network"``, ``"gaussian"``, ``"mean"`` or ``"shuffled"``. ``moments`` says where those of ``gaussian`` come from
     if they were not shipped with the model: ``source``, ``n``, and ``circular`` if they are those of the model's own
-    samples.
+    samples. ``record`` runs the network in the place of ``denoise`` where only a pipeline can ask it.
     """
 
     name: str
@@ -66,6 +72,7 @@ class Subject:
     model: Model | None = field(default=None, repr=False)
     kind: str = "network"
     moments: dict[str, Any] = field(default_factory=dict, repr=False)
+    record: Callable[..., tuple[Trajectory, Any]] | None = field(default=None, repr=False)
 
     @property
     def dim(self) -> int:
@@ -97,6 +104,8 @@ class Subject:
         save: Frames = Frames(),  # noqa: B008 (frozen)
     ) -> Trajectory:
         """Paint one image for each seed, from the model's own noise, and return the trajectory."""
+        if self.record is not None and self.kind == "network":
+            return self.record(seeds=seeds, steps=steps, solver=solver, save=save)[0]
         levels = self.levels(steps)
         x = levels.start(noise(seeds, self.shape))
         return solve(self.denoise, x, levels, solver=solver, save=save, seeds=seeds, progress=False)
@@ -191,6 +200,37 @@ def subject(
     return Subject(
         name, model.denoiser(prompt), gaussian, model.shape, model.levels, model.decode, reader, model, moments=origin
     )
+
+
+def pipeline(
+    source: str, prompt: str, *, device: str = "auto", gaussian: Gaussian | None = None, moments: Any = None
+) -> Subject:
+    """Load any pipeline of diffusers, a folder or a hub id, for the experiments that need only its trajectories.
+
+    ``prompt``: a text, or the number of a class; guidance is the pipeline's own. Without a ``gaussian`` of the states
+    that the prompt describes it is that of :data:`SAMPLES` images of its own, and marked as circular. A pipeline that
+    packs its states starts from other noise than the theory beside it. Whatever asks the network itself raises
+    ``ValueError``.
+    """
+    from diffusers.pipelines.pipeline_utils import DiffusionPipeline
+
+    where, what = choose_device(device), int(prompt) if prompt.isdecimal() else prompt
+    pipe: Any = DiffusionPipeline.from_pretrained(source, dtype=choose_dtype("auto", where, LARGE)).to(where)
+    pipe.set_progress_bar_config(disable=True)
+    if gaussian is None:
+        gaussian = moments_of(pipe, [what], SAMPLES)[what]
+        moments = {"source": "its own samples", "n": SAMPLES, "circular": True}
+    paint = partial(record, pipe, what, options={"output_type": "latent"})
+    levels = cache(lambda n: paint(seeds=[0], steps=n, save=Frames(fn=lambda x: x[:, :1]))[0].levels)
+
+    def denoise(x: Tensor, alpha: Any, sigma: Any) -> Tensor:
+        raise ValueError(f"the network of {source} is asked by its pipeline alone: measure --only geometry")
+
+    network, known = pipe.components.get("unet") or pipe.transformer, training_of(pipe.scheduler)
+    shape, name = paint(seeds=[0], steps=1)[0].x.shape[2:], Path(source).name if Path(source).is_dir() else source
+    card, facts = {"name": name}, (moments or {}) | {"prompt": prompt}
+    model = Model(network, known.schedule, known.prediction, shape, where, network.dtype, card=card)  # type: ignore[arg-type]
+    return Subject(name, denoise, gaussian, shape, levels, lambda x: x, None, model, moments=facts, record=paint)
 
 
 def levels_at(levels: Levels, ratios: Iterable[float]) -> list[int]:

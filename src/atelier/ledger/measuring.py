@@ -25,7 +25,7 @@ from atelier.ledger.records import RESULTS, Made, Results, read, results_file, r
 from atelier.limits import carries, guided
 from atelier.manifold import knobs
 from atelier.provenance import provenance
-from atelier.subject import Settings, Subject, subject
+from atelier.subject import Settings, Subject, pipeline, subject
 from painters.cli import parse_seeds
 from painters.files import locked
 from painters.models.moments import load_moments
@@ -96,14 +96,22 @@ def command(options: argparse.Namespace) -> int:
         files = [Path(name) for name in options.table] or sorted(RESULTS.glob("*.json"))
         print(markdown([column(read(path)) for path in files]))
         return 0
-    if options.model is None:
-        raise ValueError("say which model with --model NAME, or print the committed results with --table")
+    if (options.model is None) == (options.pipeline is None):
+        raise ValueError(
+            "say which model with --model NAME, or which pipeline with --pipeline ID and --prompt, or print the "
+            "committed results with --table"
+        )
+    if options.pipeline and (options.prompt is None or options.shuffled):
+        raise ValueError("a pipeline is measured with its own weights, under a --prompt that is a text or a class")
     gaussian, facts = (None, {}) if options.moments is None else load_moments(options.moments)
-    who = subject(options.model, device=options.device, gaussian=gaussian, prompt=options.prompt, moments=facts)
+    opened = subject if options.model else pipeline
+    name = options.model or options.pipeline
+    who = opened(name, device=options.device, gaussian=gaussian, prompt=options.prompt, moments=facts)
     who = who.theory() if options.gaussian else who.shuffled() if options.shuffled else who
     out = Path(options.out or results_file(who.name, kind=who.kind).name)
     settings = Settings(tuple(parse_seeds(options.seeds)), options.steps, options.profile, options.batch)
     only = [] if options.only is None else [part.strip() for part in options.only.split(",")]
+    only = only or (["geometry"] if options.pipeline else [])  # the others ask the network where no run has been
     found = measure_model(who, settings, out, only=only)
     if place()[1] > 1:  # others may still be at work, and a table of some rows would be taken for the result
         print(f"this process's share is in {out}; when all have ended, painters claims --table {out} prints it")
