@@ -47,6 +47,10 @@ def _bench(options: argparse.Namespace) -> int:
     return bench.command(options)
 
 
+def _wholes(text: str) -> list[int]:
+    return [whole(part) for part in text.split(",")]
+
+
 def add_commands(commands: Commands) -> None:
     """Add the workshop's commands to a command line."""
     _varying(commands)
@@ -108,11 +112,12 @@ def add_commands(commands: Commands) -> None:
         description="Measure how far samplers end from the converged solution, by network calls; resumable.",
     )
     bench.add_argument("--model", default=None, help="e.g. fashion-ddpm, scenes-sd, scenes-sd-w3, gaussian or mixture")
-    bench.add_argument("--nfe", default="5,6,8,10,12,16,20,30", help="network calls (default: %(default)s)")
+    calls = "5,6,8,10,12,16,20,30"
+    bench.add_argument("--nfe", type=_wholes, default=calls, help="network calls (default: %(default)s)")
     bench.add_argument("--seeds", default="0-63", help="such as 0-15 or 3,7,20-29 (default: %(default)s)")
     bench.add_argument("--json", default=None, metavar="FILE", help="for the results (default: NAME-bench.json)")
     bench.add_argument("--only", default=None, metavar="WORDS", help="samplers whose name has one, e.g. DDIM,UniPC")
-    bench.add_argument("--frechet", type=whole, default=None, metavar="N", help="distances too, of N images of the best")
+    bench.add_argument("--frechet", type=whole, default=None, metavar="N", help="distances too, of N images")
     bench.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
     bench.add_argument("--table", nargs="+", default=None, metavar="FILE", help="print results instead")
     bench.set_defaults(command=_bench, kept=True)

@@ -26,7 +26,7 @@ from atelier.provenance import commit, provenance
 from atelier.quality import frechet_report
 from atelier.statistics import bootstrap
 from atelier.subject import subject
-from painters.cli import parse_seeds, whole
+from painters.cli import parse_seeds
 from painters.denoiser import Denoiser
 from painters.files import locked, replacing
 from painters.sampling import batches, solve
@@ -48,14 +48,19 @@ def ways(target: Target, nfe: int, only: Sequence[str] = ()) -> dict[str, Way]:
     calls, odd = divmod(nfe, target.calls)
     if odd:
         raise ValueError(f"under guidance a step takes {target.calls} network calls: {nfe} cannot be done exactly")
-    runs = {name: run for name, make in OURS.items() if (run := make(target, calls)) is not None}
-    found: dict[str, Way] = {
-        name: (partial(_ours, run), {"ours": True, "calibrated": run.calibrated}) for name, run in runs.items()
-    }
-    for name, make in peers(target).items():
-        if (paint := make(calls)) is not None:
-            found[name] = paint, {"ours": False, "calibrated": False}
-    return {name: way for name, way in found.items() if not only or any(word in name for word in only)}
+    found: dict[str, Way] = {}
+    for name, make in {**OURS, **peers(flows=target.schedule.coordinates == "flow")}.items():
+        if not only or any(word in name for word in only):
+            made = make(target, calls)
+            if isinstance(made, Run):
+                found[name] = partial(_ours, made), {"ours": True, "calibrated": made.calibrated}
+            elif made is not None:
+                found[name] = made, {"ours": False, "calibrated": False}
+    if not found:
+        raise ValueError(
+            f"no sampler whose name has one of {', '.join(only)} takes {nfe} calls: see peers.toml, ours.py"
+        )
+    return found
 
 
 def _ours(run: Run, denoise: Denoiser, noise: Tensor) -> Tensor:
@@ -243,8 +248,7 @@ def command(options: argparse.Namespace) -> int:
             print("azula is not installed, its samplers are left out: pip install azula")
         who, out = target(options.model, device=options.device), Path(options.json or f"{options.model}-bench.json")
         only = [] if options.only is None else options.only.split(",")
-        nfes = [whole(part) for part in options.nfe.split(",")]
-        sheet = bench(who, nfes, parse_seeds(options.seeds), out, only=only)
+        sheet = bench(who, options.nfe, parse_seeds(options.seeds), out, only=only)
         if options.frechet is not None:
             add_frechet(sheet, who, options.frechet)
         print(f"everything is in {out}")

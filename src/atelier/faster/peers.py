@@ -28,20 +28,19 @@ from torch import Tensor
 
 from atelier.faster.targets import FAR, SPACINGS, Target
 from painters.denoiser import Denoiser
-from painters.levels import Level, Levels, Spacing
+from painters.levels import Coordinates, Level, Levels, Spacing
 
 Paint = Callable[[Denoiser, Tensor], Tensor]
 """(denoiser, unit noise) -> images."""
+Peer = Callable[[Target, int], Paint | None]
+"""(target, calls) -> how it paints with them, ``None`` if it cannot take exactly so many."""
 
 FAMILIES = tomllib.loads((Path(__file__).parent / "peers.toml").read_text())
 
 
-def peers(target: Target) -> dict[str, Callable[[int], Paint | None]]:
-    """Return every peer that fits the target's schedule, by its name and, after a comma, its grid.
-
-    A peer is a function: calls -> how it paints with them, ``None`` if it cannot take exactly so many.
-    """
-    flows, found = target.schedule.coordinates == "flow", {}
+def peers(*, flows: bool = False) -> dict[str, Peer]:
+    """Return every peer by its name and, after a comma, its grid; ``flows``: those of models of flow matching."""
+    found: dict[str, Peer] = {}
     for state in ("flow", "multistep") if flows else ("vp", "ve", "multistep"):
         for name, made in FAMILIES[state].items():
             takes = inspect.signature(getattr(diffusers, f"{made['class']}Scheduler").__init__).parameters
@@ -50,20 +49,21 @@ def peers(target: Target) -> dict[str, Callable[[int], Paint | None]]:
                 grids = {"flow": {"use_flow_sigmas": True, "prediction_type": "flow_prediction"}}
             elif "timestep_spacing" not in takes:
                 grids = {"its own": {}, **grids}
+            units = "flow" if flows else "ve" if state == "ve" else "vp"
             for grid, extra in grids.items():
-                found[f"{name}, {grid}"] = partial(_of_diffusers, target, state, made | extra)
+                found[f"{name}, {grid}"] = partial(_of_diffusers, units=units, made=made | extra)
     if importlib.util.find_spec("azula") is not None:
         for name, made in FAMILIES["azula"].items():
-            found |= {f"{name}, {spacing}": partial(_of_azula, target, spacing, **made) for spacing in SPACINGS}
+            found |= {f"{name}, {spacing}": partial(_of_azula, spacing=spacing, **made) for spacing in SPACINGS}
     return found
 
 
-def _of_diffusers(target: Target, state: str, made: dict[str, Any], calls: int) -> Paint | None:
+def _of_diffusers(target: Target, calls: int, *, units: Coordinates, made: dict[str, Any]) -> Paint | None:
     cls = getattr(diffusers, f"{made['class']}Scheduler")
     options = {key: value for key, value in made.items() if key != "class"}
     if made["class"] == "SASolver":
         options["tau_func"] = lambda t: 0  # no fresh noise: the ODE
-    if target.schedule.coordinates != "flow":
+    if units != "flow":
         squares = (1 / (1 + target.table.square())).numpy()
         betas = 1 - squares / np.concatenate([[1.0], squares[:-1]])
         options |= {"trained_betas": betas, "num_train_timesteps": len(betas), "prediction_type": "v_prediction"}
@@ -74,37 +74,37 @@ def _of_diffusers(target: Target, state: str, made: dict[str, Any], calls: int) 
         except ValueError:  # too few: the Runge-Kutta start of PNDM takes four steps
             return None
         if len(scheduler.timesteps) == calls:
-            return partial(_stepped, target, state, scheduler)
+            return partial(_stepped, target, units, scheduler)
     return None
 
 
-def _stepped(target: Target, state: str, scheduler: Any, denoise: Denoiser, noise: Tensor) -> Tensor:
+def _stepped(target: Target, units: Coordinates, scheduler: Any, denoise: Denoiser, noise: Tensor) -> Tensor:
     """Paint with a scheduler as it was set; it is left as it is."""
-    scheduler, x, flows = copy.deepcopy(scheduler), noise, target.schedule.coordinates == "flow"
+    scheduler, x = copy.deepcopy(scheduler), noise
     if hasattr(scheduler, "set_begin_index"):  # without, a first time that comes twice is taken for the second
         scheduler.set_begin_index(0)
     for i, t in enumerate(scheduler.timesteps):
-        alpha, sigma = _level(target, scheduler, i, int(t))
-        scale = alpha if state == "ve" else 1.0
-        x = x if i else x * math.hypot(alpha, sigma) / scale
-        x0 = denoise(scale * x, alpha, sigma)
-        eps = (scale * x - alpha * x0) / sigma
-        if state == "ve":
+        alpha, sigma = _level(target, units, scheduler, i, int(t))
+        size = math.hypot(alpha, sigma)
+        x = x if i else x * size
+        x0 = denoise(x, alpha, sigma)
+        eps = (x - alpha * x0) / sigma
+        if units == "ve":
             scheduler.scale_model_input(x, t)  # Euler insists
-        x = scheduler.step(eps - x0 if flows else alpha * eps - sigma * x0, t, x).prev_sample
+        output = eps - x0 if units == "flow" else (alpha * eps - sigma * x0) / size
+        x = scheduler.step(output, t, x).prev_sample
     return x
 
 
-def _level(target: Target, scheduler: Any, i: int, t: int) -> Level:
+def _level(target: Target, units: Coordinates, scheduler: Any, i: int, t: int) -> Level:
     """The level of call i: that of its own sigma, or where a scheduler has none that of the training time t."""
     sigmas = getattr(scheduler, "sigmas", None)
-    if sigmas is not None and not getattr(scheduler, "state_in_first_order", True):
-        sigmas = getattr(scheduler, "sigmas_interpol", sigmas)
     ratio = float(target.table[t] if sigmas is None else sigmas[i])
-    if target.schedule.coordinates == "flow":
+    if units == "flow":
         return 1 - ratio, ratio
     high, low = target.range
-    return target.level(min(max(ratio, low), high))  # single precision leaves the range
+    ratio = min(max(ratio, low), high)  # single precision leaves the range
+    return (1.0, ratio) if units == "ve" else (1 / math.hypot(1, ratio), ratio / math.hypot(1, ratio))
 
 
 class _Asked:
@@ -121,7 +121,7 @@ class _Asked:
         return SimpleNamespace(mean=self.denoise(x, *map(float, self.schedule(t))))
 
 
-def _of_azula(target: Target, spacing: Spacing, calls: int, **made: Any) -> Paint | None:
+def _of_azula(target: Target, calls: int, *, spacing: Spacing, **made: Any) -> Paint | None:
     from azula import sample  # pyright: ignore[reportMissingImports]
 
     cls = getattr(sample, f"{made.pop('class')}Sampler")

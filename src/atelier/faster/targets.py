@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -13,7 +12,7 @@ from torch import Tensor
 
 from atelier.data import scenes
 from painters.denoiser import Denoiser
-from painters.levels import Level, Schedule, Spacing, flow, vp_linear
+from painters.levels import Schedule, Spacing, flow, vp_linear
 from painters.models import Model, load
 from painters.sampling import noise
 from painters.theory import Gaussian, Mixture
@@ -62,10 +61,6 @@ class Target:
     def allows(self, spacing: Spacing) -> bool:
         """Whether there are levels with this spacing: pure noise and no noise have no place on Karras' levels."""
         return spacing != "karras" or self.schedule.ends == self.range
-
-    def level(self, ratio: float) -> Level:
-        """Return the variance-preserving level of a sigma/alpha."""
-        return 1 / math.hypot(1, ratio), ratio / math.hypot(1, ratio)
 
     def noise(self, seeds: Sequence[int]) -> Tensor:
         """Return the unit noise (B, *shape) that every sampler starts from, in float64."""

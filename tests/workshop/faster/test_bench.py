@@ -1,0 +1,170 @@
+"""The benchmark: what a row says, screening, resuming, what is refused, and the table."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from worlds import GAUSSIAN, MIXTURE, on_law
+
+from atelier.cli import main
+from atelier.faster import bench as module
+from atelier.faster.bench import bench, painted, read, screened, summary, table, ways
+from painters.levels import vp_linear
+
+TARGET = on_law(MIXTURE, vp_linear(), gaussian=GAUSSIAN)
+FEW = ["ddim, even", "DDIM, trailing", "UniPC 2 bh2, Karras", "DEIS 2, linspace", "DEIS 2, Karras"]
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path_factory, monkeypatch):
+    """One place for the references of all these tests, which are the same."""
+    monkeypatch.setenv("PAINTERS_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+
+
+@pytest.fixture
+def log(monkeypatch):
+    """What is painted, in order; the run is interrupted before the one whose number is put into ``stop``."""
+    done, stop, real = [], [], module.painted
+
+    def noted(target, paint, nfe, seeds):
+        if stop and len(done) == stop[0]:
+            raise KeyboardInterrupt
+        done.append((nfe, tuple(seeds)))
+        return real(target, paint, nfe, seeds)
+
+    monkeypatch.setattr(module, "painted", noted)
+    return done, stop
+
+
+def run(out, *, seeds=range(5), nfes=(5, 6), only=FEW, target=TARGET):
+    return bench(target, nfes, list(seeds), out, only=only, progress=False).rows()
+
+
+def test_a_row_says_what_was_measured(tmp_path):
+    rows = run(tmp_path / "b.json")
+    assert {(r["sampler"], r["nfe"]) for r in rows} == {(name, nfe) for name in FEW for nfe in (5, 6)}
+    for r in rows:
+        assert len(r["each"]) == 5 and r["ours"] == (r["sampler"] == "ddim, even") and not r["calibrated"]
+        assert r["error"] == pytest.approx(np.sqrt(np.mean(np.square(r["each"]))), rel=1e-3)
+        assert r["low"] <= r["error"] <= r["high"] and r["median"] <= r["worst"] == max(r["each"])
+    found = read(tmp_path / "b.json")
+    assert found["model"] == "law" and found["reference"]["difference"] < 1e-5 and "commit" in found["provenance"]
+
+
+def test_the_peers_are_screened(tmp_path, monkeypatch, log):
+    monkeypatch.setattr(module, "SCREEN", 2)
+    monkeypatch.setattr(module, "KEEP", 1)
+    rows = {r["sampler"]: r for r in run(tmp_path / "b.json", nfes=(6,))}
+    assert len(rows["ddim, even"]["each"]) == 5
+    best = screened(list(rows.values()), 6)
+    assert {"DDIM, trailing", "UniPC 2 bh2, Karras"} < best and len(best) == 3
+    assert all(len(r["each"]) == (5 if name in best else 2) for name, r in rows.items() if not r["ours"])
+    assert sorted(seeds for _, seeds in log[0]) == sorted([(0, 1, 2, 3, 4), *[(0, 1)] * 4, *[(2, 3, 4)] * 3])
+
+
+@pytest.mark.parametrize("after", [0, 1, 4, 7])
+def test_resuming_loses_and_repeats_nothing(tmp_path, monkeypatch, log, after):
+    monkeypatch.setattr(module, "SCREEN", 2)
+    monkeypatch.setattr(module, "KEEP", 1)
+    done, stop = log
+    whole = run(tmp_path / "whole.json", nfes=(6,))
+    expected = list(done)
+    done.clear()
+    stop.append(after)
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "b.json", nfes=(6,))
+    stop.clear()
+    resumed = run(tmp_path / "b.json", nfes=(6,))
+    assert done == expected
+    order = [sorted(rows, key=lambda r: r["sampler"]) for rows in (whole, resumed)]
+    assert order[0] == order[1]
+    run(tmp_path / "b.json", nfes=(6,))
+    assert done == expected
+
+
+def test_rows_of_other_settings_are_refused_before_any_work(tmp_path, log):
+    out = tmp_path / "b.json"
+    run(out, seeds=range(2), nfes=(5,), only=["DDIM, trailing"])
+    before, text = list(log[0]), out.read_text()
+    for changed in ({"seeds": range(3)}, {"target": replace(TARGET, identity="others")}):
+        with pytest.raises(ValueError, match="choose another file with --json"):
+            run(out, nfes=(5,), only=["DDIM, trailing"], **({"seeds": range(2)} | changed))
+    assert log[0] == before and out.read_text() == text
+
+
+def test_what_is_not_finite_has_no_error_and_is_not_tried_again(tmp_path, monkeypatch):
+    assert set(summary([0.1, None]).values()) == {None}
+    out, tried = tmp_path / "b.json", []
+    monkeypatch.setattr(module, "painted", lambda *_: tried.append(1) or torch.full((2, 6), torch.nan))
+    for _ in range(2):
+        (r,) = run(out, seeds=range(2), nfes=(6,), only=["DDIM, trailing"])
+        assert r["each"] == [None, None] and r["error"] is None and len(tried) == 1
+    assert table(read(out)).count("\n") == 1
+
+
+def test_guidance_counts_two_for_everybody():
+    target = replace(TARGET, calls=2)
+    found = ways(target, 10)
+    assert "ddim, even" in found and "UniPC 2 bh2, Karras" in found and "heun, even" in found
+    assert painted(target, found["heun, even"][0], 10, range(2)).shape == (2, 6)  # it took 5 answers
+    with pytest.raises(ValueError, match="takes 2 network calls: 5 cannot be done"):
+        ways(target, 5)
+
+
+def test_the_table_sets_the_best_side_by_side(tmp_path):
+    run(tmp_path / "b.json")
+    header, _, five, six = table(read(tmp_path / "b.json")).splitlines()
+    assert header.count("|") == five.count("|") == 7 and five.startswith("| 5 |") and six.startswith("| 6 |")
+    found = read(tmp_path / "b.json")
+    best = min((r for r in found["rows"] if r["nfe"] == 5 and not r["ours"]), key=lambda r: r["error"])
+    mine = next(r for r in found["rows"] if r["nfe"] == 5 and r["ours"])
+    assert best["sampler"] in five and f"| {mine['error'] / best['error']:.2f} [" in five
+    calibrated = mine | {"sampler": "planned", "calibrated": True, "error": 0.01}
+    assert "| planned, calibrated | 0.0100" in table(found | {"rows": [*found["rows"], calibrated]})
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ([], "--model NAME"),
+        (["--model", "nothing"], "nothing"),
+        (["--table", "nowhere.json"], "nowhere.json"),
+        (["--model", "gaussian", "--nfe", "5,0"], "whole number of at least 1"),
+        (["--model", "gaussian", "--seeds", "0"], "at least 2 seeds"),
+        (["--model", "gaussian", "--only", "magic"], "no sampler whose name has one of magic"),
+    ],
+)
+def test_mistakes_are_one_sentence(arguments, says, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(["bench", *arguments]) == 1
+    error = [line for line in capsys.readouterr().err.strip().splitlines() if line.startswith("painters: ")]
+    assert len(error) == 1 and says in error[0]
+
+
+def test_a_damaged_file_is_refused(tmp_path, capsys):
+    (tmp_path / "b.json").write_text(json.dumps({"rows": []}))
+    assert main(["bench", "--table", str(tmp_path / "b.json")]) == 1
+    assert "no results file of painters bench" in capsys.readouterr().err
+
+
+def test_the_command_measures_digits_and_prints_the_table(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    options = [
+        "--model",
+        "gaussian",
+        "--seeds",
+        "0-2",
+        "--nfe",
+        "5",
+        "--only",
+        "DDIM,ddim",
+        "--json",
+        "g.json",
+    ]
+    assert main(["bench", *options]) == 0
+    out = capsys.readouterr().out
+    assert "everything is in g.json" in out and "| 5 | DDIM, " in out
+    assert main(["bench", *options, "--frechet", "80"]) == 1
+    assert "no Fréchet distance is known for gaussian" in capsys.readouterr().err
