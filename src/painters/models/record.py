@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -66,7 +66,7 @@ def record(
         raise ValueError(f"a {type(pipe).__name__} takes no state to start from: leave out start=")
     scheduler = PaintersScheduler.like(pipe.scheduler, solver=solver, moments=moments, start=first)
     scheduler.seeds, n = names, len(names)
-    end, calls, states, estimates = (0, torch.empty(0)), [], {}, []
+    end, states, estimates = (0, torch.empty(0)), {}, []
 
     def kicked(level: int, x: Tensor) -> Tensor:
         if kick is None or first + level != kick[0]:
@@ -74,35 +74,20 @@ def record(
         push = (kick[1] * kick[2]).to(x).expand(n, *x.shape[1:])
         return x + torch.cat([push] * (len(x) // n))  # DiT holds every state twice under guidance
 
+    def begin(x: Tensor) -> Tensor:
+        return kicked(scheduler.listed[scheduler.begin or 0], x if begun is None else begun.to(x).expand_as(x))
+
     def watch(i: int, x: Tensor, step: Step) -> Tensor:
         nonlocal end
-        begin = next(iter(states), i)
-        if i - begin in save.kept(scheduler.levels.steps - begin):
+        since = next(iter(states), i)
+        if i - since in save.kept(scheduler.levels.steps - since):
             states[i] = save.store(x[:n])
             estimates.append(save.store(step.x0[:n]))
         end = i + 1, kicked(i + 1, step.x)
         return end[1]
 
-    def prepare(*args: Any, **named: Any) -> Any:
-        own = type(pipe).prepare_latents
-        call = inspect.signature(own).bind(pipe, *args, **named)
-        dtype = call.arguments.get("dtype")
-        if dtype is not None and "image" not in call.arguments:  # which a VAE reads in its own dtype
-            call.arguments["dtype"] = torch.float32  # half precision draws other numbers for the same seed
-        made = own(*call.args, **call.kwargs)
-        x, *others = made if isinstance(made, tuple) else (made,)
-        x = kicked(scheduler.listed[scheduler.begin or 0], x if begun is None else begun.to(x).expand_as(x)).to(dtype)
-        return (x, *others) if isinstance(made, tuple) else x
-
-    call = _call(pipe, prompt, n, options or {})
-    with ExitStack() as after:
-        after.callback(setattr, pipe, "scheduler", pipe.scheduler)
-        pipe.scheduler, scheduler.watch = scheduler, watch
-        if begins:
-            after.callback(delattr, pipe, "prepare_latents")
-            pipe.prepare_latents = prepare
-        for part in (part for name, part in pipe.components.items() if name.startswith(("unet", "transformer"))):
-            after.callback(part.register_forward_hook(lambda module, args, out: calls.append(len(out[0]))).remove)
+    scheduler.watch, call = watch, _call(pipe, prompt, n, options or {})
+    with _installed(pipe, scheduler, begin) as calls:
         made = pipe(**call, num_inference_steps=steps, generator=streams(names))
     kept, every, name = [*states, end[0]], scheduler.levels, type(pipe).__name__
     if not states or (kick is not None and kick[0] - first not in range(kept[0] + (not begins), kept[-1] + 1)):
@@ -113,6 +98,32 @@ def record(
     meta |= {key: value for key, value in call.items() if isinstance(value, (str, int, float))}
     x, x0 = torch.stack([*states.values(), save.store(end[1][:n])]), torch.stack(estimates)
     return Trajectory(levels, x, x0, nfe=sum(calls) // n, seeds=names, meta=meta), made
+
+
+@contextmanager
+def _installed(pipe: Any, scheduler: Any, begin: Callable[[Tensor], Tensor]) -> Iterator[list[int]]:
+    """Put a scheduler, and ``begin`` of the first state, into a pipeline; yield the batches its network is called on."""
+    calls: list[int] = []
+
+    def prepare(*args: Any, **named: Any) -> Any:
+        own = type(pipe).prepare_latents
+        call = inspect.signature(own).bind(pipe, *args, **named)
+        dtype = call.arguments.get("dtype")
+        if dtype is not None and "image" not in call.arguments:  # which a VAE reads in its own dtype
+            call.arguments["dtype"] = torch.float32  # half precision draws other numbers for the same seed
+        made = own(*call.args, **call.kwargs)
+        x, *others = made if isinstance(made, tuple) else (made,)
+        return (begin(x).to(dtype), *others) if isinstance(made, tuple) else begin(x).to(dtype)
+
+    with ExitStack() as after:
+        after.callback(setattr, pipe, "scheduler", pipe.scheduler)
+        pipe.scheduler = scheduler
+        if hasattr(pipe, "prepare_latents"):
+            after.callback(delattr, pipe, "prepare_latents")
+            pipe.prepare_latents = prepare
+        for part in (part for name, part in pipe.components.items() if name.startswith(("unet", "transformer"))):
+            after.callback(part.register_forward_hook(lambda module, args, out: calls.append(len(out[0]))).remove)
+        yield calls
 
 
 def moments_of(
