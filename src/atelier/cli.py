@@ -54,6 +54,7 @@ def _wholes(text: str) -> list[int]:
 def add_commands(commands: Commands) -> None:
     """Add the workshop's commands to a command line."""
     _varying(commands)
+    _benching(commands)
 
     train = commands.add_parser("train", help="train a model", description="Train one of the recipes; resumable.")
     train.add_argument("name", help="a recipe, e.g. fashion-ddpm, or pixels or scenes-sd with --data")
@@ -106,22 +107,6 @@ def add_commands(commands: Commands) -> None:
     claims.add_argument("--out", default=None, help="file for the results (default: NAME.json)")
     claims.set_defaults(command=_claims, kept=True)
 
-    bench = commands.add_parser(
-        "bench",
-        help="compare few-step samplers, ours and those of diffusers",
-        description="Measure how far samplers end from the converged solution, by network calls; resumable.",
-    )
-    bench.add_argument("--model", default=None, help="e.g. fashion-ddpm, scenes-sd, scenes-sd-w3, gaussian or mixture")
-    calls = "5,6,8,10,12,16,20,30"
-    bench.add_argument("--nfe", type=_wholes, default=calls, help="network calls (default: %(default)s)")
-    bench.add_argument("--seeds", default="0-63", help="such as 0-15 or 3,7,20-29 (default: %(default)s)")
-    bench.add_argument("--json", default=None, metavar="FILE", help="for the results (default: NAME-bench.json)")
-    bench.add_argument("--only", default=None, metavar="WORDS", help="samplers whose name has one, e.g. DDIM,UniPC")
-    bench.add_argument("--frechet", type=whole, default=None, metavar="N", help="distances too, of N images")
-    bench.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
-    bench.add_argument("--table", nargs="+", default=None, metavar="FILE", help="print results instead")
-    bench.set_defaults(command=_bench, kept=True)
-
 
 def _varying(commands: Any) -> None:
     vary = commands.add_parser(
@@ -152,6 +137,24 @@ def _varying(commands: Any) -> None:
     vary.add_argument("--dtype", default="auto", help="auto, float32, bfloat16 or float16")
     vary.add_argument("--out", default="variations", help="folder for the images (default: %(default)s)")
     vary.set_defaults(command=_vary, kept=True)
+
+
+def _benching(commands: Any) -> None:
+    bench = commands.add_parser(
+        "bench",
+        help="compare few-step samplers, ours and those of diffusers",
+        description="Measure how far samplers end from the converged solution, by network calls; resumable.",
+    )
+    bench.add_argument("--model", default=None, help="e.g. fashion-ddpm, scenes-sd, scenes-sd-w3, gaussian or mixture")
+    calls = "5,6,8,10,12,16,20,30"
+    bench.add_argument("--nfe", type=_wholes, default=calls, help="network calls (default: %(default)s)")
+    bench.add_argument("--seeds", default="0-63", help="such as 0-15 or 3,7,20-29 (default: %(default)s)")
+    bench.add_argument("--json", default=None, metavar="FILE", help="for the results (default: NAME-bench.json)")
+    bench.add_argument("--only", default=None, metavar="WORDS", help="samplers whose name has one, e.g. DDIM,UniPC")
+    bench.add_argument("--frechet", type=whole, default=None, metavar="N", help="distances too, of N images")
+    bench.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
+    bench.add_argument("--table", nargs="+", default=None, metavar="FILE", help="print results instead")
+    bench.set_defaults(command=_bench, kept=True)
 
 
 if __name__ == "__main__":
