@@ -152,7 +152,8 @@ def bench(
         if seeds[more] and None not in each:
             errors = (painted(target, paint, nfe, seeds[more]) - images[more]).flatten(1).norm(dim=1) / size
             each = [*each, *(_short(e) if np.isfinite(e) else None for e in errors.tolist())]
-            sheet.put({"sampler": name, **kind, "nfe": nfe, **summary(each), "each": each})
+            row = {"model": target.name, "sampler": name, **kind, "nfe": nfe, **summary(each), "each": each}
+            sheet.put(row | {"commit": facts["commit"]})  # one file may be made by several
 
     for nfe, every in found.items():
         for name in tqdm(every, disable=not progress, desc=f"{target.name}, {nfe} calls"):
@@ -187,7 +188,9 @@ def screened(rows: list[Row], nfe: int) -> set[str]:
 
 def leaders(found: dict[str, Any], nfe: int) -> list[Row | None]:
     """Return the rows with the smallest error on all seeds: of the others, of ours, and of ours that are calibrated."""
-    full = [r for r in found["rows"] if r["nfe"] == nfe and len(r["each"]) == len(found["seeds"]) and r["error"]]
+    full = [
+        r for r in found["rows"] if r["nfe"] == nfe and len(r["each"]) == len(found["seeds"]) and None not in r["each"]
+    ]
     groups = [[r for r in full if (r["ours"], r["calibrated"]) == kind] for kind in KINDS]
     return [min(group, key=lambda r: r["error"], default=None) for group in groups]
 
@@ -236,7 +239,7 @@ def _short(value: float) -> float:
 
 
 def _error(row: Row) -> str:
-    return f"{row['error']:.4f} [{row['low']:.4f}, {row['high']:.4f}]"
+    return f"{row['error']:.3g} [{row['low']:.3g}, {row['high']:.3g}]"
 
 
 def command(options: argparse.Namespace) -> int:

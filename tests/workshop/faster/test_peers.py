@@ -69,7 +69,7 @@ def test_those_of_flow_models_come_near_the_reference():
         paint = peers(flows=True)[name](FLOWS, 31)
         assert paint is not None
         errors[name] = float((painted(FLOWS, paint, 31, range(3)) - reference).norm() / reference.norm())
-    assert all(error < 0.03 for error in errors.values()) and min(errors.values()) < 0.003, errors
+    assert all(error < 0.05 for error in errors.values()) and min(errors.values()) < 0.003, errors
     assert not {name for name in peers(flows=True) if name.startswith(("DDIM", "Euler"))}
 
 
@@ -107,7 +107,7 @@ def test_a_continuous_schedule_is_a_table_from_end_to_end():
 def test_those_of_azula_come_near_the_reference():
     reference = integrate(LAW, range(3), grid_of(LAW))
     for name, within in (
-        ("DDIM, even", 0.05),
+        ("zAB 2, even", 0.03),
         ("Heun, trailing", 0.03),
         ("zEAB 3, karras", 0.003),
         ("xEAB 3, even", 0.01),
