@@ -45,15 +45,16 @@ def record(
     ``options={"output_type": "latent"}`` spares decoding them. The pipeline's own scheduler is put back in any case.
 
     ``prompt``: what the pipeline takes first, one for all seeds or a list with one each: a text, a class of DiT, or
-    nothing where ``options`` hold embeddings. ``seeds``: one image each, started from ``painters.noise(seeds, ...)``,
-    drawn by the pipeline itself where it goes on from an image or has no ``prepare_latents``. ``options``: all other
-    arguments of the call, such as ``guidance_scale``, ``height``, ``image`` and ``strength``. ``kick``: (i, direction,
-    size) adds size times direction, (...) or (B, ...), to the state at level i. ``start``: (i, x) goes on from states
-    (B, ...) at level i, such as teleported ones. ``solver``, ``moments``: as in :class:`painters.PaintersScheduler`.
-    ``nfe`` counts evaluations of the network for one sample, two under guidance.
+    nothing where ``options`` hold embeddings. ``seeds``: one image each. The pipeline draws from a generator a seed, so
+    that it starts from ``painters.noise(seeds, ...)``, which it may pack (in half precision if the numbers of a state
+    are a multiple of 16; from an image, from what comes after the VAE's draw). ``options``: all other arguments of the
+    call, such as ``guidance_scale``, ``height``, ``image`` and ``strength``. ``kick``: (i, direction, size) adds size
+    times direction, (...) or (B, ...), to the state at level i. ``start``: (i, x) goes on from states (B, ...) at level
+    i, such as teleported ones. ``solver``, ``moments``: as in :class:`painters.PaintersScheduler`. ``nfe`` counts
+    evaluations of the network for one sample, two under guidance.
 
-    Raises ``ValueError`` for options the pipeline does not take, a pipeline that does not step its scheduler, and a
-    kick or a start that it has no place for.
+    Raises ``ValueError`` for what is no pipeline, options that are said otherwise here, and a kick or a start that the
+    pipeline has no place for.
     """
     from painters.models.scheduler import PaintersScheduler  # needs diffusers, which importing painters does not
 
@@ -102,18 +103,12 @@ def record(
 
 @contextmanager
 def _installed(pipe: Any, scheduler: Any, begin: Callable[[Tensor], Tensor]) -> Iterator[list[int]]:
-    """Put a scheduler, and ``begin`` of the first state, into a pipeline; yield the batches its network is called on."""
+    """Put a scheduler and a change of its first state into a pipeline; yield the batch sizes of its network's calls."""
     calls: list[int] = []
 
     def prepare(*args: Any, **named: Any) -> Any:
-        own = type(pipe).prepare_latents
-        call = inspect.signature(own).bind(pipe, *args, **named)
-        dtype = call.arguments.get("dtype")
-        if dtype is not None and "image" not in call.arguments:  # which a VAE reads in its own dtype
-            call.arguments["dtype"] = torch.float32  # half precision draws other numbers for the same seed
-        made = own(*call.args, **call.kwargs)
-        x, *others = made if isinstance(made, tuple) else (made,)
-        return (begin(x).to(dtype), *others) if isinstance(made, tuple) else begin(x).to(dtype)
+        made = type(pipe).prepare_latents(pipe, *args, **named)
+        return (begin(made[0]), *made[1:]) if isinstance(made, tuple) else begin(made)
 
     with ExitStack() as after:
         after.callback(setattr, pipe, "scheduler", pipe.scheduler)

@@ -192,6 +192,22 @@ def test_noise_is_added_at_the_level_of_a_time():
         scheduler.add_noise(x, noise, torch.tensor([5000.0, 1.0]))
 
 
+@pytest.mark.parametrize("solver", ["ddim", "heun"])
+def test_a_pipeline_that_does_not_say_where_it_begins_is_read_by_its_times(solver):
+    made = []
+    for begin in (4, None):
+        scheduler = PaintersScheduler.like(FlowMatchEulerDiscreteScheduler(shift=3.0), solver=solver)
+        scheduler.set_timesteps(8)
+        first = 4 * scheduler.order
+        if begin is not None:
+            scheduler.set_begin_index(first)
+        x = painters.noise(SEEDS, SHAPE)
+        for t in scheduler.timesteps[first:]:
+            x = scheduler.step(torch.tanh(x) * t / 1000, t, x).prev_sample
+        made.append(x)
+    assert torch.equal(*made)
+
+
 def test_of_a_learned_variance_the_first_half_is_the_prediction():
     made = []
     for channels in (4, 8):
