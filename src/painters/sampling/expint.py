@@ -15,6 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -34,6 +35,23 @@ NEARLY_CLEAN = 1e-3
 Seen = tuple[float, Tensor]
 """Where the network was asked, as s = sigma/alpha, and x0_hat minus the surrogate's, (B, ...)."""
 
+DEPTH = 3
+"""How many of the last values are kept for what a plan adds."""
+
+
+class Place(NamedTuple):
+    """Where a step is made: the state that was asked about, its correction, and what was seen up to here."""
+
+    x: Tensor
+    change: Tensor
+    seen: Sequence[Seen]
+    here: Level
+    there: Level
+
+
+Fitted = Callable[[Place, Tensor], Tensor]
+"""``fitted(place, moved)``: what is added to the state that a step reached."""
+
 
 def expint(
     x: Tensor,
@@ -43,6 +61,7 @@ def expint(
     surrogate: Gaussian | Denoiser | None = None,
     order: int = 2,
     corrector: int = 2,
+    fitted: Fitted | None = None,
 ) -> Steps:
     """Yield steps of the exponential integrator around an analytic denoiser. Order ``order``, NFE = N.
 
@@ -51,15 +70,16 @@ def expint(
     step into sigma = 0 are first order. ``surrogate``: the Gaussian of the data, for which every step is in closed form
     at two thin products; or any analytic denoiser, whose own flow is followed in small steps that ask no network, with
     x0_hat minus the surrogate in the place of g. Without one it is the network's own multistep method, whose first
-    order is DDIM; an isotropic Gaussian makes EDM's preconditioning of it. Raises ``ValueError`` when run from clean to
-    noisy. Source: the exponential integrators of DPM-Solver++, UniPC and DEIS with lam = 0; the rest is derived here.
+    order is DDIM; an isotropic Gaussian makes EDM's preconditioning of it. ``fitted``: what a calibrated
+    :class:`~painters.sampling.plan.Plan` adds to each step. Raises ``ValueError`` when run from clean to noisy. Source:
+    the exponential integrators of DPM-Solver++, UniPC and DEIS with lam = 0; the rest is derived here.
     """
     if order < 1 or corrector < 0:
         raise ValueError(f"expint has order 1 or more and corrector 0 or more, got {order} and {corrector}")
     if surrogate is None:
         surrogate = Gaussian.of(torch.zeros(x[0].numel()), 0.0)
-    if isinstance(surrogate, Gaussian):  # float64, which costs nothing beside a network, where the device has it
-        surrogate = surrogate.to(x.device, torch.float32 if x.device.type == "mps" else torch.float64)
+    if isinstance(surrogate, Gaussian):
+        surrogate = beside(surrogate, x)
         follow: Callable[..., Tensor] = partial(_around_gaussian, surrogate)
     else:
         follow = partial(_around, surrogate)
@@ -69,14 +89,22 @@ def expint(
         if here[1] * there[0] <= there[1] * here[0]:
             raise ValueError("expint runs from noisy to clean only: use ddim or heun to invert")
         x0 = yield Ask(x, here)
-        seen = [*seen, (_ratio(here), x0 - surrogate(x, *here))][-max(order, corrector) :]
+        seen = [*seen, (_ratio(here), x0 - surrogate(x, *here))][-max(order, corrector, DEPTH) :]
+        change = torch.zeros_like(x)
         if before is not None and corrector:
             start, level, end = before
-            # what is added is the change of the step, so that a kick given at its end stays
-            x = x + follow(start, level, here, seen[-corrector:]) - end
-        moved = follow(x, here, there, seen[-order:])
-        before = (x, here, moved)
+            change = follow(start, level, here, seen[-corrector:]) - end
+        # what is added is the change of the step, so that a kick given at its end stays
+        moved = follow(x + change, here, there, seen[-order:])
+        if fitted is not None:
+            moved = moved + fitted(Place(x, change, seen, here, there), moved)
+        before = (x + change, here, moved)
         x = yield Step(x0, moved)
+
+
+def beside(gaussian: Gaussian, x: Tensor) -> Gaussian:
+    """Return a Gaussian where ``x`` is, in float64, which costs nothing beside a network, where the device has it."""
+    return gaussian.to(x.device, torch.float32 if x.device.type == "mps" else torch.float64)
 
 
 def weights(lam: Tensor, s0: float, s1: float, nodes: Sequence[float]) -> Tensor:

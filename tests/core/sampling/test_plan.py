@@ -1,0 +1,101 @@
+"""Calibrated plans: better on seeds they have not seen, exact where nothing is left to fit, whole on disk."""
+
+from __future__ import annotations
+
+import itertools
+from functools import cache
+
+import pytest
+import torch
+from partners import gaussian, randn, rel
+
+from painters import Gaussian, Levels, Mixture, solve
+from painters.levels import edm, flow
+from painters.sampling.plan import Plan, _best, calibrate
+
+
+@cache
+def modes() -> Mixture:
+    """Three modes in three dimensions, apart enough to fork."""
+    return Mixture(torch.tensor([0.5, 0.3, 0.2]), tuple(gaussian([4.0, 1.0, 0.2], seed=i, mean=3.0) for i in range(3)))
+
+
+@cache
+def surrogate(rank: int | None = None) -> Gaussian:
+    """Their Gaussian."""
+    return Gaussian.of(modes().mean, torch.cov(modes().sample(4000).T), rank=rank)
+
+
+@cache
+def plans(schedule, rank: int | None = None) -> dict[int, Plan]:
+    """Plans of 4 and 8 calls from 40 runs."""
+    levels = Levels.of(schedule, 120, spacing="even")
+    found = calibrate(
+        modes(), levels.start(randn(40, 3, seed=1)), levels, surrogate=surrogate(rank), nfe=[4, 8], progress=False
+    )
+    return {len(plan.coefficients): plan for plan in found}
+
+
+@pytest.mark.parametrize("rank", [None, 1])
+@pytest.mark.parametrize("schedule", [edm(), flow()], ids=lambda s: s.name)
+def test_on_other_seeds_a_plan_leaves_a_fraction_of_the_error(schedule, rank) -> None:
+    """Also from pure noise, and where most directions are in the rest; each run makes as many calls as it says."""
+    levels = Levels.of(schedule, 400, spacing="even")
+    x = levels.start(randn(60, 3, seed=2))
+    truth = solve(modes(), x, levels, solver="heun", progress=False).final
+    for n, plan in plans(schedule, rank).items():
+        run = plan.run(modes(), x, surrogate(rank), progress=False)
+        even = Levels.of(schedule, n, spacing="even")
+        plain = solve(modes(), x, even, solver="expint", surrogate=surrogate(rank), progress=False)
+        assert run.nfe == n == plain.nfe
+        assert rel(run.final, truth) < 0.5 * rel(plain.final, truth)
+
+
+def test_coefficients_help_beyond_the_levels() -> None:
+    levels = Levels.of(edm(), 400, spacing="even")
+    x = levels.start(randn(60, 3, seed=3))
+    truth = solve(modes(), x, levels, solver="heun", progress=False).final
+    plan = plans(edm())[8]
+    bare = Plan(plan.levels, plan.first, plan.edges, 0 * plan.coefficients, {})
+    errors = [rel(p.run(modes(), x, surrogate(), progress=False).final, truth) for p in (plan, bare)]
+    assert errors[0] < 0.8 * errors[1]
+
+
+def test_of_a_gaussian_nothing_is_left_to_fit() -> None:
+    g, levels = gaussian([9.0, 1.0], dim=5, rest=0.1, seed=4), Levels.of(edm(), 60, spacing="even")
+    (plan,) = calibrate(g, levels.start(randn(8, 5, seed=5)), levels, surrogate=g, nfe=3, progress=False)
+    x = levels.start(randn(8, 5, seed=6))
+    assert rel(plan.run(g, x, g, progress=False).final, g.flow(x, frm=levels[0])) < 1e-6
+    assert float(plan.coefficients[:, :, 0].abs().max()) < 1e-6
+
+
+def test_a_plan_on_disk_paints_the_same(tmp_path) -> None:
+    plan, x = plans(edm())[4], Levels.of(edm(), 5, spacing="even").start(randn(3, 3, seed=7))
+    again = Plan.load(plan.save(tmp_path / "plan.json"))
+    assert repr(again) == repr(plan) and again.about == {"states": 40}
+    runs = [p.run(modes(), x, surrogate(), progress=False) for p in (plan, again)]
+    assert torch.equal(runs[0].x, runs[1].x)
+    (tmp_path / "plan.json").write_text("{}")
+    with pytest.raises(ValueError, match="is no plan"):
+        Plan.load(tmp_path / "plan.json")
+
+
+def test_the_levels_are_the_best_of_all() -> None:
+    """Dynamic programming against every choice of three levels out of six."""
+    generator = torch.Generator().manual_seed(8)
+    costs = torch.rand(6, 7, generator=generator).double().numpy()
+    begin = torch.rand(6, generator=generator).double().numpy()
+    total = {
+        chosen: begin[chosen[0]] + sum(costs[a, b] for a, b in itertools.pairwise(chosen)) + costs[chosen[-1], 6]
+        for chosen in itertools.combinations(range(6), 3)
+    }
+    for i, j in itertools.product(range(6), range(7)):
+        if j <= i:
+            costs[i, j] = float("inf")
+    assert tuple(_best(costs, begin, 3)) == min(total, key=total.__getitem__)
+
+
+def test_refusals() -> None:
+    g, levels = gaussian([1.0], seed=1), Levels.of(edm(), 5, spacing="even")
+    with pytest.raises(ValueError, match="5 noisy levels allow 1 to as many calls, got 6"):
+        calibrate(g, levels.start(randn(2, 1)), levels, surrogate=g, nfe=6, progress=False)
