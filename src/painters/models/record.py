@@ -59,9 +59,7 @@ def record(
     from painters.models.scheduler import PaintersScheduler  # needs diffusers, which importing painters does not
 
     if not hasattr(pipe, "scheduler"):
-        raise ValueError(
-            f"a pipeline of diffusers is recorded, and a {type(pipe).__name__} is none: use painters.solve"
-        )
+        raise ValueError(f"a {type(pipe).__name__} is no pipeline of diffusers: follow it with painters.solve")
     names, (first, begun), begins = numbered(seeds), start or (0, None), hasattr(pipe, "prepare_latents")
     if begun is not None and not begins:
         raise ValueError(f"a {type(pipe).__name__} takes no state to start from: leave out start=")
@@ -92,7 +90,8 @@ def record(
         made = pipe(**call, num_inference_steps=steps, generator=streams(names))
     kept, every, name = [*states, end[0]], scheduler.levels, type(pipe).__name__
     if not states or (kick is not None and kick[0] - first not in range(kept[0] + (not begins), kept[-1] + 1)):
-        raise ValueError(f"a {name} passed on states from level {first + kept[0]} to {first + kept[-1]} only: {kick=}")
+        reached = f"level {first + kept[0] + (not begins)} to {first + kept[-1]}"
+        raise ValueError(f"in this run a {name} passes on states from {reached}, and can be kicked at these")
     levels = Levels(every.alpha[kept], every.sigma[kept], every.origin)
     meta = {"solver": solver, "steps": first + every.steps, "kept": [first + i for i in kept], "pipeline": name}
     meta |= {"prompt": prompt, "kick": kick and [kick[0], kick[2]], "projected": save.fn is not None}

@@ -126,13 +126,13 @@ def test_what_cannot_be_recorded_is_said_and_the_scheduler_is_put_back():
     own, x = pipe.scheduler, torch.zeros(1, 4, 8, 8)
     with pytest.raises(ValueError, match="takes no state to start from"):
         painters.record(pipe, 7, start=(1, x))
-    with pytest.raises(ValueError, match="passed on states from level 0 to 2 only"):
+    with pytest.raises(ValueError, match="states from level 1 to 2"):
         painters.record(pipe, 7, steps=2, kick=(0, x, 1.0))
-    with pytest.raises(ValueError, match="passed on states from level 0 to 2 only"):
+    with pytest.raises(ValueError, match="states from level 1 to 2"):
         painters.record(pipe, 7, steps=2, kick=(3, x, 1.0))
     with pytest.raises(ValueError, match="latents is no option"):
         painters.record(pipe, 7, options={"latents": x})
-    with pytest.raises(ValueError, match="a function is none"):
+    with pytest.raises(ValueError, match="a function is no pipeline"):
         painters.record(lambda x: x)
     assert pipe.scheduler is own
     pipe, options = embedded("sd15")
