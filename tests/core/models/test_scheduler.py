@@ -245,6 +245,20 @@ def test_a_start_is_the_level_of_the_latents():
         pipe(**both(options), num_inference_steps=2, latents=run.x[2])
 
 
+@pytest.mark.parametrize("solver", ["heun", "ancestral", "expint"])
+@pytest.mark.parametrize("kind", ["sd15", "flux"])
+def test_a_seed_paints_the_same_on_every_device(device, kind, solver):
+    made = []
+    for where in (torch.device("cpu"), device):
+        pipe, options = embedded(kind)
+        options = {key: v.to(where) if isinstance(v, Tensor) else v for key, v in options.items()}
+        how: dict[str, Any] = {"solver": solver, "moments": gaussian() if solver == "expint" else None}
+        run, _ = painters.record(pipe.to(where), steps=4, seeds=SEEDS, options=options, **how)
+        assert run.x.device.type == "cpu"
+        made.append(run)
+    assert torch.equal(made[0].x[0], made[1].x[0]) and apart(made[1].final, made[0].final) < 1e-4
+
+
 @pytest.mark.parametrize("base", [DDIMScheduler(clip_sample=False), FlowMatchEulerDiscreteScheduler(shift=3.0)])
 def test_its_configuration_is_saved_and_loaded_with_its_moments(base, tmp_path):
     scheduler = PaintersScheduler.like(base, solver="expint", moments=gaussian(), start=1)
