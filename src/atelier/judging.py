@@ -17,6 +17,7 @@ from tqdm.auto import tqdm
 
 import painters
 from atelier.data import scenes
+from atelier.data.controls import undone
 from atelier.data.known import KnownStates, known_pictures
 from atelier.networks import bundled
 from atelier.networks.generator import Generator, load_generator
@@ -128,7 +129,7 @@ def wishes(data: KnownStates, n: int) -> tuple[list[str], list[dict[str, str]]]:
 def pictures(
     model: Model, seeds: range, trial: Trial, *, keep: Path, prompts: Sequence[str] | None = None, guidance: float = 1.0
 ) -> Tensor:
-    """Return pictures of all seeds, uint8 (n, C, H, W).
+    """Return pictures of all seeds, uint8 (n, C, H, W); of a control with its change undone.
 
     Each finished batch is kept below ``keep``, in a folder named by a hash of everything that makes these pictures.
     """
@@ -147,7 +148,7 @@ def pictures(
             run = solve(denoise, x, levels, solver=trial.solver, seeds=part, save=last, progress=False)
             save_tensors(path, {"pictures": _bytes(model.decode(run.final))})
         parts.append(load_file(path)["pictures"])
-    return torch.cat(parts)
+    return undone(torch.cat(parts), model.card.get("training", {}).get("variant"))
 
 
 def _bytes(pictures: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from atelier.data import images as image_data
 from atelier.data import scenes
-from atelier.data.controls import varied
+from atelier.data.controls import Variant, undone, varied
 from atelier.networks import shuffled
 from atelier.networks.readers import READER_OF, Read, Reader, load_reader
 from painters.denoiser import Denoiser
@@ -115,14 +115,20 @@ class Subject:
         for first in range(0, len(seeds), size):
             yield seeds[first : first + size]
 
+    @property
+    def variant(self) -> Variant | None:
+        """What was changed in the data of a control; ``None`` for data as they are."""
+        return None if self.model is None else self.model.card.get("training", {}).get("variant")
+
     def look(self, x: Tensor) -> Tensor:
         """Return clean states (n, *shape) as the reader sees them: decoded, in [-1, 1], averaged down to its size.
 
+        Of a control the change is undone, because the reader learned from data as they are.
         Raises ``ValueError`` if there is no reader, or its size does not divide the pictures'.
         """
         if self.reader is None:
             raise ValueError(f"{self.name} has no reader: nothing can be said about what its pictures show")
-        return self.reader.look(self.decode(x) * 2 - 1)
+        return self.reader.look(undone(self.decode(x) * 2 - 1, self.variant))
 
     def read(self, x: Tensor) -> Read:
         """Return what clean states show: the kind (n,) of each categorical factor, the value (n,) of the others."""
@@ -143,7 +149,7 @@ class Subject:
         if facts.get("data") != "fashion":
             return None
         try:
-            found = varied(image_data.fashion(), facts.get("variant"))
+            found = varied(image_data.fashion(), self.variant)
         except FileNotFoundError:
             return None
         return (found.test if test else found.train)[:n]

@@ -15,6 +15,7 @@ from scipy.linalg import sqrtm
 import painters
 from atelier import judging
 from atelier.data import scenes
+from atelier.data.controls import checkerboard
 from atelier.data.images import FASHION_CLASSES
 from atelier.data.known import FASHION_CLASS, KnownStates
 from atelier.data.scenes.factors import Factor
@@ -289,6 +290,14 @@ def test_kept_pictures_are_used_only_if_everything_that_made_them_is_the_same(tm
         (painter(one, scaled_linear()), TRIAL, {}),
     ):
         assert paint(model, trial, **options)[1], (trial, options)
+
+
+def test_a_control_is_judged_by_its_pictures_turned_back(tmp_path):
+    """A reader of clothes knows no checkerboard: what is judged has the change of the data undone."""
+    plain = painter()
+    control = replace(plain, card=plain.card | {"training": {"variant": "checkerboard"}})
+    first, turned = (judging.pictures(one, range(3), TRIAL, keep=tmp_path) for one in (plain, control))
+    assert torch.equal(turned, checkerboard(first)) and not torch.equal(turned, first)
 
 
 def test_too_few_pictures_are_refused_before_any_work(tmp_path, monkeypatch):

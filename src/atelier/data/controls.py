@@ -35,3 +35,8 @@ def varied(data: ImageData, variant: Variant | None) -> ImageData:
     if variant is None:
         return data
     return replace(data, train=checkerboard(data.train), test=checkerboard(data.test))
+
+
+def undone(images: Tensor, variant: Variant | None) -> Tensor:
+    """Return the ``images`` of a control as they would be in the unchanged data, which readers and eyes know."""
+    return checkerboard(images) if variant == "checkerboard" else images

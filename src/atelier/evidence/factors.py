@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from atelier.data.controls import checkerboard
+from atelier.data.controls import undone
 from atelier.data.law import FactorLaw
 from atelier.evidence.order import crossing
 from atelier.networks import BUNDLED, bundled
@@ -117,9 +117,8 @@ def instrument(subject: Subject, affine: FactorLaw) -> tuple[str, Instrument]:
         if (latents := latent_reader(subject)) is None:
             return "endpoints", lambda x, x0, *_: indicators(reader.read(subject.look(x0), *CLEAN), reader.factors)
         reader = latents
-    turned = subject.model is not None and subject.model.card["training"].get("variant") == "checkerboard"
     return "states", lambda x, x0, alpha, sigma: indicators(
-        reader.read(checkerboard(x) if turned else x, alpha, sigma), reader.factors
+        reader.read(undone(x, subject.variant), alpha, sigma), reader.factors
     )
 
 

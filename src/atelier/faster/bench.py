@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from atelier.data.controls import undone
 from atelier.faster.ours import OURS, Run
 from atelier.faster.peers import Paint, peers
 from atelier.faster.references import References
@@ -220,6 +221,7 @@ def add_frechet(sheet: Sheet, target: Target, n: int) -> None:
     train, test = (None, None) if who is None else (who.pictures(n, test=False), who.pictures(n))
     if who is None or who.reader is None or train is None or test is None:
         raise ValueError(f"no Fréchet distance is known for {target.name}: it has no reader, or its data are not here")
+    train, test = undone(train, who.variant), undone(test, who.variant)
     found = read(sheet.path)
     for nfe in tqdm(sorted({r["nfe"] for r in found["rows"]}), desc="Fréchet distances"):
         known = ways(target, nfe)

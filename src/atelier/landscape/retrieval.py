@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from atelier.data.controls import undone
 from atelier.data.images import to_unit
 from atelier.statistics import proportion
 from atelier.subject import Settings, Subject
@@ -60,7 +61,7 @@ def gallery(subject: Subject, n: int, *, test: bool) -> Tensor:
     """Return the first ``n`` pictures of the subject's training or test data as its reader sees them."""
     pictures, reader = subject.pictures(n, test=test), subject.reader
     assert pictures is not None and reader is not None
-    return torch.cat([reader.look(to_unit(part)) for part in pictures.split(CHUNK)])
+    return torch.cat([reader.look(undone(to_unit(part), subject.variant)) for part in pictures.split(CHUNK)])
 
 
 def measure(subject: Subject, settings: Settings) -> dict[str, Any] | None:

@@ -194,6 +194,7 @@ def test_a_checkerboard_is_turned_back_before_reading():
     assert how == "states"
     torch.testing.assert_close(turned(checkerboard(x), x, 0.7, 0.7), read(x, x, 0.7, 0.7))
     assert float((turned(x, x, 0.7, 0.7) - read(x, x, 0.7, 0.7)).abs().max()) > 0.01
+    torch.testing.assert_close(board.look(checkerboard(x)), plain.look(x))
 
 
 class Stub:
