@@ -1,7 +1,0 @@
-"""``python -m painters`` is the command line."""
-
-import sys
-
-from painters.cli import main
-
-sys.exit(main())
