@@ -27,12 +27,12 @@ from atelier.provenance import commit, provenance
 from atelier.quality import frechet_report
 from atelier.statistics import bootstrap
 from atelier.subject import subject
-from painters.cli import parse_seeds
 from painters.denoiser import Denoiser
 from painters.files import locked, replacing
 from painters.sampling import batches, solve
 from painters.trajectory import Frames
 
+RESULTS = Path(__file__).parent / "results"
 BATCH = 64
 KINDS = ((False, False), (True, False), (True, True))
 SCREEN, KEEP = 12, 8
@@ -253,7 +253,7 @@ def command(options: argparse.Namespace) -> int:
             print("azula is not installed, its samplers are left out: pip install azula")
         who, out = target(options.model, device=options.device), Path(options.json or f"{options.model}-bench.json")
         only = [] if options.only is None else options.only.split(",")
-        sheet = bench(who, options.nfe, parse_seeds(options.seeds), out, only=only)
+        sheet = bench(who, options.nfe, options.seeds, out, only=only)
         if options.frechet is not None:
             add_frechet(sheet, who, options.frechet)
         print(f"everything is in {out}")

@@ -11,7 +11,7 @@ from torch import Tensor
 from atelier.faster.targets import SPACINGS, Target
 from painters.levels import Levels, Spacing
 from painters.sampling import SOLVERS, Plan, calibrate, choose_level, expint, teleport
-from painters.sampling.solvers import Solver
+from painters.sampling.solvers import NEAR_PURE_NOISE, Solver
 from painters.theory import Gaussian
 
 CALIBRATION = range(10_000, 10_032)
@@ -40,8 +40,10 @@ Ours = Callable[[Target, int], Run | None]
 
 
 def _plain(target: Target, calls: int, *, solver: str, spacing: Spacing) -> Run | None:
-    steps = (calls + 1) // 2 if solver == "heun" else calls  # the last of Heun's steps takes one call
-    if (solver == "heun" and calls % 2 == 0) or not target.allows(spacing):
+    steps, odd = calls, 0
+    if solver == "heun":  # its last step takes one call, and so does the first from pure noise
+        steps, odd = divmod(calls + 1 + (target.schedule.ends[0] > 1 / NEAR_PURE_NOISE), 2)
+    if odd or not target.allows(spacing):
         return None
     return Run(Levels.of(target.schedule, steps, spacing=spacing), SOLVERS[solver])
 
