@@ -8,7 +8,7 @@ from pathlib import Path
 from PIL import Image
 
 from atelier.data.images import fashion
-from painters.pictures import save, sheet
+from atelier.pictures import save, sheet
 
 ROOT = Path(__file__).resolve().parent.parent
 COLUMNS, ROWS, SCALE = 8, 2, 4

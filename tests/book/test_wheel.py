@@ -114,7 +114,7 @@ print(model.decode(run.final).shape, model.moments.trajectory(x, levels).final.i
 
 
 def test_the_command_paints_without_the_extra(core, tmp_path):
-    command = ["-m", "painters", "sample", "scenes-sd", "--prompt", "a red sun", "--steps", "2", "--seeds", "0"]
+    command = ["-m", "atelier.cli", "sample", "scenes-sd", "--prompt", "a red sun", "--steps", "2", "--seeds", "0"]
     run(core, tmp_path, *command, "--out", "out", "--device", "cpu")
     assert (tmp_path / "out" / "sheet.png").is_file()
 

@@ -18,7 +18,7 @@ def run(code: str) -> list[str]:
 def test_the_package_and_a_network_at_hand_need_neither_diffusers_nor_what_the_book_needs():
     code = f"""
 import sys
-import painters, painters.cli, painters.models, painters.sampling, painters.theory
+import painters, atelier.cli, painters.models, painters.sampling, painters.theory
 from painters.levels import edm
 painters.load(lambda x, t: x, prediction="sample", schedule=edm(), shape=(3,))
 print(*[name for name in {("diffusers", "transformers", *EXTRA)!r} if name in sys.modules])

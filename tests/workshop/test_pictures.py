@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from painters import pictures
-from painters.pictures import caption, listed, read, read_each, sheet, told
+from atelier import pictures
+from atelier.pictures import caption, listed, read, read_each, sheet, told
 
 RAMP = np.arange(64, dtype=np.uint8).reshape(8, 8)[:, :, None] * np.array([1, 2, 3], dtype=np.uint8)
 

@@ -1,17 +1,19 @@
-"""Painting many seeds into a folder, so that an interruption loses no finished image."""
+"""``painters sample``: many seeds painted into a folder, so that an interruption loses no finished image."""
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from painters.denoiser import Prediction
+from atelier.commands.options import DEALT, OTHERS, Commands, offer, whole
+from atelier.pictures import save, sheet, to_pil
+from atelier.ranks import place, share
+from painters.denoiser import PREDICTIONS, Prediction
 from painters.files import claim
 from painters.levels import Spacing
-from painters.models import Model
-from painters.pictures import save, sheet, to_pil
-from painters.ranks import share
+from painters.models import Model, load
 from painters.sampling import batches, noise, solve
 from painters.trajectory import Frames, Trajectory
 
@@ -64,3 +66,31 @@ def paint(
     if len(there) == len(paths):
         save(sheet(there), out / "sheet.png")
     return there
+
+
+def command(options: argparse.Namespace) -> int:
+    """Do what ``painters sample`` says, and report it."""
+    out, asked = Path(options.out), vars(options)
+    model = load(options.name, **{key: asked[key] for key in ("device", "dtype", "prediction", "pickled")})
+    request = Request(options.name, **{key: asked[key] for key in Request.__dataclass_fields__ if key in asked})
+    levels = model.levels(options.steps, spacing=options.spacing)
+    print(f"{options.name} on {model.device.type}: {len(options.seeds)} seeds, {levels}")
+    paths = paint(model, request, options.seeds, out, batch=options.batch, progress=place()[0] == 0)
+    if left := len(set(options.seeds)) - len(paths):
+        print(f"{left} images are not in {out}/ yet: {OTHERS}")
+    else:
+        print(f"{len(paths)} images, {out / 'sheet.png'} and {out / 'trajectories'}/ are in {out}/")
+    return 0
+
+
+def add(commands: Commands) -> None:
+    """Add ``sample`` to a command line."""
+    sample = commands.add_parser("sample", help="paint images with a model", description=f"Paint images. {DEALT}")
+    offer(sample, "name", "--seeds", "--steps", "--solver", "--spacing", "--prompt")
+    sample.add_argument("--negative", default=None, help="a text to guide away from, under guidance")
+    offer(sample, "--guidance", "--batch")
+    sample.add_argument("--every", type=whole, default=1, help="keep every so many frames (default: all)")
+    sample.add_argument("--prediction", choices=PREDICTIONS, default=None, help="of a network that does not say it")
+    offer(sample, "--device", "--dtype", "--pickled")
+    sample.add_argument("--out", default="out", help="folder for the images (default: %(default)s)")
+    sample.set_defaults(command=command, kept=True)

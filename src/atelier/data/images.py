@@ -1,17 +1,20 @@
-"""Real images: Fashion-MNIST, and folders of a reader's own pictures."""
+"""Real images: Fashion-MNIST, data sets of the hub, and folders of a reader's own pictures."""
 
 from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
-from painters.pictures import caption, listed, read_each, told
+from atelier.pictures import caption, listed, read_each, square, told
 
 LEAST = 20
 """A folder of fewer pictures leaves at most one to test on."""
@@ -99,7 +102,7 @@ def fashion(folder: str | Path | None = None) -> ImageData:
 
 
 def folder(path: str | Path, *, size: int, channels: int | None = None) -> ImageData:
-    """Return the pictures below ``path`` as :func:`painters.pictures.read` reads them, every tenth held out.
+    """Return the pictures below ``path`` as :func:`atelier.pictures.read` reads them, every tenth held out.
 
     They are centre-cropped and resized to ``size`` pixels; ``channels`` is 1 or 3, by default 1 if all pictures are
     grey. A text file beside a picture, ``NAME.txt`` for ``NAME.png``, is its caption; without one its caption is empty.
@@ -125,6 +128,33 @@ def folder(path: str | Path, *, size: int, channels: int | None = None) -> Image
     for place, file in zip(held.tolist(), arrays):
         said[place].append(captions[file])
     return ImageData(images[~held], images[held], captions=(said[0],), test_captions=said[1])
+
+
+def streamed(source: str, *, size: int, channels: int = 3, n: int | None = None, batch: int = 250) -> Iterator[Tensor]:
+    """Yield the training pictures of a data set of the hub in batches (b, C, size, size) in [-1, 1], at most ``n``.
+
+    They are centre-cropped and resized (needs ``pip install "painters[data]"``). Raises ``FileNotFoundError`` in one
+    sentence if there is no such data set.
+    """
+    images = islice(_hub(source), n)
+    while part := [square(image, size=size, channels=channels) for image in islice(images, batch)]:
+        yield to_unit(torch.from_numpy(np.stack(part)))
+
+
+def _hub(source: str) -> Iterator[Image.Image]:
+    try:
+        from datasets import load_dataset  # type: ignore[import-not-found]
+
+        rows = load_dataset(source, split="train", streaming=True)
+    except Exception as error:
+        missing = 'for a data set of the hub install "painters[data]"' if isinstance(error, ImportError) else ""
+        why = missing or f"and no such data set could be read from the hub ({type(error).__name__})"
+        raise FileNotFoundError(f"there is no folder {source}, {why}") from error
+    for row in rows:
+        found = next((value for value in row.values() if isinstance(value, Image.Image)), None)
+        if found is None:
+            raise FileNotFoundError(f"the data set {source} holds no pictures, only {', '.join(row)}")
+        yield found
 
 
 def _grey(train: np.ndarray, train_labels: np.ndarray, test: np.ndarray, test_labels: np.ndarray) -> ImageData:

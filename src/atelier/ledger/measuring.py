@@ -25,11 +25,10 @@ from atelier.ledger.records import RESULTS, Made, Results, read, results_file, r
 from atelier.limits import carries, guided
 from atelier.manifold import knobs
 from atelier.provenance import provenance
+from atelier.ranks import place, share
 from atelier.subject import Settings, Subject, pipeline, subject
-from painters.cli import parse_seeds
 from painters.files import locked
 from painters.models.moments import load_moments
-from painters.ranks import place, share
 
 Measure = Callable[[Subject, Settings], dict[str, Any] | None]
 """(subject, settings) -> a JSON-serialisable record, or ``None`` if the experiment does not apply to the subject."""
@@ -109,7 +108,7 @@ def command(options: argparse.Namespace) -> int:
     who = opened(name, device=options.device, gaussian=gaussian, prompt=options.prompt, moments=facts)
     who = who.theory() if options.gaussian else who.shuffled() if options.shuffled else who
     out = Path(options.out or results_file(who.name, kind=who.kind).name)
-    settings = Settings(tuple(parse_seeds(options.seeds)), options.steps, options.profile, options.batch)
+    settings = Settings(tuple(options.seeds), options.steps, options.profile, options.batch)
     only = [] if options.only is None else [part.strip() for part in options.only.split(",")]
     only = only or (["geometry"] if options.pipeline else [])  # the others ask the network where no run has been
     found = measure_model(who, settings, out, only=only)

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from atelier.pictures import read, save, sheet, to_pil
 from atelier.scoring import distance
 from atelier.subject import levels_at
 from atelier.variations.states import Keep, repaint, round_trip, standing
@@ -21,7 +22,6 @@ from painters.files import claim, replacing
 from painters.levels import Levels
 from painters.models import Model, load
 from painters.models.moments import load_moments
-from painters.pictures import read, save, sheet, to_pil
 from painters.sampling import batches, noise, paint_on, solve
 from painters.sampling.noise import FRESH
 from painters.theory.gaussian import Gaussian
@@ -174,7 +174,7 @@ def nearest(levels: Levels, level: float) -> int:
 
 
 def picture(path: str | Path, model: Model) -> Tensor:
-    """Return a picture as a clean state (1, *shape), read as :func:`painters.pictures.read` does, and encoded."""
+    """Return a picture as a clean state (1, *shape), read as :func:`atelier.pictures.read` does, and encoded."""
     channels, _, size = model.image_shape
     pixels = torch.from_numpy(read(path, size=size, channels=channels)).float() / 255
     return model.encode(pixels[None]).float()

@@ -1,26 +1,21 @@
-"""The Gaussian of data that come as pictures, or as what a model paints: what the theory of a model needs."""
+"""The Gaussian of samples, of data or of what a model paints, and its files: what the theory of a model needs."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from itertools import islice, zip_longest
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from PIL import Image
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from painters.files import save_tensors
 from painters.levels import Spacing
 from painters.models.model import Model
-from painters.pictures import Skipped, listed, read_each, square, told
-from painters.ranks import place
 from painters.sampling import batches, noise, solve
 from painters.theory.gaussian import Gaussian
 from painters.theory.moments import MAX_DIMENSION, Moments
@@ -32,57 +27,6 @@ FIRST = 1_000_000
 """The first seed of a model's own samples: what is compared with their moments is painted from smaller ones."""
 NO_VARIANCE = 1e-10
 """An eigenvalue below this share of the largest is the rounding of products of float32 numbers."""
-
-
-def pictures(
-    source: str | Path,
-    *,
-    size: int,
-    channels: int = 3,
-    n: int | None = None,
-    batch: int = 250,
-    skipped: Skipped | None = None,
-) -> Iterator[Tensor]:
-    """Yield batches of pictures (b, C, size, size) in [-1, 1], centre-cropped, from a folder or a hub data set.
-
-    ``source``: a folder of pictures, or the id of a data set on the hub, whose training part is streamed (needs
-    ``pip install "painters[data]"``). ``n``: stop after so many. Files that are not read go to ``skipped``.
-    Raises ``FileNotFoundError`` in one sentence if there is neither.
-    """
-    if Path(source).is_dir():
-        files, besides = listed(source)
-        skipped = {} if skipped is None else skipped
-        skipped |= besides
-        if not files:
-            raise FileNotFoundError(f"{source} holds no picture{told(besides, '; ')}")
-        read = (pixels for _, pixels in read_each(files, skipped, size=size, channels=channels))
-    else:
-        read = (square(image, size=size, channels=channels) for image in _hub(str(source)))
-    images = islice(read, n)
-    while part := list(islice(images, batch)):
-        yield torch.from_numpy(np.stack(part)).float() / 127.5 - 1
-
-
-def _hub(source: str) -> Iterator[Image.Image]:
-    try:
-        from datasets import load_dataset  # type: ignore[import-not-found]
-
-        rows = load_dataset(source, split="train", streaming=True)
-    except Exception as error:
-        missing = 'for a data set of the hub install "painters[data]"' if isinstance(error, ImportError) else ""
-        why = missing or f"and no such data set could be read from the hub ({type(error).__name__})"
-        raise FileNotFoundError(f"there is no folder {source}, {why}") from error
-    for row in rows:
-        found = next((value for value in row.values() if isinstance(value, Image.Image)), None)
-        if found is None:
-            raise FileNotFoundError(f"the data set {source} holds no pictures, only {', '.join(row)}")
-        yield found
-
-
-def encoded(model: Model, parts: Iterable[Tensor]) -> Iterator[Tensor]:
-    """Yield the states (b, *shape) of a model for batches of pictures in [-1, 1]: latents, for a latent model."""
-    for part in parts:
-        yield model.encode(part / 2 + 0.5).cpu()
 
 
 def painted(
@@ -112,27 +56,6 @@ def painted(
     return each(make, seeds, batch, keep)
 
 
-def read(
-    files: list[Path],
-    numbers: Sequence[int],
-    *,
-    size: int,
-    channels: int,
-    skipped: Skipped,
-    model: Model | None,
-    keep: Path,
-) -> Iterator[Tensor]:
-    """Return batches of the pictures of these numbers, or their states in a model; ``keep`` as in :func:`painted`."""
-
-    def make(part: Sequence[int]) -> tuple[Sequence[int], Tensor]:
-        seen = {i: x for i in part for _, x in read_each([files[i]], skipped, size=size, channels=channels)}
-        states = torch.from_numpy(np.array(list(seen.values()))).float() / 127.5 - 1
-        states = next(encoded(model, [states])) if model and seen else states
-        return [*seen, *(i for i in part if i not in seen)], states
-
-    return each(make, numbers, 250, keep)
-
-
 def kept(folder: str | Path) -> dict[int, Any]:
     """Return the states in a folder that ``keep`` named, by seed or by number of the picture; ``None`` if it is unread.
 
@@ -159,19 +82,6 @@ def each(make: Callable[..., Any], numbers: Sequence[int], batch: int, keep: str
         if keep is not None:
             save_tensors(Path(keep) / f"{part[0]:06d}.safetensors", {"seeds": torch.tensor(found), "states": states})
         yield states
-
-
-def counted(parts: Iterable[Tensor], total: int | None = None, *, digest: Any = None) -> Iterator[Tensor]:
-    """Yield batches unchanged under a progress bar that counts samples, ``total`` of them if that is known.
-
-    ``digest``: a hash of :mod:`hashlib` to which they are added, which is the same for any partition into batches.
-    """
-    with tqdm(total=total, unit="samples", disable=place()[0] > 0) as bar:
-        for part in parts:
-            if digest is not None:
-                digest.update(part.contiguous().numpy().data)
-            yield part
-            bar.update(len(part))
 
 
 def gaussian_of(samples: Iterable[Tensor], *, rank: int = 512) -> tuple[Gaussian, int]:
@@ -225,25 +135,6 @@ def _from_few(samples: Tensor, rank: int) -> Gaussian:
     U = torch.cat([columns.double().T @ W for columns in centred.split(4096, dim=1)])
     U = torch.linalg.qr(U / (n * lam[:r]).sqrt()).Q
     return Gaussian(mu, U, lam[:r], float(lam[r:].sum()) / (dim - r))
-
-
-def agreement(a: Gaussian, b: Gaussian) -> dict[str, list[float]]:
-    """Return how far the moments of two halves of some samples agree, for the first 1, 2, 4, ... and all PCs.
-
-    ``overlap``: the share |U_a^T U_b|^2/k of the first ``pcs`` k of one that lies in the span of those of the other.
-    ``eigenvalues``: the rms of 2 (lam_a - lam_b)/(lam_a + lam_b) over them. All samples together, twice a half, have
-    about half of that error of an eigenvalue.
-    """
-    rank = min(len(a.lam), len(b.lam))
-    counts = [2**i for i in range(rank.bit_length()) if 2**i < rank] + [rank]
-    turned = (a.U.T @ b.U).square()
-    both = (a.lam[:rank] + b.lam[:rank]).clamp(min=1e-300)
-    apart = (2 * (a.lam[:rank] - b.lam[:rank]) / both).square()
-    return {
-        "pcs": counts,
-        "overlap": [round(float(turned[:k, :k].sum()) / k, 4) for k in counts],
-        "eigenvalues": [round(float(apart[:k].mean().sqrt()), 4) for k in counts],
-    }
 
 
 def save_moments(gaussian: Gaussian, path: str | Path, *, facts: Mapping[str, Any] | None = None) -> Path:

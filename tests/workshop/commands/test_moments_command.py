@@ -1,6 +1,8 @@
 """``painters moments``: the mean and covariance of pictures and of samples, what is kept, and what is refused."""
 
+import sys
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import partners
@@ -11,7 +13,9 @@ from PIL import Image
 from safetensors.torch import load_file
 
 import painters
-from painters.cli import main
+from atelier.cli import main
+from atelier.commands.moments import agreement
+from atelier.pictures import read
 from painters.models import moments
 
 
@@ -64,29 +68,6 @@ def test_moments_of_a_folder_are_those_of_its_pictures(tmp_path, capsys):
     assert facts["n"] == 7 and gaussian.dim == 16 and len(gaussian.lam) == 3
 
 
-@pytest.mark.parametrize("n", [40, 200])
-def test_few_and_many_samples_give_the_same_gaussian(n):
-    """Below and above D samples, in batches: mean, spectrum and PCs of the dense covariance."""
-    x = torch.randn(n, 3, 20, generator=torch.Generator().manual_seed(0)) * torch.linspace(3, 0.1, 20) + 5
-    gaussian, count = moments.gaussian_of(x.split(15), rank=10)
-    flat = x.flatten(1).double()
-    covariance = torch.cov(flat.T, correction=0)
-    values = torch.linalg.eigvalsh(covariance).flip(0)
-    assert count == n and len(gaussian.lam) == 10
-    np.testing.assert_allclose(gaussian.mu, flat.mean(0), rtol=1e-6)
-    np.testing.assert_allclose(gaussian.lam, values[:10], rtol=1e-5)
-    assert gaussian.rest == pytest.approx(float(values[10:].sum() / 50), rel=1e-5)
-    np.testing.assert_allclose(gaussian.U.T @ covariance @ gaussian.U, values[:10].diag(), atol=1e-4)
-
-
-def test_samples_that_cannot_be_held_are_refused(monkeypatch):
-    with pytest.raises(ValueError, match="at least 4 samples"):
-        moments.gaussian_of([torch.zeros(2, 5)])
-    monkeypatch.setattr(moments, "MAX_NUMBERS", 100)
-    with pytest.raises(ValueError, match="at most 1 of them"):
-        moments.gaussian_of([torch.zeros(2, 60)] * 3)
-
-
 def test_moments_of_a_models_own_samples_say_that_they_are_circular(tmp_path, capsys):
     pipelines.stable_diffusion(tmp_path / "make").save_pretrained(str(tmp_path / "sd"))
     out = tmp_path / "own.safetensors"
@@ -106,8 +87,8 @@ def test_moments_of_a_models_own_samples_say_that_they_are_circular(tmp_path, ca
 
 def test_the_agreement_of_halves_is_that_of_their_dense_covariances():
     one, two = (partners.gaussian([9.0, 4.0, 1.0], dim=6, seed=seed) for seed in (0, 1))
-    assert moments.agreement(one, one) == {"pcs": [1, 2, 3], "overlap": [1.0] * 3, "eigenvalues": [0.0] * 3}
-    found = moments.agreement(one, replace(two, lam=two.lam * torch.tensor([1.0, 3.0, 1.0])))
+    assert agreement(one, one) == {"pcs": [1, 2, 3], "overlap": [1.0] * 3, "eigenvalues": [0.0] * 3}
+    found = agreement(one, replace(two, lam=two.lam * torch.tensor([1.0, 3.0, 1.0])))
     for k, overlap in zip(found["pcs"], found["overlap"]):
         onto = [g.U[:, :k] @ g.U[:, :k].T for g in (one, two)]
         assert overlap == pytest.approx(float((onto[0] @ onto[1]).trace()) / k, abs=1e-4)
@@ -124,9 +105,9 @@ def test_pictures_are_encoded_for_a_latent_model(tmp_path):
     options = ["--encode", str(tmp_path / "sd"), "--device", "cpu", "--out", str(out)]
     assert main(["moments", str(tmp_path / "pictures"), *options]) == 0
     model = painters.load(tmp_path / "sd", device="cpu")
-    (pictures,) = moments.pictures(str(tmp_path / "pictures"), size=16)
+    pictures = torch.stack([torch.from_numpy(read(tmp_path / "pictures" / f"{i}.png", size=16)) for i in range(5)])
     gaussian, facts = moments.load_moments(out)
-    np.testing.assert_allclose(gaussian.mu, model.encode(pictures / 2 + 0.5).flatten(1).mean(0), atol=1e-5)
+    np.testing.assert_allclose(gaussian.mu, model.encode(pictures / 255).flatten(1).mean(0), atol=1e-5)
     assert facts["size"] == 16
 
 
@@ -167,33 +148,17 @@ def test_an_interruption_keeps_the_samples_that_are_painted(tmp_path, capsys, mo
     np.testing.assert_allclose(gaussian.mu, whole.mu, atol=1e-4)
     np.testing.assert_allclose(gaussian.lam, whole.lam, rtol=1e-3)
     assert facts["halves"]["pcs"] == [1, 2, 3]
-    for key, value in moments.agreement(*halves).items():
+    for key, value in agreement(*halves).items():
         np.testing.assert_allclose(facts["halves"][key], value, atol=2e-3)
 
 
-def test_identical_pictures_and_numbers_that_are_not_finite_are_refused(tmp_path, capsys):
+def test_identical_pictures_are_refused(tmp_path, capsys):
     for i in range(6):
         Image.new("RGB", (4, 4), (10, 20, 30)).save(tmp_path / f"{i}.png")
     out = tmp_path / "m.safetensors"
     for options in ([], ["--channels", "1", "--size", "2"]):  # fewer pictures than dimensions, and more
         assert main(["moments", str(tmp_path), "--size", "4", *options, "--out", str(out)]) == 1
         assert "all 6 samples are the same" in capsys.readouterr().err and not out.exists()
-    with pytest.raises(ValueError, match="NaN or infinite"):
-        moments.gaussian_of([torch.full((5, 40), torch.nan)])
-    with pytest.raises(ValueError, match="the rank counts"):
-        moments.gaussian_of([torch.zeros(5, 40)], rank=-1)
-    far = painters.Gaussian(torch.full((2,), 1e300, dtype=torch.float64), torch.eye(2).double(), torch.ones(2).double())
-    with pytest.raises(ValueError, match="mu would hold NaN or infinite"):  # beyond float32
-        moments.save_moments(far, out)
-    assert not out.exists()
-
-
-def test_repeated_pictures_give_no_more_components_than_there_are():
-    x = torch.randn(3, 50, generator=torch.Generator().manual_seed(0)).repeat(8, 1)
-    gaussian, n = moments.gaussian_of([x])
-    assert n == 24 and len(gaussian.lam) == 2 and float(gaussian.spectrum.sum()) == pytest.approx(
-        float(x.double().var(0, correction=0).sum()), rel=1e-5
-    )  # fmt: skip
 
 
 def test_a_sample_folder_is_read_without_its_sheet(tmp_path, capsys):
@@ -221,3 +186,32 @@ def test_what_was_skipped_is_said_also_where_too_little_is_left(tmp_path, capsys
     assert main(["moments", str(tmp_path), "--size", "4", "--out", str(tmp_path / "m.safetensors")]) == 1
     said = capsys.readouterr()
     assert "at least 4 samples, got 3" in said.err and "broken.png (damaged" in said.out
+
+
+def test_a_batch_of_which_nothing_can_be_read_is_passed_over(tmp_path, capsys):
+    """Pictures are read 250 at a time; here the first so many are damaged."""
+    for i in range(250):
+        (tmp_path / f"a{i:03d}.png").write_text("")
+    for i in range(4):
+        Image.new("L", (4, 4), 40 * i).save(tmp_path / f"b{i}.png")
+    out = tmp_path / "m.safetensors"
+    assert main(["moments", str(tmp_path), "--size", "4", "--out", str(out)]) == 0
+    assert "250 files skipped" in capsys.readouterr().out and moments.load_moments(out)[1]["n"] == 4
+
+
+def test_a_data_set_of_the_hub_is_streamed(tmp_path, monkeypatch):
+    pixels = np.random.default_rng(0).integers(0, 256, (9, 4, 4, 3), dtype=np.uint8)
+    asked = []
+
+    def load_dataset(*name, **options):
+        asked.append((name, options))
+        return ({"label": i, "image": Image.fromarray(picture)} for i, picture in enumerate(pixels))
+
+    monkeypatch.setitem(sys.modules, "datasets", SimpleNamespace(load_dataset=load_dataset))
+    out = tmp_path / "m.safetensors"
+    assert main(["moments", "owner/data", "--size", "4", "--n", "7", "--out", str(out)]) == 0
+    assert asked == [(("owner/data",), {"split": "train", "streaming": True})]
+    gaussian, facts = moments.load_moments(out)
+    assert facts["n"] == 7 and facts["source"] == "owner/data"
+    mean = pixels[:7].transpose(0, 3, 1, 2).reshape(7, -1).mean(0) / 127.5 - 1
+    np.testing.assert_allclose(gaussian.mu, mean, atol=1e-6)

@@ -17,14 +17,14 @@ from PIL import Image
 from safetensors.torch import load_file
 
 import painters
+from atelier.cli import main
 from atelier.ledger import measuring
 from atelier.ledger.records import read
+from atelier.ranks import place, share
 from atelier.subject import Settings, Subject
 from painters import Levels, files
-from painters.cli import main
 from painters.models import moments
 from painters.models.precision import choose_device
-from painters.ranks import place, share
 from painters.trajectory import Trajectory
 
 needs_fork = pytest.mark.skipif(
@@ -172,7 +172,7 @@ def test_more_processes_than_seeds_paint_each_seed_once(tiny, tmp_path, monkeypa
 
 def test_the_launcher_of_torch_deals(tiny, tmp_path):
     """The launcher itself, its two processes and gloo's port: 10 s of imports."""
-    launched = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "painters"]
+    launched = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "atelier.cli"]
     options = ["--seeds", "0-2", "--steps", "1", "--solver", "ddim", "--device", "cpu", "--out", str(tmp_path)]
     run = subprocess.run([sys.executable, *launched, "sample", tiny, *options], capture_output=True, text=True)
     assert run.returncode == 0, run.stderr

@@ -11,10 +11,11 @@ import torch
 from PIL import Image
 
 import painters
-from painters import painting
-from painters.cli import main, numbers, parse_seeds, run
+from atelier.cli import main, run
+from atelier.commands import sample
+from atelier.commands.options import numbers, seeds
+from atelier.pictures import save
 from painters.files import claim
-from painters.pictures import save
 from painters.trajectory import Trajectory
 
 FAST = ["--steps", "3", "--solver", "ddim", "--device", "cpu"]
@@ -63,7 +64,7 @@ def test_a_class_is_named_by_its_index_and_a_text_may_be_a_number(tmp_path):
 
 def test_an_interrupted_run_continues_without_painting_finished_seeds_again(tmp_path, monkeypatch):
     arguments = ["sample", "fashion-ddpm", "--seeds", "0-5", *FAST, "--batch", "2", "--out", str(tmp_path)]
-    real, calls = painting.solve, []
+    real, calls = sample.solve, []
 
     def interrupted(*args, **kwargs):
         calls.append(kwargs["seeds"])
@@ -71,7 +72,7 @@ def test_an_interrupted_run_continues_without_painting_finished_seeds_again(tmp_
             raise KeyboardInterrupt
         return real(*args, **kwargs)
 
-    monkeypatch.setattr(painting, "solve", interrupted)
+    monkeypatch.setattr(sample, "solve", interrupted)
     assert main(arguments) == 130
     assert len(list(tmp_path.glob("seed-*.png"))) == 2
     before = (tmp_path / "seed-00000.png").stat().st_mtime_ns
@@ -92,7 +93,7 @@ def test_a_folder_of_another_run_is_refused(tmp_path, capsys):
 
 def test_other_weights_under_the_same_name_are_another_run(tmp_path, monkeypatch, capsys):
     model = painters.load("fashion-ddpm", device="cpu")
-    monkeypatch.setattr("painters.models.load", lambda *_, **__: model)
+    monkeypatch.setattr(sample, "load", lambda *_, **__: model)
     arguments = ["sample", "fashion-ddpm", "--seeds", "0", *FAST, "--out", str(tmp_path)]
     assert main(arguments) == 0 and main(arguments) == 0
     capsys.readouterr()
@@ -151,19 +152,19 @@ def test_an_unwritable_folder_is_one_sentence(tmp_path, capsys):
 def test_nan_from_a_network_saves_nothing(tmp_path, monkeypatch, capsys):
     model = painters.load("fashion-ddpm", device="cpu")
     next(model.network.parameters()).data.fill_(float("nan"))
-    monkeypatch.setattr("painters.models.load", lambda *_, **__: model)
+    monkeypatch.setattr(sample, "load", lambda *_, **__: model)
     assert main(["sample", "fashion-ddpm", "--seeds", "0", *FAST, "--out", str(tmp_path)]) == 1
     assert "step 0" in capsys.readouterr().err
     assert not list(tmp_path.glob("*.png"))
 
 
 def test_seed_lists():
-    assert parse_seeds("0-3,7, 9-10") == [0, 1, 2, 3, 7, 9, 10]
+    assert seeds("0-3,7, 9-10") == [0, 1, 2, 3, 7, 9, 10]
     for bad in ("", "x", "3-", "-3", "1..4"):
-        with pytest.raises(ValueError, match="seeds"):
-            parse_seeds(bad)
-    with pytest.raises(ValueError, match="no seeds"):
-        parse_seeds("5-3")
+        with pytest.raises(ArgumentTypeError, match="seeds"):
+            seeds(bad)
+    with pytest.raises(ArgumentTypeError, match="no seeds"):
+        seeds("5-3")
 
 
 def test_the_same_seed_gives_the_same_picture_in_any_batch(tmp_path):
@@ -186,13 +187,13 @@ def test_many_seeds_need_few_open_files(tmp_path, monkeypatch):
     """300 finished seeds and 64 file handles: the sheet is made of files that are closed as they are read."""
     resource = pytest.importorskip("resource")
     model = painters.load("fashion-ddpm", device="cpu")
-    claim(tmp_path, asdict(painting.Request("m")) | {"weights": model.weights})
+    claim(tmp_path, asdict(sample.Request("m")) | {"weights": model.weights})
     for seed in range(300):
         save(Image.new("L", (4, 4), seed % 256), tmp_path / f"seed-{seed:05d}.png")
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (64, hard))
     try:
-        assert len(painting.paint(model, painting.Request("m"), range(300), tmp_path)) == 300
+        assert len(sample.paint(model, sample.Request("m"), range(300), tmp_path)) == 300
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     with Image.open(tmp_path / "sheet.png") as sheet:

@@ -17,7 +17,7 @@ from atelier.training.latent_packing import pack_latents, reconstruction
 from atelier.training.loop import Session
 from atelier.training.recipes import RECIPES
 from painters.levels import Levels, scaled_linear
-from painters.pictures import save, to_pil
+from atelier.pictures import save, to_pil
 from painters.theory import Gaussian, Moments
 
 WHOLE = RECIPES["scenes-sd"]
