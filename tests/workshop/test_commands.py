@@ -49,6 +49,8 @@ def test_help_lists_the_commands(capsys):
 )
 def test_mistakes_are_one_sentence(arguments, says, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PAINTERS_RUNS", str(tmp_path / "runs"))
+    monkeypatch.delenv("PAINTERS_DATA", raising=False)  # where data are found, training would begin
     assert main(arguments) == 1
     error = [line for line in capsys.readouterr().err.strip().splitlines() if line.startswith("painters: ")]
     assert len(error) == 1 and says in error[0]

@@ -44,7 +44,7 @@ class Samples:
 
 
 def of_model(options: argparse.Namespace, keep: Path) -> Samples:
-    """Return what a model paints from seeds of their own: a theory made of it is circular."""
+    """Return what a model paints from seeds kept for this: a theory made of it is circular."""
     model = load(options.samples, device=options.device, pickled=options.pickled)
     how = {key: getattr(options, key) for key in ("prompt", "guidance", "steps", "spacing")} | {"solver": "dpmpp2m"}
     numbers = range(FIRST, FIRST + (options.n or 2000))
@@ -56,7 +56,8 @@ def of_model(options: argparse.Namespace, keep: Path) -> Samples:
 def of_pictures(options: argparse.Namespace, parts: Path) -> Samples:
     """Return the pictures of a folder or of a data set of the hub, or their latents in a model.
 
-    They are read faster than what is kept of them, so only processes that share a folder keep what each has read.
+    A process alone would read what it kept no faster than the pictures. Of several each keeps its share, of which the
+    last makes the moments.
     """
     keep, name = parts if place()[1] > 1 else None, options.encode
     model = None if name is None else load(name, device=options.device, pickled=options.pickled)

@@ -270,7 +270,6 @@ def test_the_latents_of_pictures_are_dealt_too(pictures, tmp_path, monkeypatch):
     pipelines.stable_diffusion(tmp_path / "make").save_pretrained(str(tmp_path / "sd"))
     alone, out = tmp_path / "alone.safetensors", tmp_path / "out.safetensors"
     options = ("--size", "16", "--encode", str(tmp_path / "sd"), "--device", "cpu", "--n", "8")
-    (pictures / "03b.png").unlink()
     assert of_pictures(pictures, alone, *options) == 0
     monkeypatch.setenv("WORLD_SIZE", "2")
     for rank in ("1", "0"):

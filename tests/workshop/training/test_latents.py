@@ -12,12 +12,12 @@ import painters
 from atelier.cli import main
 from atelier.data import scenes
 from atelier.data.images import ImageData, folder, to_unit
+from atelier.pictures import save, to_pil
 from atelier.training import captions, latents
 from atelier.training.latent_packing import pack_latents, reconstruction
 from atelier.training.loop import Session
 from atelier.training.recipes import RECIPES
 from painters.levels import Levels, scaled_linear
-from atelier.pictures import save, to_pil
 from painters.theory import Gaussian, Moments
 
 WHOLE = RECIPES["scenes-sd"]
