@@ -55,7 +55,7 @@ def _expint(
     g = target.gaussian
     if (guided and g is None) or not target.allows(spacing):
         return None
-    solver = partial(expint, surrogate=g if guided else None)
+    solver = partial(expint, surrogate=g if guided else None, floor=target.range[1])
     levels = Levels.of(target.schedule, calls, spacing=spacing)
     if not teleported or g is None:
         return Run(levels, solver)
@@ -85,7 +85,11 @@ def _planned(target: Target, calls: int, *, solver: str = "plan") -> Run | None:
     if g is None or calls not in CALLS:
         return None
     plan = _plans(target, g)[calls]
-    solvers: dict[str, Solver] = {"plan": plan.solver(g), "expint": partial(expint, surrogate=g), "none": expint}
+    solvers: dict[str, Solver] = {
+        "plan": plan.solver(g),
+        "expint": partial(expint, surrogate=g, floor=plan.floor),
+        "none": expint,
+    }
     start = partial(_teleported, g, plan.levels, plan.first)
     return Run(plan.levels[plan.first :], solvers.get(solver) or SOLVERS[solver], start, calibrated=True)
 

@@ -24,7 +24,7 @@ from torch import Tensor
 from painters.denoiser import Denoiser, Scalar
 from painters.levels import Level, Levels
 from painters.sampling.solvers import NEAR_PURE_NOISE, Ask, Step, Steps, drive, heun, pairs
-from painters.theory.gaussian import Gaussian
+from painters.theory.gaussian import Gaussian, variance
 
 POINTS, WEIGHTS = np.polynomial.legendre.leggauss(48)
 FINE = 0.05
@@ -61,6 +61,7 @@ def expint(
     surrogate: Gaussian | Denoiser | None = None,
     order: int = 2,
     corrector: int = 2,
+    floor: float = 0.0,
     fitted: Fitted | None = None,
 ) -> Steps:
     """Yield steps of the exponential integrator around an analytic denoiser. Order ``order``, NFE = N.
@@ -70,9 +71,12 @@ def expint(
     step into sigma = 0 are first order. ``surrogate``: the Gaussian of the data, for which every step is in closed form
     at two thin products; or any analytic denoiser, whose own flow is followed in small steps that ask no network, with
     x0_hat minus the surrogate in the place of g. Without one it is the network's own multistep method, whose first
-    order is DDIM; an isotropic Gaussian makes EDM's preconditioning of it. ``fitted``: what a calibrated
-    :class:`~painters.sampling.plan.Plan` adds to each step. Raises ``ValueError`` when run from clean to noisy. Source:
-    the exponential integrators of DPM-Solver++, UniPC and DEIS with lam = 0; the rest is derived here.
+    order is DDIM; an isotropic Gaussian makes EDM's preconditioning of it. ``floor``: the s at which the image is read,
+    as the x0_hat foretold there; with that of the cleanest training level, ``schedule.ends[1]``, runs end where those
+    of other solvers do, who ask there and take the answer. With 0 the surrogate's flow goes on to s = 0. ``fitted``:
+    what a calibrated :class:`~painters.sampling.plan.Plan` adds to each step. Raises ``ValueError`` when run from clean
+    to noisy. Source: the exponential integrators of DPM-Solver++, UniPC and DEIS with lam = 0; the rest is derived
+    here.
     """
     if order < 1 or corrector < 0:
         raise ValueError(f"expint has order 1 or more and corrector 0 or more, got {order} and {corrector}")
@@ -80,9 +84,9 @@ def expint(
         surrogate = Gaussian.of(torch.zeros(x[0].numel()), 0.0)
     if isinstance(surrogate, Gaussian):
         surrogate = beside(surrogate, x)
-        follow: Callable[..., Tensor] = partial(_around_gaussian, surrogate)
+        follow: Callable[..., Tensor] = partial(_around_gaussian, surrogate, floor)
     else:
-        follow = partial(_around, surrogate)
+        follow = partial(_around, surrogate, floor)
     seen: list[Seen] = []
     before: tuple[Tensor, Level, Tensor] | None = None
     for here, there in pairs(levels):
@@ -139,21 +143,34 @@ def _usable(seen: Sequence[Seen], there: Level) -> Sequence[Seen]:
     return seen[-1:] if there[1] == 0 else [one for one in seen if math.isfinite(one[0])] or seen[-1:]
 
 
-def _around_gaussian(g: Gaussian, x: Tensor, here: Level, there: Level, seen: Sequence[Seen]) -> Tensor:
+def _around_gaussian(g: Gaussian, floor: float, x: Tensor, here: Level, there: Level, seen: Sequence[Seen]) -> Tensor:
     """The state at ``there``: the exact flow, and the integral of what the network says beyond the Gaussian."""
     seen = _usable(seen, there)
-    nodes = [s for s, _ in seen]
+    nodes, s0 = [s for s, _ in seen], _ratio(here)
+    if there[1] == 0:
+        centred = x - here[0] * g.mu.to(x).reshape(x.shape[1:])
+        (s, beyond) = seen[0]
+        moved = g.apply(centred, lambda lam: kept(lam, floor) * ((lam + floor**2) / variance(lam, here)).sqrt())
+        moved = moved + g.apply(beyond, lambda lam: (1 - kept(lam, floor, s0)) * (1 + lam / s**2))
+        return there[0] * (g.mu.to(x).reshape(x.shape[1:]) + moved)
     moved = g.flow(x, frm=here, to=there)
     for j, (s, beyond) in enumerate(seen):
 
         def gain(lam: Tensor, j: int = j, s: float = s) -> Tensor:
-            return weights(lam, _ratio(here), _ratio(there), nodes)[j].to(lam) * (1 + lam / s**2)  # g of the difference
+            return weights(lam, s0, _ratio(there), nodes)[j].to(lam) * (1 + lam / s**2)  # g of the difference
 
         moved = moved + there[0] * g.apply(beyond, gain)
     return moved
 
 
-def _around(surrogate: Denoiser, x: Tensor, here: Level, there: Level, seen: Sequence[Seen]) -> Tensor:
+def kept(lam: Tensor, floor: float, s: float | None = None) -> Tensor:
+    """Return what an image keeps of z: w at ``floor``, times what the flow from ``s`` down to it keeps."""
+    end = lam + floor**2
+    w = torch.where(end > 0, lam / end.clamp(min=torch.finfo(lam.dtype).tiny), 0.0)
+    return w if s is None else w * (end / (lam + s**2)).sqrt()
+
+
+def _around(surrogate: Denoiser, floor: float, x: Tensor, here: Level, there: Level, seen: Sequence[Seen]) -> Tensor:
     """The state at ``there``, the flow of surrogate plus polynomial followed in steps that cost no network call."""
     seen = _usable(seen, there)
     nodes = [math.log(s) for s, _ in seen]
@@ -165,9 +182,10 @@ def _around(surrogate: Denoiser, x: Tensor, here: Level, there: Level, seen: Seq
         )
 
     high, low = _ratio(here), _ratio(there)
-    top, bottom = min(high, max(low, 1.0) / NEARLY_CLEAN), max(low, min(high, 1.0) * NEARLY_CLEAN)
-    inner = torch.logspace(math.log10(top), math.log10(bottom), max(2, math.ceil(math.log(top / bottom) / FINE) + 1))
-    ratio = [s for s in inner.double().tolist() if low * (1 + 1e-9) < s < high * (1 - 1e-9)]  # the ends come exact
+    top, bottom = min(high, max(low, 1.0) / NEARLY_CLEAN), max(low, floor, min(high, 1.0) * NEARLY_CLEAN)
+    points = max(2, math.ceil(math.log(top / bottom) / FINE) + 1)
+    inner = torch.logspace(math.log10(top), math.log10(bottom), points, dtype=torch.float64).tolist()
+    ratio = [s for s in inner if low * (1 + 1e-9) < s < high * (1 - 1e-9)]  # the ends come exact
     path = [here, *((1 / math.hypot(1, s), s / math.hypot(1, s)) for s in ratio), there]
     a, b = (torch.tensor([level[i] for level in path], dtype=torch.float64) for i in (0, 1))
     *_, last = drive(heun, denoise, x, Levels(a, b), None)

@@ -23,7 +23,7 @@ from torch import Tensor
 from painters.denoiser import Denoiser
 from painters.files import replacing
 from painters.levels import Levels
-from painters.sampling.expint import DEPTH, Place, beside, expint, weights
+from painters.sampling.expint import DEPTH, Place, beside, expint, kept, weights
 from painters.sampling.solve import solve
 from painters.sampling.solvers import Solver, Steps
 from painters.sampling.teleport import teleport
@@ -47,11 +47,13 @@ class Plan:
     ``levels``: the noisiest, then those of the N calls, then the clean end; if ``first`` is 1 the run is teleported
     from the noisiest to the first call. ``coefficients`` (N, bands, 5): a step adds sum_f c_f F_f in each band of PCs,
     F being the state, the last three g and the corrector's change, each carried on to the step's end as the Gaussian
-    carries it. ``edges``: where bands end. ``about``: what it was fitted to, JSON-serialisable.
+    carries it. ``edges``: where bands end. ``floor``: as in :func:`expint`, the cleanest level of the fitted run.
+    ``about``: what it was fitted to, JSON-serialisable.
     """
 
     levels: Levels
     first: int
+    floor: float
     edges: tuple[int, ...]
     coefficients: Tensor
     about: dict[str, Any]
@@ -75,13 +77,18 @@ class Plan:
             def add(place: Place, moved: Tensor) -> Tensor:
                 return _back(g, _sum(next(rest), self.edges, _features(g, place)), moved)
 
-            return expint(x, levels, seeds, surrogate=g, fitted=add)
+            return expint(x, levels, seeds, surrogate=g, floor=self.floor, fitted=add)
 
         return planned
 
     def save(self, path: str | Path) -> Path:
         """Write a JSON file, whole or not at all, and return its path."""
-        said = {"alpha": self.levels.alpha.tolist(), "sigma": self.levels.sigma.tolist(), "first": self.first}
+        said = {
+            "alpha": self.levels.alpha.tolist(),
+            "sigma": self.levels.sigma.tolist(),
+            "first": self.first,
+            "floor": self.floor,
+        }
         said |= {"edges": self.edges, "coefficients": self.coefficients.tolist(), "about": self.about}
         with replacing(path) as file:
             file.write_text(json.dumps(said))
@@ -94,7 +101,7 @@ class Plan:
             said = json.loads(Path(path).read_text())
             kept = {key: torch.tensor(said[key], dtype=torch.float64) for key in ("alpha", "sigma", "coefficients")}
             levels = Levels(kept["alpha"], kept["sigma"], "a plan")
-            return cls(levels, said["first"], tuple(said["edges"]), kept["coefficients"], said["about"])
+            return cls(levels, said["first"], said["floor"], tuple(said["edges"]), kept["coefficients"], said["about"])
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"{path} is damaged or is no plan ({error}): calibrate again") from error
 
@@ -124,8 +131,9 @@ def calibrate(
     """
     wanted = [nfe] if isinstance(nfe, int) else list(nfe)
     every = max(1, levels.steps // NODES)
-    run = solve(denoise, x, levels, solver="expint", surrogate=surrogate, save=Frames(every=every), progress=progress)
-    path = _Path(run.levels, run.x.double(), run.x0.double(), beside(surrogate, run.x))
+    finely = partial(expint, surrogate=surrogate, floor=float(levels.ratio[-2]))
+    run = solve(denoise, x, levels, solver=finely, save=Frames(every=every), progress=progress)
+    path = _Path(run.levels, run.x.double(), run.x0.double(), beside(surrogate, run.x), float(levels.ratio[-2]))
     if not all(1 <= n <= len(path.usable) for n in wanted):
         raise ValueError(f"{len(path.usable)} noisy levels allow 1 to as many calls, got {nfe}: give more levels")
     costs, begin = path.costs()
@@ -135,8 +143,8 @@ def calibrate(
 class _Path:
     """A finely resolved run, in coordinates along the Gaussian's PCs."""
 
-    def __init__(self, levels: Levels, x: Tensor, x0: Tensor, gaussian: Gaussian) -> None:
-        self.levels, self.x, self.gaussian = levels, x, gaussian
+    def __init__(self, levels: Levels, x: Tensor, x0: Tensor, gaussian: Gaussian, floor: float) -> None:
+        self.levels, self.x, self.gaussian, self.floor = levels, x, gaussian, floor
         ratio = levels.ratio[:-1]
         self.usable = [i for i, s in enumerate(ratio.tolist()) if 0 < s < 1e6]
         lam, self.s = _spectrum(gaussian), ratio[self.usable].tolist()
@@ -158,11 +166,14 @@ class _Path:
 
         for i, j in itertools.combinations(range(n + 1), 2):
             s0, s1 = self.s[i], self.s[j] if j < n else 0.0
-            moved = self.z[i] * ((lam + s1**2) / (lam + s0**2)).sqrt() - (self.z[j] if j < n else self.end)
-            costs[i, j] = size(moved + weights(lam, s0, s1, [s0])[0] * self.g[i], s1)
-            if j < n:
-                one, two = weights(lam, s0, s1, [s0, s1])
-                costs[i, j] = CARELESS * costs[i, j] + size(moved + one * self.g[i] + two * self.g[j], s1)
+            if j == n:
+                share = kept(lam, self.floor, s0)
+                costs[i, j] = size(share * self.z[i] + (1 - share) * self.g[i] - self.end, 0.0)
+                continue
+            moved = self.z[i] * ((lam + s1**2) / (lam + s0**2)).sqrt() - self.z[j]
+            plain, (one, two) = weights(lam, s0, s1, [s0])[0], weights(lam, s0, s1, [s0, s1])
+            costs[i, j] = size(moved + one * self.g[i] + two * self.g[j], s1)
+            costs[i, j] += CARELESS * size(moved + plain * self.g[i], s1)
         g, level = self.gaussian, list(self.levels)
         apart = [(g.flow(self.x[0], frm=level[0], to=level[i]) - self.x[i]) / level[i][0] for i in self.usable]
         return costs, np.array([size(_along(g, e), s) for e, s in zip(apart, self.s, strict=True)])
@@ -196,10 +207,10 @@ def _fit(denoise: Denoiser, x: Tensor, path: _Path, chosen: list[int], about: di
         found.append(torch.stack([_ridge(features[..., i:j].flatten(1), missed[..., i:j].flatten()) for i, j in bands]))
         return _back(g, _sum(found[-1], edges, features), moved)
 
-    solver = partial(expint, surrogate=g, fitted=learn)
+    solver = partial(expint, surrogate=g, floor=path.floor, fitted=learn)
     state = teleport(g, x.double(), levels, first)
     solve(denoise, state, levels, solver=solver, start=first, save=Frames(None), progress=False)
-    return Plan(levels, first, tuple(edges), torch.stack(found).cpu(), about | {"states": len(x)})
+    return Plan(levels, first, path.floor, tuple(edges), torch.stack(found).cpu(), about | {"states": len(x)})
 
 
 def _ridge(features: Tensor, missed: Tensor) -> Tensor:

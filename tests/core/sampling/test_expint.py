@@ -147,6 +147,23 @@ def test_weights_are_the_integrals_they_stand_for(s0: float, s1: float) -> None:
     assert torch.equal(weights(lam, math.inf, 0.0, nodes[:1]), torch.ones(1, 4).double())
 
 
+@pytest.mark.parametrize("floor", [0.02, 0.3])
+@pytest.mark.parametrize("closed", [True, False])
+def test_a_run_ends_at_the_estimate_foretold_at_its_floor(floor: float, closed: bool) -> None:
+    """From any last level, on its own Gaussian; and at the floor itself it is the network's own answer."""
+    g = gaussian([9.0, 1.0, 0.05], dim=7, rest=0.001, seed=1)
+    known = g if closed else lambda x, a, s: g(x, a, s)
+    for last in (0.5, floor):
+        levels = Levels(torch.ones(4), torch.tensor([9.0, 2.0, last, 0.0], dtype=torch.float64))
+        x = 9 * randn(4, 7, seed=2)
+        solver = partial(expint, surrogate=known, floor=floor)
+        want = g(g.flow(x, frm=levels[0], to=(1.0, floor)), 1.0, floor)
+        assert rel(solve(g, x, levels, solver=solver, progress=False).final, want) < (1e-12 if closed else 1e-3)
+    solver = partial(expint, surrogate=gaussian([4.0, 1.0, 0.1]), floor=floor, corrector=0)
+    run = solve(modes(), x[:, :3], levels, solver=solver, progress=False)
+    assert rel(run.final, run.x0[-1]) < 1e-12
+
+
 def test_refusals() -> None:
     g, levels = gaussian([1.0], seed=1), Levels.of(vp_linear(), 5)
     with pytest.raises(ValueError, match="noisy to clean only"):
