@@ -72,7 +72,8 @@ def _shipped() -> list[str]:
 
 def instead(*, latent: bool = False) -> str:
     """Return the end of an error's sentence: which bundled model to use, if possible one of the same kind."""
-    models = [name for name in bundled() if "variant" not in read_card(BUNDLED / name)]  # a control is no advice
+    controls = (name for name in bundled() if "variant" in read_card(BUNDLED / name).get("training", {}))
+    models = sorted({*bundled()} - {*controls})
     names = [name for name in models if (BUNDLED / name / "vae").is_dir() == latent] or models
     return f"use a bundled model instead, e.g. {names[0]!r}" if names else "give a local folder instead"
 
