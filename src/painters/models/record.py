@@ -50,8 +50,8 @@ def record(
     are a multiple of 16; from an image, from what comes after the VAE's draw). ``options``: all other arguments of the
     call, such as ``guidance_scale``, ``height``, ``image`` and ``strength``. ``kick``: (i, direction, size) adds size
     times direction, (...) or (B, ...), to the state at level i. ``start``: (i, x) goes on from states (B, ...) at level
-    i, such as teleported ones. ``solver``, ``moments``: as in :class:`painters.PaintersScheduler`. ``nfe`` counts
-    evaluations of the network for one sample, two under guidance.
+    i, such as teleported ones. ``solver``, ``moments``: as in :class:`~painters.models.scheduler.PaintersScheduler`.
+    ``nfe`` counts evaluations of the network for one sample, two under guidance.
 
     Raises ``ValueError`` for what is no pipeline, options that are said otherwise here, and a kick or a start that the
     pipeline has no place for.
