@@ -5,14 +5,14 @@ from typing import TYPE_CHECKING, Any
 from painters.levels import Levels
 from painters.models import load
 from painters.models.record import moments_of, record
-from painters.sampling import noise, solve
+from painters.sampling import noise, solve, teleport
 from painters.theory import Gaussian, Mixture, Moments, PointCloud
 from painters.trajectory import Frames, Trajectory
 
 __version__ = "0.1.0"
 __all__ = [
     "Frames", "Gaussian", "Levels", "Mixture", "Moments", "PaintersScheduler", "PointCloud", "Trajectory", "load",
-    "moments_of", "noise", "record", "solve",
+    "moments_of", "noise", "record", "solve", "teleport",
 ]  # fmt: skip
 
 if TYPE_CHECKING:

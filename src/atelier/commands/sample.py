@@ -57,7 +57,8 @@ def paint(
     claim(out, asdict(request) | {"weights": model.weights})
     for part in missing:
         x = levels.start(noise(part, model.shape))
-        run = solve(denoise, x, levels, solver=request.solver, seeds=part, save=frames, progress=progress)
+        how = {"solver": request.solver, "surrogate": model.moments if request.solver == "expint" else None}
+        run = solve(denoise, x, levels, **how, seeds=part, save=frames, progress=progress)
         for i, seed in enumerate(part):
             one = Trajectory(run.levels, run.x[:, i : i + 1], run.x0[:, i : i + 1], run.nfe, (seed,), run.meta)
             one.save(out / "trajectories" / f"seed-{seed:05d}.safetensors")

@@ -85,7 +85,9 @@ class PaintersScheduler(SchedulerMixin, ConfigMixin):
         base = scheduler.base if isinstance(scheduler, cls) else scheduler
         made = cls({**base.config, "_class_name": type(base).__name__}, solver, start)
         made.base = copy.deepcopy(base)  # with what was set on it since, such as a shift
-        made.moments, made.solver = moments, chosen(solver, surrogate=moments)
+        trained = training_of(made.base).schedule
+        made.moments, floor = moments, 0.0 if trained is None else trained.ends[1]
+        made.solver = chosen(solver, floor=floor, surrogate=moments)
         return made
 
     @classmethod

@@ -73,7 +73,8 @@ def solve(
     naming the step and level at which a value stopped being finite.
     """
     _check_arguments(denoise, x, levels, save)
-    run = chosen(solver, eta=eta, surrogate=surrogate)
+    trained = getattr(denoise, "schedule", None)
+    run = chosen(solver, floor=0.0 if trained is None else trained.ends[1], eta=eta, surrogate=surrogate)
     stop = levels.steps if stop is None else stop
     if not 0 <= start < stop <= levels.steps:
         raise ValueError(f"need 0 <= start < stop <= {levels.steps}, got start = {start} and stop = {stop}")
@@ -141,7 +142,7 @@ def _check_arguments(denoise: object, x: object, levels: object, save: object) -
         raise ValueError(f"save says which frames are kept, got {save!r}: pass Frames(every=n), or Frames(None)")
 
 
-def chosen(solver: str | Solver, **options: Any) -> Solver:
+def chosen(solver: str | Solver, *, floor: float = 0.0, **options: Any) -> Solver:
     """Return the solver of a name, with the options that are not ``None`` bound. ``ValueError`` for others."""
     if not callable(solver):
         if solver not in SOLVERS:
@@ -153,6 +154,8 @@ def chosen(solver: str | Solver, **options: Any) -> Solver:
         raise ValueError(
             f"{wrong[0]} = {given[wrong[0]]} is an option of the {owner} solver, and {name_of(solver)} has none"
         )
+    if solver is expint and floor > 0:  # the network knows where its training ended, which nobody should have to say
+        given["floor"] = floor
     return partial(solver, **given) if given else solver
 
 

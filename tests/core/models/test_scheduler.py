@@ -73,6 +73,7 @@ def denoiser(pipe: Any, options: dict[str, Any], guidance: float) -> Any:
             guided = without + guidance * (guided - without)
         return endpoint(x, guided, a, s, prediction=known.prediction)
 
+    denoise.schedule = known.schedule  # pyright: ignore[reportFunctionMemberAccess]
     return denoise
 
 

@@ -164,6 +164,24 @@ def test_a_run_ends_at_the_estimate_foretold_at_its_floor(floor: float, closed: 
     assert rel(run.final, run.x0[-1]) < 1e-12
 
 
+def test_a_network_that_knows_its_schedule_is_read_where_training_ended() -> None:
+    """Then small PCs end as the network says, and do not keep noise as the Gaussian's own flow would."""
+
+    class Trained:
+        schedule = edm(sigma_min=0.3, sigma_max=9.0)
+
+        def __call__(self, x: torch.Tensor, alpha: float, sigma: float) -> torch.Tensor:
+            return g(x, alpha, sigma)
+
+    g = gaussian([9.0, 1.0, 0.01], seed=1)
+    levels = Levels.of(Trained.schedule, 5)
+    x = levels.start(randn(4, 3, seed=2))
+    run = solve(Trained(), x, levels, solver="expint", surrogate=g, progress=False)
+    assert rel(run.final, run.x0[-1]) < 1e-12 < 0.01 < rel(run.final, g.flow(x, frm=levels[0]))
+    given = solve(Trained(), x, levels, solver=partial(expint, surrogate=g, floor=0.0), progress=False)
+    assert rel(given.final, g.flow(x, frm=levels[0])) < 1e-12
+
+
 def test_refusals() -> None:
     g, levels = gaussian([1.0], seed=1), Levels.of(vp_linear(), 5)
     with pytest.raises(ValueError, match="noisy to clean only"):
