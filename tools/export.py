@@ -2,6 +2,7 @@
 
     python tools/export.py           write every notebook anew
     python tools/export.py --check   write nothing; fail if a notebook differs from its source
+    python tools/export.py NAME      write only the notebook of book/NAME.md, whatever state other pages are in
 
 Notebooks have no outputs. A cell's id is a hash of its position and source, so two exports agree.
 """
@@ -11,6 +12,7 @@ import hashlib
 import json
 import sys
 import tomllib
+from collections.abc import Collection
 from pathlib import Path
 
 from myst import Block, MystError, Page
@@ -45,7 +47,7 @@ def _code_cell(block: Block, *, solution: bool) -> dict:
     """Make a code cell; a solution's code and cells tagged hide-input are folded in Jupyter and Colab."""
     tags = list(block.options.get("tags", []))
     source = "\n".join(block.lines).strip("\n")
-    if not solution and "hide-input" not in tags:
+    if not solution and not {"hide-input", "remove-input"} & set(tags):
         return _cell("code", source, **({"tags": tags} if tags else {}))
     title = "Solution" if solution else "Code"
     return _cell("code", f"# @title {title}\n{source}", tags=tags, cellView="form", jupyter={"source_hidden": True})
@@ -116,30 +118,31 @@ def to_notebook(page: Page, book: Book, repository: str, bibliography: Path) -> 
     return text
 
 
-def export_all(root: Path) -> dict[Path, str]:
-    """Return the path and text of every notebook of the book."""
+def export_all(root: Path, only: Collection[str] = ()) -> dict[Path, str]:
+    """Return the path and text of every notebook of the book, or only of some pages."""
     book, repository = read_book(root), repository_address(root)
     bibliography = root / "book" / "references.bib"
     return {
         root / "book" / f"{page.name}.ipynb": to_notebook(page, book, repository, bibliography)
         for page in book.pages
-        if page.has_notebook
+        if page.has_notebook and (not only or page.name in only)
     }
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; return the exit status."""
     parser = argparse.ArgumentParser(description="Write book/NAME.ipynb from book/NAME.md.")
+    parser.add_argument("only", nargs="*", metavar="NAME", help="only these pages")
     parser.add_argument("--check", action="store_true", help="write nothing; fail if a notebook is stale")
     parser.add_argument("--root", type=Path, default=ROOT, help="the project's folder")
     options = parser.parse_args(arguments)
     try:
-        notebooks = export_all(options.root)
+        notebooks = export_all(options.root, options.only)
     except (MystError, FileNotFoundError) as problem:
         print(problem, file=sys.stderr)
         return 1
     stale = [path for path, text in notebooks.items() if not path.exists() or path.read_text("utf-8") != text]
-    orphans = sorted(set((options.root / "book").glob("*.ipynb")) - set(notebooks))
+    orphans = sorted(set((options.root / "book").glob("*.ipynb")) - set(notebooks)) if not options.only else []
     if options.check:
         for path in stale:
             print(f"book/{path.name} differs from its source; run: python tools/export.py", file=sys.stderr)

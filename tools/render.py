@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from minutes import reading
 from myst import Block, MystError, children
 from numbering import BOXES, STATEMENTS, Book, Target, key_of
 from pybtex.database import BibliographyData, Entry, Person
@@ -151,8 +152,11 @@ class Renderer:
             return f"*{text or label}*"
         if role in ("cite", "cite:p", "cite:t"):
             return self.cite(role, [key.strip() for key in body.split(",")], line)
-        if role in ("glue", "glue:text"):
-            return f"(the value of `{label.split(':')[0]}`, computed in this notebook)"
+        if role == "minutes":
+            page = next((page for page in self.book.pages if page.name == body), None)
+            if page is None:
+                raise self.fail(line, f"there is no page {body}")
+            return f"{reading(page).minutes} minutes"
         if role in ("sup", "sub"):
             return f"<{role}>{body}</{role}>"
         if role == "math":

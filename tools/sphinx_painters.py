@@ -4,8 +4,12 @@ import os
 import platform
 import re
 from importlib.metadata import version
+from pathlib import Path
 
 from docutils import nodes
+from docutils.parsers.rst.states import Inliner
+from minutes import reading
+from myst import read_page
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
@@ -37,10 +41,21 @@ class Versions(SphinxDirective):
         return [nodes.bullet_list("", *(nodes.list_item("", nodes.paragraph("", fact)) for fact in facts))]
 
 
+def minutes(
+    name: str, rawtext: str, text: str, lineno: int, inliner: Inliner, options: dict | None = None, content: list | None = None
+) -> tuple[list[nodes.Node], list[nodes.system_message]]:
+    """Role: how long a page takes to read, as `tools/minutes.py` computes it."""
+    page = Path(__file__).parent.parent / "book" / f"{text}.md"
+    if not page.exists():
+        return [], [inliner.reporter.error(f"there is no page {text}", line=lineno)]  # type: ignore[attr-defined]
+    return [nodes.inline(rawtext, f"{reading(read_page(page)).minutes} minutes", classes=["minutes"])], []
+
+
 def setup(app: Sphinx) -> dict:
     """Register with Sphinx."""
     app.connect("autodoc-process-docstring", process, priority=100)
     app.add_directive("versions", Versions)
+    app.add_role("minutes", minutes)
     # A formula in a title shows in the navigation of pages that have none, so every page gets MathJax.
     app.set_html_assets_policy("always")
     return {"parallel_read_safe": True}

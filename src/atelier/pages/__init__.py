@@ -10,6 +10,7 @@ from .exercises import exercise
 from .figures import PALETTE, set_style, strip
 from .profile import Run, run
 from .sequences import sequence
+from .shown import say
 from .tables import table
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "check",
     "exercise",
     "run",
+    "say",
     "sequence",
     "set_style",
     "strip",

@@ -1,11 +1,17 @@
-"""Checks that a chapter's statements hold: each prints one line, or raises with the numbers.
+"""Checks that a chapter's statements hold: silent marks in a notebook, one line each in a terminal, or an error with the numbers.
 
 Errors are norms: ``||got - want|| / ||want||`` over all entries, never a signed sum and never per entry.
 """
 
+from html import escape
 from typing import Any
 
 import numpy as np
+
+from .shown import Shown, displayed, embedded, notebook
+
+_held: list[str] = []
+"""What the checks of the running cell found, until the cell has ended."""
 
 
 def as_array(value: Any) -> np.ndarray:
@@ -50,7 +56,7 @@ def close(name: str, got: Any, want: Any, *, rtol: float | None = None, atol: fl
     # Written so that NaN fails.
     if not error <= limit:
         raise AssertionError(f"check {name} failed: {kind} error {error:.3g} > {limit:.3g}.")
-    print(f"checked {name}: {kind} error {error:.1e} <= {limit:.3g}")
+    _say(f"{name}: {kind} error {error:.1e} <= {limit:.3g}")
 
 
 def below(name: str, value: Any, limit: float) -> None:
@@ -65,7 +71,7 @@ def below(name: str, value: Any, limit: float) -> None:
     worst = float(array.max())
     if not (np.isfinite(array).all() and worst < limit):
         raise AssertionError(f"check {name} failed: {worst:.4g} is not below {limit:.4g}.")
-    print(f"checked {name}: {worst:.4g} < {limit:.4g}")
+    _say(f"{name}: {worst:.4g} < {limit:.4g}")
 
 
 def true(name: str, condition: Any, detail: str) -> None:
@@ -76,4 +82,28 @@ def true(name: str, condition: Any, detail: str) -> None:
     """
     if not bool(condition):
         raise AssertionError(f"check {name} failed: this should hold and does not: {detail}.")
-    print(f"checked {name}: {detail}")
+    _say(f"{name}: {detail}")
+
+
+def _say(line: str) -> None:
+    """In a notebook, keep the line for the mark at the end of the cell; elsewhere print it."""
+    shell = notebook()
+    if shell is None:
+        print(f"checked {line}")
+        return
+    if not _held:
+        shell.events.register("post_run_cell", _mark)
+    _held.append(line)
+
+
+def _mark(result: Any) -> None:
+    """End a cell with one mark for all its checks, and their numbers in a fold."""
+    shell = notebook()
+    if shell is not None:
+        shell.events.unregister("post_run_cell", _mark)
+    lines, count = [f"checked {line}" for line in _held], len(_held)
+    _held.clear()
+    summary = f"{count} checks hold" if count > 1 else "checked"
+    listed = "".join(f"<li>{escape(line.removeprefix('checked '))}</li>" for line in lines)
+    html = f'{embedded("check.css")}<details class="check"><summary>{summary}</summary><ul>{listed}</ul></details>'
+    displayed(Shown("\n".join(lines), html))
