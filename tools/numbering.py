@@ -18,6 +18,7 @@ STATEMENTS = {
 }
 BOXES = {"note", "tip", "hint", "warning", "important", "caution", "attention", "danger", "seealso"}
 CONTAINERS = BOXES | {"admonition", "dropdown", "margin", "card", "tab-set", "tab-item", "solution", "exercise"}
+CONTAINERS |= {"grid", "grid-item", "grid-item-card"}
 
 
 @dataclass(frozen=True)

@@ -71,8 +71,14 @@ class Renderer:
             return f"{caption}\n\n{self.blocks(children(block))}"
         if name == "prf:proof":
             return f"**Proof.** {self.blocks(children(block))} ∎"
-        if name == "tab-set":
+        if name in ("tab-set", "grid", "grid-item"):
             return self.blocks(children(block))
+        if name == "grid-item-card":
+            link = self.linked(block.options.get("link", ""), block.options.get("link-type", "doc"), title, block.line)
+            return f"**{link}** {self.blocks(children(block))}"
+        if name == "button-ref":
+            text = self.blocks(children(block))
+            return self.linked(block.argument, block.options.get("ref-type", "doc"), text, block.line)
         if name == "tab-item":
             return f"**{title}**\n\n{self.blocks(children(block))}"
         if name in ("solution", "dropdown"):
@@ -87,6 +93,10 @@ class Renderer:
         if name == "exercise" or (name.startswith("prf:") and name[4:] in STATEMENTS):
             return quote(self.statement_title(block, title), "\n\n" + self.blocks(children(block)))
         raise self.fail(block.line, f"the exporter does not know the directive {{{name}}}")
+
+    def linked(self, label: str, kind: str, text: str, line: int) -> str:
+        """Render a card's or a button's link."""
+        return self.role("doc" if kind == "doc" else "ref", f"{text} <{label}>", line)
 
     def statement_title(self, block: Block, title: str) -> str:
         """Return e.g. `**Proposition 1.2** (Tweedie)`."""

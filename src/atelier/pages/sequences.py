@@ -15,6 +15,7 @@ from .figures import as_image
 from .shown import Shown, embedded
 
 MAX_BYTES = 2_000_000
+PLAY = '<button type="button" class="play">Play</button>'
 
 
 def _png(frame: Any) -> bytes:
@@ -36,6 +37,8 @@ def sequence(
     caption: str,
     name: str,
     labels: Sequence[str] | None = None,
+    start: int = 0,
+    play: bool = False,
 ) -> Shown:
     """Make a slider over frames that works on a static page, by mouse, touch and keyboard.
 
@@ -45,9 +48,13 @@ def sequence(
         caption: plain text under the slider.
         name: what the slider moves, e.g. "noise level".
         labels: the value shown beside the slider for each frame; by default "1 of N".
+        start: the frame that shows first.
+        play: add a button that plays the frames, and play once when the sequence comes into view, from ``start``,
+            unless the reader's system asks for less motion.
 
     Raises:
-        ValueError: if there are fewer than two frames, a text is missing, or they take over 2 MB.
+        ValueError: if there are fewer than two frames, a text is missing, ``start`` is none of them, or they take
+            over 2 MB.
     """
     count = len(frames)
     labels = [f"{i + 1} of {count}" for i in range(count)] if labels is None else labels
@@ -58,6 +65,8 @@ def sequence(
         )
     if not all(text.strip() for text in (*alts, *labels, caption, name)):
         raise ValueError("sequence needs a caption, a name, and an alt text and a label per frame; one is empty.")
+    if not 0 <= start < count:
+        raise ValueError(f"a sequence of {count} frames cannot start at frame {start}; the first is 0.")
     pixels = not any(isinstance(frame, Figure) for frame in frames)
     pngs = tuple(_png(frame) for frame in frames)
     size = sum(map(len, pngs))
@@ -71,9 +80,9 @@ def sequence(
         for png, alt, label in zip(pngs, alts, labels)
     )
     html = (
-        f'<div class="frame-sequence" role="group" aria-label="{escape(caption)}">'
+        f'<div class="frame-sequence"{" data-play" if play else ""} role="group" aria-label="{escape(caption)}">'
         f'{embedded("sequence.css")}<div class="frames">{shown}</div>'
-        f'<label class="control">{escape(name)} <input type="range" min="0" max="{count - 1}" step="1" value="0">'
-        f' <output></output></label><p class="caption">{escape(caption)}</p>{embedded("sequence.js")}</div>'
+        f'<div class="control">{PLAY if play else ""}<label>{escape(name)} <input type="range" min="0"'
+        f' max="{count - 1}" step="1" value="{start}"></label> <output></output></div><p class="caption">{escape(caption)}</p>{embedded("sequence.js")}</div>'
     )
     return Shown(f"{count} frames over {name}: {caption}", html)
