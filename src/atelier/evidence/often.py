@@ -27,15 +27,16 @@ STEPS = 16
 KICKED = (1, 5, 9, 13)
 """The steps before which a kick comes."""
 SOLVERS = {"ode": "dpmpp2m", "sde": "ancestral"}
+UNITS = ("length", "edm", "std")
 
 
 @dataclass(frozen=True)
 class Series:
     """One kind of kick, given at every level: sampler, name of its direction, and its ``size`` in a ``unit``.
 
-    ``"length"`` is the L2 length in variance-preserving coordinates, ``"std"`` counts standard deviations of the noisy
-    state along the direction. Every second seed is kicked the other way. ``often``: the primary measure, read in
-    pictures.
+    ``"length"`` is the L2 length in variance-preserving coordinates, ``"edm"`` that of x/alpha, and ``"std"`` counts
+    standard deviations of the noisy state along the direction. Every second seed is kicked the other way. ``often``:
+    the primary measure, read in pictures.
     """
 
     sampler: str
@@ -48,7 +49,7 @@ class Series:
 def series(subject: Subject, split: Contrast | None) -> list[Series]:
     """Return what is measured: flips along the contrast (PC 1 if there is none) with a reader, and sizes."""
     axis, last = "PC 1" if split is None else "axis", f"PC {min(10, len(subject.gaussian.lam))}"
-    primary = [] if subject.reader is None else [("ode", "length"), ("ode", "std"), ("sde", "length")]
+    primary = [(sampler, unit) for sampler in SOLVERS for unit in UNITS if subject.reader is not None]
     sizes = [*(("ode", name) for name in dict.fromkeys(("PC 1", last, "random", "off-manifold"))), ("sde", "PC 1")]
     return [Series(one, axis, unit, True) for one, unit in primary] + [Series(*one) for one in sizes]
 
@@ -76,7 +77,9 @@ def kicks_of(one: Series, subject: Subject, units: Tensor, levels: Levels, i: in
     """Return the kicks of a series along ``units`` (B, ...) at level i, in the level's coordinates, float64."""
     alpha, sigma = levels[i]
     size = torch.full((len(units),), (alpha**2 + sigma**2) ** 0.5, dtype=torch.float64)
-    if one.unit == "std":  # sqrt(alpha^2 u . Sigma u + sigma^2)
+    if one.unit == "edm":
+        size = torch.full_like(size, alpha)
+    elif one.unit == "std":  # sqrt(alpha^2 u . Sigma u + sigma^2)
         size = (alpha**2 * subject.gaussian.along(units.flatten(1)).cpu() + sigma**2).sqrt()
     size[1::2] *= -1
     return units * one.size * size.reshape(-1, *(1,) * len(subject.shape))
