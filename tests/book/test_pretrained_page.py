@@ -1,4 +1,4 @@
-"""The page on any model, cell for cell, on small random pipelines in the layout of the hub's: only its one line differs."""
+"""The page on any model, on small random pipelines in the layout of the hub's: only its one line differs."""
 
 import os
 from pathlib import Path
