@@ -176,15 +176,15 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     readings = {page.name: reading(page) for page in read_book(options.root).pages}
     budgets = {**COURSE, **dict.fromkeys(DEEPER, DEEPER_MINUTES)}
-    print(f"{'page':<14}{'words':>7}{'exercises':>11}{'formulas':>10}{'figures':>9}{'cells':>7}{'minutes':>9}{'at most':>9}")
+    widths = {"words": 7, "exercises": 11, "formulas": 10, "figures": 9, "cells": 7, "minutes": 9, "at most": 9}
+    print(f"{'page':<14}" + "".join(f"{name:>{width}}" for name, width in widths.items()))
     for name, r in readings.items():
         row = (r.words, r.exercise_words, r.proof_formulas, r.figures, r.cells, r.minutes, budgets.get(name, ""))
-        print(f"{name:<14}" + "".join(f"{v:>{w}}" for v, w in zip(row, (7, 11, 10, 9, 7, 9, 9))))
+        print(f"{name:<14}" + "".join(f"{v:>{w}}" for v, w in zip(row, widths.values())))
     course = [readings[name] for name in COURSE if name in readings]
-    print(
-        f"the course: {sum(r.words + r.exercise_words for r in course):,} words, {sum(r.minutes for r in course)} minutes; "
-        f"the book: {sum(r.words + r.exercise_words for r in readings.values()):,} words"
-    )
+    words, minutes = sum(r.words + r.exercise_words for r in course), sum(r.minutes for r in course)
+    whole = sum(r.words + r.exercise_words for r in readings.values())
+    print(f"the course: {words:,} words, {minutes} minutes; the book: {whole:,} words")
     problems = over(readings)
     for problem in problems:
         print(f"over its budget: {problem}", file=sys.stderr)

@@ -7,11 +7,10 @@ from importlib.metadata import version
 from pathlib import Path
 
 from docutils import nodes
-from docutils.parsers.rst.states import Inliner
 from minutes import reading
 from myst import read_page
 from sphinx.application import Sphinx
-from sphinx.util.docutils import SphinxDirective
+from sphinx.util.docutils import SphinxDirective, SphinxRole
 
 LITERAL = re.compile(r"(``.*?``)", re.S)
 PACKAGES = ("painters", "torch", "diffusers", "numpy", "matplotlib", "jupyter-book")
@@ -41,21 +40,22 @@ class Versions(SphinxDirective):
         return [nodes.bullet_list("", *(nodes.list_item("", nodes.paragraph("", fact)) for fact in facts))]
 
 
-def minutes(
-    name: str, rawtext: str, text: str, lineno: int, inliner: Inliner, options: dict | None = None, content: list | None = None
-) -> tuple[list[nodes.Node], list[nodes.system_message]]:
-    """Role: how long a page takes to read, as `tools/minutes.py` computes it."""
-    page = Path(__file__).parent.parent / "book" / f"{text}.md"
-    if not page.exists():
-        return [], [inliner.reporter.error(f"there is no page {text}", line=lineno)]  # type: ignore[attr-defined]
-    return [nodes.inline(rawtext, f"{reading(read_page(page)).minutes} minutes", classes=["minutes"])], []
+class Minutes(SphinxRole):
+    """How long a page takes to read, as `tools/minutes.py` computes it."""
+
+    def run(self) -> tuple[list[nodes.Node], list[nodes.system_message]]:
+        """Make the text."""
+        page = Path(__file__).parent.parent / "book" / f"{self.text}.md"
+        if not page.exists():
+            return [], [self.inliner.reporter.error(f"there is no page {self.text}", line=self.lineno)]
+        return [nodes.inline("", f"{reading(read_page(page)).minutes} minutes", classes=["minutes"])], []
 
 
 def setup(app: Sphinx) -> dict:
     """Register with Sphinx."""
     app.connect("autodoc-process-docstring", process, priority=100)
     app.add_directive("versions", Versions)
-    app.add_role("minutes", minutes)
+    app.add_role("minutes", Minutes())
     # A formula in a title shows in the navigation of pages that have none, so every page gets MathJax.
     app.set_html_assets_policy("always")
     return {"parallel_read_safe": True}

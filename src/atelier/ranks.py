@@ -9,7 +9,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
 from typing import Any
+
+from painters.files import locked
 
 
 def place() -> tuple[int, int]:
@@ -24,3 +28,15 @@ def share(items: Sequence[Any]) -> Sequence[Any]:
     """Return the part of a list that is this process's: an equal one of as many parts as there are processes."""
     rank, world = place()
     return items[len(items) * rank // world : len(items) * (rank + 1) // world]
+
+
+def dealt(items: Sequence[Any]) -> Sequence[Any]:
+    """Return the whole list, beginning with this process's share: each takes what nobody holds, see ``held``."""
+    rank, world = place()
+    first = len(items) * rank // world
+    return [*items[first:], *items[:first]]
+
+
+def held(path: Path) -> AbstractContextManager[None]:
+    """Hold one piece of work against other processes, which wait until it is done; alone, do nothing."""
+    return locked(path) if place()[1] > 1 else nullcontext()

@@ -1,4 +1,8 @@
-"""``painters bench``: how far every sampler ends from the converged solution, by its number of network calls."""
+"""``painters bench``: how far every sampler ends from the converged solution, by its number of network calls.
+
+Several processes go through the same list, each from another place, and hold what they work on: who comes to it later
+finds it done. So nothing is made twice, and what a killed process held is made by the others.
+"""
 
 from __future__ import annotations
 
@@ -25,6 +29,7 @@ from atelier.faster.references import References
 from atelier.faster.targets import Target, target
 from atelier.provenance import commit, provenance
 from atelier.quality import frechet_report
+from atelier.ranks import dealt, held, place
 from atelier.statistics import bootstrap
 from atelier.subject import subject
 from painters.denoiser import Denoiser
@@ -138,6 +143,7 @@ def bench(
     references = References.of(target, root=root)
     settings = json.dumps([references.folder.name, list(seeds), diffusers.__version__])
     head: dict[str, Any] = {"model": target.name, "made": hashlib.sha256(settings.encode()).hexdigest()[:12]}
+    progress = progress and place()[0] == 0
     Sheet(out, head).rows()  # what would be refused is refused before the work
     found = {nfe: ways(target, nfe, only) for nfe in nfes}
     images = references.images(seeds, progress=progress)
@@ -148,6 +154,10 @@ def bench(
 
     def extend(name: str, nfe: int, upto: int) -> None:
         paint, kind = found[nfe][name]
+        with held(references.folder / f"{out.stem}, {nfe} calls, {name}"):
+            _extend(name, nfe, upto, paint, kind)
+
+    def _extend(name: str, nfe: int, upto: int, paint: Paint, kind: dict[str, bool]) -> None:
         each = next((r["each"] for r in sheet.rows() if (r["sampler"], r["nfe"]) == (name, nfe)), [])
         more = slice(len(each), upto)
         if seeds[more] and None not in each:
@@ -157,10 +167,10 @@ def bench(
             sheet.put(row | {"commit": facts["commit"]})  # one file may be made by several
 
     for nfe, every in found.items():
-        for name in tqdm(every, disable=not progress, desc=f"{target.name}, {nfe} calls"):
+        for name in tqdm(dealt(list(every)), disable=not progress, desc=f"{target.name}, {nfe} calls"):
             extend(name, nfe, len(seeds) if every[name][1]["ours"] else SCREEN)
         best = screened(sheet.rows(), nfe) & every.keys()
-        for name in tqdm(sorted(best), disable=not progress, desc="the best of others, on all seeds"):
+        for name in tqdm(dealt(sorted(best)), disable=not progress, desc="the best of others, on all seeds"):
             extend(name, nfe, len(seeds))
     return sheet
 
@@ -253,7 +263,10 @@ def command(options: argparse.Namespace) -> int:
             print("azula is not installed, its samplers are left out: pip install azula")
         who, out = target(options.model, device=options.device), Path(options.json or f"{options.model}-bench.json")
         only = [] if options.only is None else options.only.split(",")
-        sheet = bench(who, options.nfe, options.seeds, out, only=only)
+        nfes = [nfe for nfe in options.nfe if nfe % who.calls == 0] or options.nfe
+        if left := [str(nfe) for nfe in options.nfe if nfe not in nfes]:
+            print(f"under guidance a step takes {who.calls} calls: {', '.join(left)} cannot be made and are left out")
+        sheet = bench(who, nfes, options.seeds, out, only=only)
         if options.frechet is not None:
             add_frechet(sheet, who, options.frechet)
         print(f"everything is in {out}")

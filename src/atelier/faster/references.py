@@ -26,6 +26,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from atelier.faster.targets import Target
+from atelier.ranks import dealt, held, place
 from painters.files import replacing, save_tensors
 from painters.levels import NOISE
 from painters.sampling import batches
@@ -59,14 +60,16 @@ class References:
 
     def images(self, seeds: Sequence[int], *, batch: int = 64, progress: bool = True) -> Tensor:
         """Return the images (n, *shape) of seeds, float64; those that are not there yet are made, batch by batch."""
-        missing = [seed for seed in seeds if not self._file(seed).is_file()]
+        missing = self._missing(seeds)
         if missing:
-            parts, steps = list(batches(missing, batch)), len(self.grid)
+            parts, steps = list(batches(missing, min(batch, -(-len(missing) // place()[1])))), len(self.grid)
             with tqdm(total=steps * len(parts), disable=not progress, desc=f"reference of {self.target.name}") as bar:
-                for part in parts:
-                    made = integrate(self.target, part, self.grid, tick=bar.update)
-                    for seed, image in zip(part, made):
-                        save_tensors(self._file(seed), {"image": image})
+                for part in dealt(parts):
+                    with held(self._file(part[0])):
+                        if left := self._missing(part):
+                            made = integrate(self.target, left, self.grid, tick=bar.update)
+                            for seed, image in zip(left, made):
+                                save_tensors(self._file(seed), {"image": image})
         return torch.stack([load_file(self._file(seed))["image"] for seed in seeds])
 
     def difference(self, seeds: Sequence[int], *, progress: bool = True) -> float:
@@ -79,6 +82,9 @@ class References:
             with replacing(path) as temporary:
                 temporary.write_text(json.dumps({"seeds": some, "difference": found}) + "\n")
         return json.loads(path.read_text())["difference"]
+
+    def _missing(self, seeds: Sequence[int]) -> list[int]:
+        return [seed for seed in seeds if not self._file(seed).is_file()]
 
     def _file(self, seed: int) -> Path:
         return self.folder / f"{seed:06d}.safetensors"

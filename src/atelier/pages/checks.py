@@ -1,4 +1,4 @@
-"""Checks that a chapter's statements hold: silent marks in a notebook, one line each in a terminal, or an error with the numbers.
+"""Checks that a chapter's statements hold: a mark in a notebook, a line in a terminal, or an error with the numbers.
 
 Errors are norms: ``||got - want|| / ||want||`` over all entries, never a signed sum and never per entry.
 """

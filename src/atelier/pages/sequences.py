@@ -83,6 +83,7 @@ def sequence(
         f'<div class="frame-sequence"{" data-play" if play else ""} role="group" aria-label="{escape(caption)}">'
         f'{embedded("sequence.css")}<div class="frames">{shown}</div>'
         f'<div class="control">{PLAY if play else ""}<label>{escape(name)} <input type="range" min="0"'
-        f' max="{count - 1}" step="1" value="{start}"></label> <output></output></div><p class="caption">{escape(caption)}</p>{embedded("sequence.js")}</div>'
+        f' max="{count - 1}" step="1" value="{start}"></label> <output></output></div>'
+        f'<p class="caption">{escape(caption)}</p>{embedded("sequence.js")}</div>'
     )
     return Shown(f"{count} frames over {name}: {caption}", html)

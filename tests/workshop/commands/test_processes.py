@@ -18,6 +18,7 @@ from safetensors.torch import load_file
 
 import painters
 from atelier.cli import main
+from atelier.faster import bench, references
 from atelier.ledger import measuring
 from atelier.ledger.records import read
 from atelier.ranks import place, share
@@ -322,3 +323,56 @@ def test_experiments_are_dealt_and_a_killed_one_is_measured_again(world, tmp_pat
     assert sorted(ran.read_text().split()) == list("efg")
     before = written(tmp_path)
     assert together(claims, world=world) == [0] * world and written(tmp_path) == before
+
+
+# painters bench
+
+
+@pytest.fixture
+def rough(tmp_path, monkeypatch):
+    """References on a rough grid, so that a benchmark takes seconds."""
+    real = references.grid_of
+    monkeypatch.setattr(references, "grid_of", lambda target, fine=1: real(target, fine)[:: 62 // fine])
+    monkeypatch.setenv("PAINTERS_CACHE", str(tmp_path / "cache"))
+
+
+@needs_fork
+def test_a_benchmark_is_dealt_and_a_killed_process_is_made_good_by_the_others(tmp_path, monkeypatch, rough):
+    out, log, real = tmp_path / "two.json", tmp_path / "log", bench.painted
+
+    def noted(target, paint, nfe, seeds):
+        with log.open("a") as lines:
+            lines.write(f"{os.environ['RANK']}\n")
+        return real(target, paint, nfe, seeds)
+
+    monkeypatch.setattr(bench, "painted", noted)
+
+    def measure(to=out):
+        only = "ddim,DDIM,UniPC 2,heun"
+        return main(
+            ["bench", "--model", "mixture", "--nfe", "5,6", "--seeds", "0-7", "--only", only, "--json", str(to)]
+        )
+
+    assert together(measure, dies_at=14) == [0, -signal.SIGKILL]
+    assert set(log.read_text().split()) == {"0", "1"}
+    rows = {(r["sampler"], r["nfe"]): r["each"] for r in bench.read(out)["rows"]}
+    assert together(lambda: measure(tmp_path / "one.json"), world=1) == [0]
+    alone = {(r["sampler"], r["nfe"]): r["each"] for r in bench.read(tmp_path / "one.json")["rows"]}
+    assert rows.keys() == alone.keys()
+    assert all(np.allclose(rows[key], alone[key], rtol=1e-4) for key in alone)
+
+
+@needs_fork
+def test_two_processes_measure_nothing_twice(tmp_path, monkeypatch, rough):
+    log, real = tmp_path / "log", bench.Sheet.put
+
+    def put(sheet, row):
+        with log.open("a") as lines:
+            lines.write(f"{row['nfe']} {row['sampler']} {len(row['each'])}\n")
+        real(sheet, row)
+
+    monkeypatch.setattr(bench.Sheet, "put", put)
+    options = ["--nfe", "5,6", "--seeds", "0-7", "--only", "ddim,DDIM,UniPC 2", "--json", str(tmp_path / "b.json")]
+    assert together(lambda: main(["bench", "--model", "mixture", *options])) == [0, 0]
+    made = Counter(log.read_text().splitlines())
+    assert set(made.values()) == {1} and len(made) > 8
