@@ -93,14 +93,6 @@ def plane_path(trajectory: Trajectory) -> Tensor:
     return torch.stack([(points * first).sum(2), (points * second).sum(2)], dim=2)
 
 
-def cosines(trajectory: Trajectory) -> tuple[Tensor, Tensor]:
-    """Return the cosines of each difference x_{i+1} - x_i with the noise x_T and with the image x_0, each (N, B)."""
-    x = trajectory.x.flatten(2).double()
-    steps = x.diff(dim=0)
-    noise_like, image_like = (torch.cosine_similarity(steps, x[[end]], dim=2).cpu() for end in (0, -1))
-    return noise_like, image_like
-
-
 def random_walk(seeds: Iterable[int], shape: Sequence[int], *, steps: int) -> Tensor:
     """Return frames (steps + 1, B, *shape) of a Gaussian random walk from the origin, one per seed: a null.
 
@@ -124,26 +116,19 @@ def measure(subject: Subject, settings: Settings) -> dict[str, Any]:
     :data:`COLUMNS` a dict of intervals over seeds: ``states_1``, ``states_2``, ``estimates_1``, ``estimates_2`` (share
     of the variance in so many PCs), ``plane_mean`` (share of |x_i|^2 outside span{x_T, x_0}, mean over levels), and
     ``angle`` (degrees). ``walk`` has shares of its states only, and ``mean``, whose estimate stands still, none of its
-    estimates. ``curves``: for each column but ``walk``, the two :func:`cosines`, ``along_noise`` and ``along_image``,
-    means over seeds by level. ``bands``: 5 and 95 % over the network's seeds of the same.
+    estimates.
     """
     seeds = settings.seeds[: settings.pick(ci=4, book=64, full=200)]
     tables: dict[str, list[dict[str, Tensor]]] = {name: [] for name in COLUMNS}
-    lines: dict[str, list[dict[str, Tensor]]] = {name: [] for name in COLUMNS if name != "walk"}
     batches = list(subject.batches(seeds, settings.batch))
     for batch in tqdm(batches, desc="geometry", leave=False, disable=not settings.progress):
         tables["walk"].append(_shares("states", random_walk(batch, subject.shape, steps=settings.steps)))
         for name, run in _runs(subject, batch, settings.steps).items():
             tables[name].append(scalars(run))
-            lines[name].append(dict(zip(("along_noise", "along_image"), cosines(run))))
-    whole = {name: _join(parts) for name, parts in lines.items()}
-    ends = torch.tensor([0.05, 0.95], dtype=torch.float64)
     return {
         "seeds": len(seeds),
         "sigma_over_alpha": subject.levels(settings.steps).ratio.tolist(),
         "columns": {name: _intervals(parts) for name, parts in tables.items()},
-        "curves": {name: {k: v.mean(1).tolist() for k, v in found.items()} for name, found in whole.items()},
-        "bands": {key: value.quantile(ends, dim=1).tolist() for key, value in whole["network"].items()},
     }
 
 

@@ -10,7 +10,6 @@ import torch
 from atelier.evidence.shape import (
     COLUMNS,
     angle,
-    cosines,
     dimension,
     measure,
     plane_path,
@@ -177,13 +176,6 @@ def test_cifar_sampler_nulls(cifar):
     assert dimension(stochastic.x0).cumulative[:, :2].mean(0).tolist() == pytest.approx([0.69, 0.83], abs=0.05)
 
 
-def test_cifar_first_the_image_is_added_then_the_noise_removed(cifar):
-    _, trajectory = cifar
-    noise_like, image_like = (v.mean(1) for v in cosines(trajectory))
-    assert noise_like[[0, 10, 25, 40]].tolist() == pytest.approx([-0.10, -0.25, -0.61, -0.92], abs=0.03)
-    assert image_like[[0, 10, 25, 40]].tolist() == pytest.approx([0.36, 0.68, 0.54, 0.12], abs=0.05)
-
-
 # the record
 
 
@@ -213,13 +205,8 @@ def test_record_has_six_columns_and_each_is_what_it_says():
             assert record["columns"][name][key]["value"] == pytest.approx(float(values.mean()), rel=1e-4, abs=1e-9), key
     exact = toy.gaussian.trajectory(noise(range(4), toy.shape, dtype=torch.float64), toy.levels(12))
     assert record["columns"]["gaussian"]["angle"]["value"] == pytest.approx(float(angle(exact).mean()))
-    for end, values in zip(("noise", "image"), cosines(exact)):
-        assert record["curves"]["gaussian"][f"along_{end}"] == pytest.approx(values.mean(1).tolist())
     assert set(record["columns"]["walk"]) == {f"states_{k}" for k in (1, 2)}
     assert not any(key.startswith("estimates") for key in record["columns"]["mean"])
     walk = dimension(random_walk(range(4), toy.shape, steps=12)).cumulative[:, 1].mean()
     assert record["columns"]["walk"]["states_2"]["value"] == pytest.approx(float(walk))
-    band = cosines(toy.run(range(4), steps=12))[0].quantile(torch.tensor([0.05, 0.95]).double(), dim=1)
-    assert record["bands"]["along_noise"][1] == pytest.approx(band[1].tolist(), rel=1e-3, abs=1e-9)
     assert record["columns"]["mean"]["plane_mean"]["value"] < 1e-3
-    assert min(record["curves"]["mean"]["along_image"]) > 0 > max(record["curves"]["mean"]["along_noise"])

@@ -46,7 +46,11 @@ READINGS = {
         },
     ),
     "iii-often-sde": Reading(
-        lambda r: _fall(r, "flips", "sde"), nulls=lambda r: {"same kicks, ODE": _fall(r, "flips").value}
+        lambda r: _fall(r, "flips", "sde"),
+        nulls=lambda r: {
+            "same kicks, ODE": _fall(r, "flips").value,
+            "exact Gaussian": _fall(r, "exact_flips", "sde").value,
+        },
     ),
     "iii-gain-early": Reading(
         _row("gain", 0, "ode", "PC 1"),

@@ -21,12 +21,6 @@ def _with_frequency(r: Records, key: str) -> float:
     return spearman(np.array(bands[key], dtype=float), np.array(bands["edges"]).sum(1))
 
 
-def _order_of_factors(r: Records) -> Interval:
-    """Along the PF-ODE where the states are read, else along the SDE."""
-    found = r["commitment"]
-    return interval(found["rank_sde" if found["read"] == "endpoints" else "rank"], value="rho")
-
-
 READINGS = {
     "ii-order": Reading(_of("rank_counted"), predict=lambda r: 1.0, nulls=lambda r: {"no order": 0.0}),
     "ii-slope": Reading(_of("slope_counted"), predict=lambda r: 1.0, nulls=lambda r: {"all at once": 0.0}),
@@ -40,5 +34,7 @@ READINGS = {
         predict=lambda r: _with_frequency(r, "half_law"),
         nulls=lambda r: {"frequency itself": -1.0},
     ),
-    "ii-factors": Reading(_order_of_factors, nulls=lambda r: {"no order": 0.0}),
+    "ii-factors": Reading(
+        lambda r: interval(r["commitment"]["rank_sde"], value="rho"), nulls=lambda r: {"no order": 0.0}
+    ),
 }

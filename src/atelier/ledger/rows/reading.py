@@ -11,8 +11,6 @@ import numpy as np
 from atelier.statistics import Interval
 
 NORMAL = 1.96
-SPAN = 3.29
-"""Standard deviations between the 5 and the 95 % quantile of a normal distribution."""
 
 
 def interval(record: Mapping[str, Any], *, value: str = "value") -> Interval:
@@ -34,11 +32,6 @@ def exact(value: float, n: int = 0) -> Interval:
 def normal(value: float, error: float, n: int = 0) -> Interval:
     """Return a mean with its standard error as a 95 % interval."""
     return Interval(float(value), value - NORMAL * error, value + NORMAL * error, n)
-
-
-def from_band(value: float, low: float, high: float, n: int) -> Interval:
-    """Return the interval of a mean over n seeds whose 5 and 95 % quantiles are known, taken as normal."""
-    return normal(value, (high - low) / SPAN / sqrt(n), n)
 
 
 def nearest(grid: Sequence[float | None], wanted: float) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from atelier.ledger.claim import Reading, Records
-from atelier.ledger.rows.reading import from_band, interval, nearest
+from atelier.ledger.rows.reading import interval
 from atelier.statistics import Interval
 
 
@@ -24,28 +24,6 @@ def _nulls(**named: tuple[str, str]) -> Callable[[Records], dict[str, float]]:
         for name, (column, key) in named.items()
         if key in r["geometry"]["columns"][column]
     }
-
-
-def _curve(name: str, sigma: float) -> Callable[[Records], Interval]:
-    """A mean over seeds at the level nearest to ``sigma``, with its spread over seeds."""
-
-    def read(r: Records) -> Interval:
-        found = r["geometry"]
-        i = nearest(found["sigma_over_alpha"][: len(found["curves"]["network"][name])], sigma)
-        low, high = (found["bands"][name][end][i] for end in (0, 1))
-        return from_band(found["curves"]["network"][name][i], low, high, found["seeds"])
-
-    return read
-
-
-def _exact(column: str, name: str, sigma: float) -> Callable[[Records], float]:
-    """A mean over seeds of a denoiser that is known, the Gaussian or the mean."""
-
-    def read(r: Records) -> float:
-        curve = r["geometry"]["curves"][column][name]
-        return float(curve[nearest(r["geometry"]["sigma_over_alpha"][: len(curve)], sigma)])
-
-    return read
 
 
 def _outside(r: Records) -> Interval:
@@ -79,10 +57,5 @@ READINGS = {
     ),
     "i-angle": Reading(
         _of("network", "angle"), predict=_value("gaussian", "angle"), nulls=lambda r: {"unrelated vectors": 90.0}
-    ),
-    "i-first-add-then-clean": Reading(
-        _curve("along_noise", 0.1),
-        predict=_exact("gaussian", "along_noise", 0.1),
-        nulls=lambda r: {"knows only the mean": _exact("mean", "along_noise", 0.1)(r)},
     ),
 }
