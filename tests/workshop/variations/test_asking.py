@@ -1,0 +1,83 @@
+"""Orders by name: in the Gaussian's world the smallest change carries them out and moves nothing else."""
+
+import pytest
+import torch
+
+from atelier.data.scenes.factors import factor
+from atelier.manifold.knobs import Facts
+from atelier.networks.readers import columns
+from atelier.subject import subject
+from atelier.variations import asking
+from painters.levels import CLEAN
+from painters.theory.gaussian import Gaussian
+
+LEVEL = (0.8, 0.6)
+
+
+@pytest.fixture(scope="module")
+def affine():
+    """Readings of a sky, a horizon and clouds in a world of twelve dimensions."""
+    draw = torch.Generator().manual_seed(0)
+    basis = torch.linalg.qr(torch.randn(12, 12, generator=draw, dtype=torch.float64)).Q
+    lam = torch.linspace(3, 0.5, 12, dtype=torch.float64)
+    world = Gaussian(torch.randn(12, generator=draw, dtype=torch.float64), basis, lam)
+    cov = torch.randn(12, 7, generator=draw, dtype=torch.float64)
+    for kinds in (slice(0, 4), slice(5, 7)):  # indicators of the kinds sum to 1
+        cov[:, kinds] -= cov[:, kinds].mean(1, keepdim=True)
+    spread = (cov.square() / lam[:, None]).sum(0)
+    factors = (factor("sky"), factor("horizon"), factor("clouds"))
+    return asking.Affine.of(Facts(world, factors, cov, cov, spread), blur=0.0)
+
+
+def states(affine, n=5):
+    fresh = torch.randn(n, 12, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    return affine.gaussian.sample(fresh, level=LEVEL)
+
+
+def test_an_order_is_carried_out_in_the_image_and_nothing_else_is_moved(affine):
+    x = states(affine)
+    before = affine.read(asking.white(affine.gaussian, x, LEVEL))
+    sent = affine.ask(x, LEVEL, {"sky": "pink", "horizon": 0.9}, loud=1.0)
+    image = affine.gaussian.flow(sent, frm=LEVEL, to=CLEAN)
+    after = affine.read(asking.white(affine.gaussian, image, CLEAN))
+    pink = torch.tensor([0.0, 0.0, 1.0, 0.0]).double()
+    torch.testing.assert_close(after[:, :4], pink.expand(5, 4))
+    torch.testing.assert_close(after[:, 4], torch.full((5,), 0.9).double())
+    torch.testing.assert_close(after[:, 5:], before[:, 5:])
+
+
+def test_no_shorter_step_does_it(affine):
+    z = asking.white(affine.gaussian, states(affine), LEVEL)
+    step = affine.step(z, {"clouds": "cloudy"})
+    want = affine.wanted(z, {"clouds": "cloudy"}) - affine.read(z)
+    shortest = torch.linalg.lstsq(affine.weights.T, want.T, driver="gelsd").solution.T
+    torch.testing.assert_close(step, shortest)
+
+
+def test_white_and_coloured_undo_each_other(affine):
+    x = states(affine)
+    z = asking.white(affine.gaussian, x, LEVEL)
+    torch.testing.assert_close(asking.coloured(affine.gaussian, z, LEVEL, x), x)
+
+
+def test_a_kind_that_is_not_known_is_named(affine):
+    with pytest.raises(ValueError, match="sky has no kind 'green': blue, golden"):
+        affine.ask(states(affine), LEVEL, {"sky": "green"})
+
+
+def test_on_a_network_an_order_changes_the_picture_and_the_measurement_has_its_committed_form():
+    painter = subject("scenes-sd")
+    affine = asking.Affine.learned(painter, 200)
+    pictures = asking.scenes(painter, affine, 21, [{"sky": "indigo"}], steps=8)
+    assert pictures.shape == (2, 3, 64, 64)
+    sky = pictures[:, :, :16].mean((1, 2, 3))
+    assert sky[1] < sky[0] - 0.2  # night falls
+
+    record = asking.asked()
+    factors, seeds = len(record["factors"]), record["seeds"]
+    assert len(record["known"]) == factors
+    for found in record["at"]:
+        assert len(found["price"]) == factors
+        for key in ("granted", "others", "null_granted", "null_others"):
+            assert torch.tensor(found[key]).shape == (seeds, factors)
+    assert sum(columns(affine.factors)) == affine.weights.shape[1] == len(affine.mean)
