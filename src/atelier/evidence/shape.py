@@ -82,17 +82,6 @@ def angle(trajectory: Trajectory) -> Tensor:
     return torch.rad2deg(torch.acos(cosine.clamp(-1, 1)))
 
 
-def plane_path(trajectory: Trajectory) -> Tensor:
-    """Return the path in the plane of noise and image, (N + 1, B, 2), float64.
-
-    First coordinate along x_0, second along the part of x_T orthogonal to it, both in units of the data.
-    """
-    points = trajectory.x.flatten(2).double()
-    first = torch.nn.functional.normalize(points[-1], dim=1)
-    second = torch.nn.functional.normalize(points[0] - (points[0] * first).sum(1, keepdim=True) * first, dim=1)
-    return torch.stack([(points * first).sum(2), (points * second).sum(2)], dim=2)
-
-
 def random_walk(seeds: Iterable[int], shape: Sequence[int], *, steps: int) -> Tensor:
     """Return frames (steps + 1, B, *shape) of a Gaussian random walk from the origin, one per seed: a null.
 

@@ -139,11 +139,6 @@ def positive() -> Rule:
     return Rule("the interval lies above 0; undecided if it contains 0, no effect", _between(0.0, math.inf))
 
 
-def negative() -> Rule:
-    """The interval lies below 0, which is no effect; undecided if it contains 0."""
-    return Rule("the interval lies below 0; undecided if it contains 0, no effect", _between(-math.inf, 0.0))
-
-
 def above(null: str, factor: float = 1.0) -> Rule:
     """The interval lies above a null, times ``factor``; undecided if it contains that number."""
     return Rule(_beyond("above", null, factor), lambda predicted, nulls: (factor * nulls[null], math.inf))
@@ -165,7 +160,6 @@ RULES: dict[str, Callable[..., Rule]] = {
     "at most": at_most,
     "at least": at_least,
     "positive": positive,
-    "negative": negative,
     "above": above,
     "below": below,
 }

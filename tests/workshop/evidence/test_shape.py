@@ -12,7 +12,6 @@ from atelier.evidence.shape import (
     angle,
     dimension,
     measure,
-    plane_path,
     plane_residual,
     random_walk,
     rotation_error,
@@ -85,16 +84,6 @@ def test_shares_do_not_depend_on_coordinates(share):
     trajectory = run(diagonal([9.0, 1.0, 0.1, 0.0], [1.0, 0, 0, 2.0]), Levels.of(vp_linear(), 20))
     for coordinates in ("ve", "flow"):
         torch.testing.assert_close(share(trajectory.to(coordinates)), share(trajectory), rtol=1e-8, atol=1e-12)
-
-
-def test_plane_path_ends_on_the_image_and_keeps_what_the_plane_holds():
-    trajectory = run(diagonal([9.0, 1.0, 0.1, 0.0]), Levels.of(vp_linear(), 20))
-    path, x = plane_path(trajectory), trajectory.x
-    torch.testing.assert_close(path[-1, :, 0], x[-1].norm(dim=1))
-    torch.testing.assert_close(path[-1, :, 1], torch.zeros(4, dtype=torch.float64))
-    inside = (1 - plane_residual(trajectory)) * x.square().sum(2)
-    torch.testing.assert_close(path.square().sum(2), inside)
-    torch.testing.assert_close(torch.rad2deg(torch.atan2(path[0, :, 1], path[0, :, 0])), angle(trajectory))
 
 
 # common mistakes: each changes a number, and one makes it look better
