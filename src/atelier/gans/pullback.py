@@ -41,18 +41,18 @@ def participation(values: Tensor) -> Tensor:
     return values.sum(-1).square() / values.square().sum(-1)
 
 
-def homogeneity(H: Tensor, *, floor: float = 1e-8) -> tuple[Tensor, Tensor]:
-    """Return how well the axes at one point explain the metric at another, (n, n) on a log scale and a linear one.
+def homogeneity(H: Tensor, *, floor: float = 1e-8) -> Tensor:
+    """Return how well the axes at one point explain the metric at another, on a log scale, (n, n).
 
-    Entry ij is the correlation of diag(V_i^T H_j V_i) with the eigenvalues of H_j, V_i being the eigenvectors at point
-    i; 1 if the metric is the same everywhere, and on the diagonal. Values below ``floor`` times the largest of their
-    spectrum, which are rounding, are raised to it before the logarithm.
+    Entry ij is the correlation of ln diag(V_i^T H_j V_i) with that of the eigenvalues of H_j, V_i being the
+    eigenvectors at point i; 1 if the metric is the same everywhere, and on the diagonal. Values below ``floor`` times
+    the largest of their spectrum, which are rounding, are raised to it before the logarithm.
     """
     values, vectors = spectra(H)
     seen = torch.einsum("iak,jab,ibk->ijk", vectors, H, vectors)
     own = values[None].expand_as(seen)
     low = floor * values[:, :1][None]
-    return _correlation(seen.clamp(min=low).log(), own.clamp(min=low).log()), _correlation(seen, own)
+    return _correlation(seen.clamp(min=low).log(), own.clamp(min=low).log())
 
 
 def between(table: Tensor) -> Interval:
