@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from atelier.landscape.jacobian import with_graph
-from atelier.manifold.alignment import components, copies, cosines, inside, overlap
+from atelier.manifold.alignment import components, copies, inside, overlap
 from atelier.manifold.knobs import dialled, instruments, knob_of_each
 from atelier.manifold.search import Directions, SamplerMap, searched, step_map
 from atelier.manifold.walks import TARGET, walked
@@ -92,19 +92,15 @@ def _searched(
 def compared(found: Sequence[Directions], gaussian: Gaussian, cold: Sequence[Directions]) -> dict[str, Any]:
     """Return how the k directions found at S images agree with the data's PCs, and with those of another search.
 
-    ``values``, ``residuals`` (relative to the value) and ``image_cosines`` with the first k PCs, [S][k]; ``images``:
-    :func:`~atelier.manifold.alignment.overlap` of the left span with the PCs, ``sides``: with the right one, [S];
-    ``cold``: of the left span found from random directions with the PCs, and ``agree`` with that found from the PCs,
-    for the first images.
+    ``values`` and ``residuals`` (relative to the value), [S][k]; ``images``:
+    :func:`~atelier.manifold.alignment.overlap` of the left span with the PCs, [S]; ``agree``: of that found from the
+    PCs with that found from random directions, for the first images.
     """
     pcs = gaussian.U[:, : len(found[0])].T.reshape(found[0].inputs.shape)
     return {
         "values": short(torch.stack([d.values for d in found])),
         "residuals": short(torch.stack([d.residuals / d.values for d in found])),
-        "image_cosines": short(torch.stack([cosines(d.images, pcs) for d in found])),
         "images": [overlap(d.images, pcs) for d in found],
-        "sides": [overlap(d.images, d.inputs) for d in found],
-        "cold": [overlap(d.images, pcs) for d in cold],
         "agree": [overlap(other.images, d.images) for other, d in zip(cold, found)],
     }
 

@@ -41,8 +41,7 @@ def gaussian(dim=24):
 def test_the_exact_gaussian_is_aligned_with_itself() -> None:
     r = measured()
     for part in (r["whole"], {key: value[0] for key, value in r["one_step"].items()}):
-        for key in ("images", "sides"):
-            assert min(part[key]) > 0.99, key
+        assert min(part["images"]) > 0.99
     assert np.max(r["whole"]["residuals"]) < 1e-4
     assert r["chance"] == pytest.approx(r["k"] / r["dim"])
     gain = np.asarray(r["one_step"]["gain"])
@@ -114,9 +113,7 @@ def test_on_a_gaussian_everything_agrees():
     ):
         found = [searched(run, random(2, 24, seed=7), blocks=6) for run in maps]
         told = record.compared(found, g, found)
-        for key in ("images", "sides", "cold", "agree"):
-            assert min(told[key]) > 0.999, key
-        assert np.min(told["image_cosines"]) > 0.999
+        assert min(told["images"] + told["agree"]) > 0.999
         assert np.max(told["residuals"]) < 0.05
         assert np.asarray(told["values"]) == pytest.approx(np.tile(gain, (3, 1)), rel=0.05)
 
@@ -136,23 +133,16 @@ class Linear:
         return u @ self.J
 
 
-def test_left_and_right_of_maps_that_are_not_symmetric():
+def test_the_image_directions_of_maps_that_are_not_symmetric():
     g, k = gaussian(12), 2
     Js = [random(12, 12, seed=i) * torch.logspace(0, -2, 12).double() for i in (1, 2, 3)]
     found = [searched(Linear(J), random(k, 12, seed=7), blocks=6) for J in Js]  # type: ignore[arg-type]
     told = record.compared(found, g, found[:1])
     pcs = g.U[:, :k]
 
-    def shared(a, b):
-        return float((a @ b).square().sum()) / k
-
     for i, J in enumerate(Js):
-        U, _, V = torch.linalg.svd(J)
-        left, right = U[:, :k].T, V[:k]
-        assert told["images"][i] == pytest.approx(shared(left, pcs), rel=1e-4)
-        assert told["sides"][i] == pytest.approx(shared(left, right.T), rel=1e-4)
-        assert told["image_cosines"][i] == pytest.approx(torch.linalg.svdvals(left @ pcs).tolist(), rel=1e-3)
-    assert told["cold"] == told["images"][:1]
+        left = torch.linalg.svd(J).U[:, :k].T
+        assert told["images"][i] == pytest.approx(float((left @ pcs).square().sum()) / k, rel=1e-4)
     assert told["agree"] == pytest.approx([1.0])
     assert [one.nfe for one in found] == [7 * 12 * 5] * 3
 
