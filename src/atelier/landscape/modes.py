@@ -40,24 +40,6 @@ def flip_probability(m: Scalar, lam: Scalar, delta: Scalar, level: Level) -> Ten
     return sum((phi(-c / spread) - phi((-delta.abs() - c) / spread) for c in (centre, -centre)), start=0 * spread) / 2
 
 
-def sde_flip_probability(m: float, lam: float, delta: float, level: Level) -> float:
-    """Return how often the same kick changes the mode in which the reverse SDE ends, its later noise held fixed.
-
-    On a line two solutions driven by the same noise never cross, so the kick can only move the end upwards, and
-    P = E[P(x_0 > 0 | x + |delta|)] - E[P(x_0 > 0 | x)], where the second term is 1/2 and the posterior, a mixture of
-    N(alpha lam z / v +- m sigma^2 / v, lam sigma^2 / v), is known. By quadrature over x.
-    """
-    alpha, sigma = level
-    v = alpha**2 * lam + sigma**2
-    z = torch.linspace(-1, 1, 8001, dtype=torch.float64) * (alpha * m + 9 * v**0.5)
-    density = (-((z - alpha * m) ** 2) / (2 * v)).exp() + (-((z + alpha * m) ** 2) / (2 * v)).exp()
-    kicked = z + abs(delta)
-    right = torch.sigmoid(2 * alpha * m * kicked / v)
-    width = sigma * (lam / v) ** 0.5
-    ends = [torch.special.ndtr((alpha * lam * kicked + s * m * sigma**2) / (v * width)) for s in (1, -1)]
-    return float((density * (right * ends[0] + (1 - right) * ends[1])).sum() / density.sum() - 0.5)
-
-
 def mean_shift(denoise: Denoiser, x: Tensor, sigma: float, *, iterations: int = 1000) -> Tensor:
     """Return where x <- D(x, 1, sigma) leads from each ``x`` (B, ...): a mode of p_sigma, for an exact denoiser.
 

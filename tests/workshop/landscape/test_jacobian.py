@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -15,7 +14,7 @@ from torch import Tensor
 from atelier.landscape import classes
 from atelier.landscape import jacobian as room
 from atelier.landscape.jacobian import local, local_variance
-from atelier.landscape.modes import flip_probability, mean_shift, mode_tree, sde_flip_probability
+from atelier.landscape.modes import flip_probability, mean_shift, mode_tree
 from atelier.subject import Settings, subject
 from painters import Gaussian, Levels, Mixture, PointCloud, noise
 from painters.denoiser import Scalar
@@ -65,24 +64,6 @@ def test_flip_law_against_known_values_and_in_units_of_the_mode():
     scaled = flip_probability(level[0] * m / math.sqrt(v), 0.0, 0.5, (1.0, 1.0))
     torch.testing.assert_close(flip_probability(m, lam, 0.5 * math.sqrt(v), level), scaled)
     assert flip_probability(torch.ones(3, 1), 0.1, torch.ones(2), level).shape == (3, 2)
-
-
-@pytest.mark.parametrize(("level", "delta"), [((0.3, 0.954), 0.8), ((0.7, 0.714), -0.8)])
-def test_flip_law_of_the_reverse_sde_with_shared_noise(level, delta):
-    modes, rng = TwoModes(2.0, 0.3), np.random.default_rng(0)
-    n, steps = 20_000, 400
-    x = level[0] * rng.choice([-2.0, 2.0], n) + rng.normal(size=n) * math.sqrt(level[0] ** 2 * 0.3 + level[1] ** 2)
-    angles = np.linspace(math.atan2(level[1], level[0]), 1e-3, steps + 1)
-    both = np.stack([x, x + delta])
-    for here, there in pairwise(angles):  # the posterior of DDPM, with one noise for both
-        (a, s), (b, q) = (math.cos(here), math.sin(here)), (math.cos(there), math.sin(there))
-        fresh = q * math.sqrt(1 - (a * q / (b * s)) ** 2)
-        x0 = modes.denoise(both, a, s)
-        both = b * x0 + math.sqrt(q**2 - fresh**2) * (both - a * x0) / s + fresh * rng.normal(size=n)
-    measured = float((both[0] * both[1] < 0).mean())
-    law = sde_flip_probability(2.0, 0.3, delta, level)
-    assert law == pytest.approx(measured, abs=4 * math.sqrt(law / n) + 0.003)
-    assert law < 0.8 * float(flip_probability(2.0, 0.3, delta, level)) or level[0] > 0.5
 
 
 # modes
