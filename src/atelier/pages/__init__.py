@@ -7,7 +7,7 @@ A chapter's setup cell imports everything it needs from here::
 
 from . import checks as check
 from .exercises import exercise
-from .figures import PALETTE, set_style, strip
+from .figures import PALETTE, poster, set_style, strip
 from .profile import Run, run
 from .sequences import sequence
 from .shown import say
@@ -18,6 +18,7 @@ __all__ = [
     "Run",
     "check",
     "exercise",
+    "poster",
     "run",
     "say",
     "sequence",

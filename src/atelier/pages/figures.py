@@ -108,3 +108,22 @@ def strip(
         last.tick_params(length=0)
     last.set_xlabel(column_label)
     return figure
+
+
+def poster(pictures: Sequence[Any], names: Sequence[str], *, columns: int = 3, width: float = 6.0) -> Figure:
+    """Draw pictures in a grid, each under its name.
+
+    Raises:
+        ValueError: if there are not as many names as pictures.
+    """
+    if len(pictures) != len(names):
+        raise ValueError(f"poster needs a name for each picture: {len(pictures)} pictures, {len(names)} names.")
+    rows, tall = -(-len(pictures) // columns), as_image(pictures[0]).shape[0] / as_image(pictures[0]).shape[1]
+    size = (width, rows * (width / columns * tall + 0.26))
+    figure, axes = plt.subplots(rows, columns, figsize=size, layout="compressed", squeeze=False)
+    for axis in axes.flat:
+        axis.set_axis_off()
+    for axis, picture, name in zip(axes.flat, pictures, names):
+        axis.imshow(as_image(picture))
+        axis.set_title(name, loc="center", pad=4)
+    return figure
