@@ -28,9 +28,8 @@ from diffusers import (
     UNet2DConditionModel,
     UNet2DModel,
 )
+from standins import SMALL, small_unet
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
-
-from atelier.pages.standins import SMALL, small_unet
 
 WORDS = ("a", "red", "blue", "house", "tree", "hill", "under", "the", "sun", "ugly")
 START, END = "<|startoftext|>", "<|endoftext|>"

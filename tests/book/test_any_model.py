@@ -10,9 +10,9 @@ import matplotlib.pyplot as plt
 import pytest
 import torch
 from myst import read_page
+from standins import stand_in
 
 from atelier.pages import profile
-from atelier.pages.standins import stand_in
 from atelier.subject import subject
 from painters import Gaussian
 

@@ -7,9 +7,9 @@ from typing import Any
 import matplotlib.pyplot as plt
 import pytest
 from myst import read_page
+from standins import stand_in
 
 from atelier.pages import profile
-from atelier.pages.standins import stand_in
 
 PAGE = Path(__file__).resolve().parents[2] / "book" / "pretrained.md"
 LINES = 'MODEL = "galaxies-hsc32"', "PROMPT = None"

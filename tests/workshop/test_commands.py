@@ -5,6 +5,7 @@ import signal
 
 import pytest
 import torch
+from standins import LABEL, stand_in
 
 import painters
 from atelier import judging
@@ -12,7 +13,6 @@ from atelier.cli import main
 from atelier.data.images import ImageData
 from atelier.data.known import FASHION_CLASS, KnownStates
 from atelier.networks import bundled
-from atelier.pages.standins import LABEL, stand_in
 from atelier.training import pixels
 
 
