@@ -23,15 +23,16 @@ CORE = (
 )
 WORKSHOP = (
     ("data", "networks", "pictures", "ranks", "provenance", "linalg", "statistics"),
+    ("exercises",),
     ("training", "quality", "judging"),
     ("subject", "scoring", "trained"),
-    ("evidence", "landscape", "limits", "manifold", "variations", "gans", "faster"),
+    ("evidence", "landscape", "learning", "manifold", "variations", "gans", "faster"),
     ("ledger", "commands"),
     ("pages", "cli"),
 )
 # Imports inside a function, made only where one option of many is taken, that would otherwise break the order.
 LAZY: set[tuple[str, str]] = set()
-ROOMS = {name for rank in WORKSHOP[3:4] for name in rank}
+ROOMS = {name for rank in WORKSHOP[4:5] for name in rank}
 
 LINES = {"painters": 3000, "both": 10250}
 LONG_MODULES: set[str] = set()
@@ -111,7 +112,8 @@ def functions(path: Path) -> dict[str, int]:
 
 
 def test_the_packages_stay_small():
-    size = {name: len(code_lines(path)) for name, path in PATHS.items()}
+    # Solutions of exercises are text of the pages, which show them.
+    size = {name: len(code_lines(path)) for name, path in PATHS.items() if room(name) != "exercises"}
     core = sum(lines for name, lines in size.items() if name.split(".")[0] == "painters")
     assert core <= LINES["painters"] and sum(size.values()) <= LINES["both"]
 

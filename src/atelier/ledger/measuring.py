@@ -20,9 +20,9 @@ from atelier import manifold, trained, variations
 from atelier.evidence import factors, often, order, shape
 from atelier.gans import kinship
 from atelier.landscape import jacobian, retrieval
+from atelier.learning import carries, guided
 from atelier.ledger.column import column, markdown, summary
 from atelier.ledger.records import RESULTS, Made, Results, read, results_file, rounded, write
-from atelier.limits import carries, guided
 from atelier.manifold import knobs
 from atelier.provenance import provenance
 from atelier.ranks import place, share

@@ -1,7 +1,7 @@
 """Guidance in a trained text-to-image model beside the law of two Gaussians: the spread of its pictures along PCs.
 
 The two Gaussians are those of all data and of the data under the prompt: scenes are drawn by the package, so both are
-known without the model. Their law is that of :func:`~atelier.limits.guidance.guided_gain`.
+known without the model. Their law is that of :func:`~atelier.learning.guidance.guided_gain`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from tqdm.auto import tqdm
 
 from atelier.data import scenes
 from atelier.data.images import to_unit
-from atelier.limits.guidance import guided_gain
+from atelier.learning.guidance import guided_gain
 from atelier.subject import Settings, Subject
 from painters.denoiser import Denoiser, guided
 from painters.sampling import noise, paint_on

@@ -22,7 +22,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from atelier.evidence.order import crossing
-from atelier.limits.analytic import CLUSTERS, analytic
+from atelier.learning.analytic import CLUSTERS, analytic
 from atelier.statistics import Interval, bootstrap, mean
 from atelier.subject import Settings, Subject, levels_at
 from painters.denoiser import Denoiser

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from atelier.limits.guidance import guided_gain, guided_offset
+from atelier.learning.guidance import guided_gain, guided_offset
 from painters import solve
 from painters.levels import CLEAN, Levels, edm, flow, vp_linear
 from painters.theory import Gaussian

@@ -11,10 +11,10 @@ import torch
 from partners import gaussian, randn, rel
 from torch import Tensor
 
+from atelier.learning.analytic import Inside, analytic
+from atelier.learning.carries import compare, early, grid, measure, passing
 from atelier.ledger.claim import Records
 from atelier.ledger.rows.carry import READINGS
-from atelier.limits.analytic import Inside, analytic
-from atelier.limits.carries import compare, early, grid, measure, passing
 from atelier.subject import Settings, Subject
 from painters import Gaussian, Levels, noise
 from painters.levels import edm, scaled_linear, vp_linear

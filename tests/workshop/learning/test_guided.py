@@ -11,10 +11,10 @@ from partners import dense, gaussian, rel
 
 from atelier.data import scenes
 from atelier.data.images import to_unit
+from atelier.learning import guided as room
+from atelier.learning.guided import law, measure, prompted, spread
 from atelier.ledger.claim import Records
 from atelier.ledger.rows.modes import READINGS
-from atelier.limits import guided as room
-from atelier.limits.guided import law, measure, prompted, spread
 from atelier.subject import Settings, Subject
 from painters import Gaussian, Levels, noise, solve
 from painters.denoiser import guided
