@@ -68,7 +68,9 @@ def page_keys(root: Path, profile: str) -> dict[str, str]:
     keys = {}
     for page in sorted((root / "book").glob("*.md")):
         try:
-            found = reached(imported(code_of(page), paths), edges)
+            code = imported(code_of(page), paths)
+            # `exercise` looks the page's solutions up by name.
+            found = reached(code | {f"atelier.exercises.{page.stem}"} & set(paths), edges)
         except (MystError, SyntaxError):  # the build will say what is wrong; until then it may depend on anything
             found = set(paths)
         files = [paths[name] for name in sorted(found)]

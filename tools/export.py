@@ -12,7 +12,7 @@ import hashlib
 import json
 import sys
 import tomllib
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from myst import Block, MystError, Page
@@ -36,7 +36,8 @@ def repository_address(root: Path) -> str:
     return project["urls"]["REPOSITORY"].rstrip("/")
 
 
-def _cell(kind: str, source: str, **metadata: object) -> dict:
+def new_cell(kind: str, source: str, **metadata: object) -> dict:
+    """Make a cell."""
     cell: dict = {"cell_type": kind, "metadata": metadata, "source": source.splitlines(keepends=True)}
     if kind == "code":
         cell |= {"execution_count": None, "outputs": []}
@@ -48,47 +49,66 @@ def _code_cell(block: Block, *, solution: bool) -> dict:
     tags = list(block.options.get("tags", []))
     source = "\n".join(block.lines).strip("\n")
     if not solution and not {"hide-input", "remove-input"} & set(tags):
-        return _cell("code", source, **({"tags": tags} if tags else {}))
+        return new_cell("code", source, **({"tags": tags} if tags else {}))
     title = "Solution" if solution else "Code"
-    return _cell("code", f"# @title {title}\n{source}", tags=tags, cellView="form", jupyter={"source_hidden": True})
+    return new_cell("code", f"# @title {title}\n{source}", tags=tags, cellView="form", jupyter={"source_hidden": True})
 
 
-def make_cells(page: Page, renderer: Renderer) -> list[dict]:
-    """Turn a page into cells: text up to the next heading or code, code, captions under their figures."""
+def cells_of(blocks: Iterable[Block], renderer: Renderer) -> list[dict]:
+    """Turn blocks into cells: text up to the next heading or code, code, captions under their figures."""
     cells: list[dict] = []
     pending: list[Block] = []
-    solution = installed = False
+    solution = False
 
     def flush() -> None:
         text = renderer.blocks(pending)
         pending.clear()
         if text:
-            cells.append(_cell("markdown", details("Solution", text) if solution else text))
+            cells.append(new_cell("markdown", details("Solution", text) if solution else text))
 
-    for block in page.blocks:
+    for block in blocks:
         if block.kind == "heading":
             flush()
         if block.name == "code-cell":
             flush()
-            if not installed:
-                tags = ["remove-cell", "skip-execution", "nbval-skip"]
-                cells.append(_cell("code", INSTALL.format(repository=renderer.repository), tags=tags))
-                installed = True
             cells.append(_code_cell(block, solution=solution))
             figure = block.options.get("mystnb", {}).get("figure")
             if figure:
                 caption = renderer.inline(" ".join(figure["caption"].split()), block.line)
                 text = renderer.caption(figure.get("name", ""), caption, block.line)
-                cells.append(_cell("markdown", text))
+                cells.append(new_cell("markdown", text))
         elif block.name in ("solution-start", "solution-end"):
             flush()
             solution = block.name == "solution-start"
         else:
             pending.append(block)
     flush()
-    if references := renderer.references():
-        cells.append(_cell("markdown", references))
     return cells
+
+
+def finished(cells: list[dict], renderer: Renderer) -> str:
+    """Return the text of a notebook: cells, before their first code the installation, at the end the works cited."""
+    first = next((i for i, cell in enumerate(cells) if cell["cell_type"] == "code"), len(cells))
+    tags = ["remove-cell", "skip-execution", "nbval-skip"]
+    install = new_cell("code", INSTALL.format(repository=renderer.repository), tags=tags)
+    cells = [*cells[:first], install, *cells[first:]]
+    if references := renderer.references():
+        cells.append(new_cell("markdown", references))
+    for position, cell in enumerate(cells):
+        digest = hashlib.sha256(f"{position}\n{''.join(cell['source'])}".encode())
+        cell["id"] = digest.hexdigest()[:12]
+    notebook = {
+        "cells": cells,
+        "metadata": {
+            "colab": {"provenance": [], "toc_visible": True},
+            "generated_from": f"book/{renderer.page}.md",
+            "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+            "language_info": {"name": "python"},
+        },
+        "nbformat": 4,
+        "nbformat_minor": 5,
+    }
+    return json.dumps(notebook, indent=1, ensure_ascii=False, sort_keys=True) + "\n"
 
 
 def to_notebook(page: Page, book: Book, repository: str, bibliography: Path) -> str:
@@ -97,22 +117,8 @@ def to_notebook(page: Page, book: Book, repository: str, bibliography: Path) -> 
     Raises:
         MystError: if the page has something the exporter does not know, or the notebook passes 100 kB.
     """
-    cells = make_cells(page, Renderer(book, page.name, repository, parse_file(str(bibliography))))
-    for position, cell in enumerate(cells):
-        digest = hashlib.sha256(f"{position}\n{''.join(cell['source'])}".encode())
-        cell["id"] = digest.hexdigest()[:12]
-    notebook = {
-        "cells": cells,
-        "metadata": {
-            "colab": {"provenance": [], "toc_visible": True},
-            "generated_from": f"book/{page.name}.md",
-            "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
-            "language_info": {"name": "python"},
-        },
-        "nbformat": 4,
-        "nbformat_minor": 5,
-    }
-    text = json.dumps(notebook, indent=1, ensure_ascii=False, sort_keys=True) + "\n"
+    renderer = Renderer(book, page.name, repository, parse_file(str(bibliography)), bibliography.parent)
+    text = finished(cells_of(page.blocks, renderer), renderer)
     if len(text.encode()) > MAX_BYTES:
         raise MystError(f"book/{page.name}.ipynb would take {len(text.encode())} bytes; the limit is {MAX_BYTES}.")
     return text

@@ -1,8 +1,10 @@
 """Turn MyST blocks into Markdown that Colab, Jupyter and GitHub render."""
 
+import ast
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from minutes import reading
 from myst import Block, MystError, children
@@ -25,12 +27,16 @@ LEFTOVERS = {
 
 @dataclass
 class Renderer:
-    """Renders one page; collects the works it cites. `repository` is the address links start from."""
+    """Renders one page; collects the works it cites.
+
+    `repository` is the address links start from, `folder` the one of the pages.
+    """
 
     book: Book
     page: str
     repository: str
     bibliography: BibliographyData
+    folder: Path
     cited: dict[str, None] = field(default_factory=dict)
 
     def fail(self, line: int, what: str) -> MystError:
@@ -64,6 +70,8 @@ class Renderer:
             return self.math(block.lines, block.options.get("label", ""))
         if name == "code-block":
             return "\n".join((f"```{block.argument}", *block.lines, "```"))
+        if name == "literalinclude":
+            return self.included(block)
         if name in ("figure", "image"):
             return self.picture(block)
         if name == "table":
@@ -111,6 +119,16 @@ class Renderer:
             body = f"\\begin{{aligned}}\n{body}\n\\end{{aligned}}"
         tag = f" \\tag{{{self.book.targets[label].number}}}" if label else ""
         return f"$$\n{body}{tag}\n$$"
+
+    def included(self, block: Block) -> str:
+        """Render one function or class of a file, its path given from the folder of the pages, as code."""
+        path, name = self.folder / block.argument, block.options.get("pyobject", "")
+        text = path.read_text(encoding="utf-8") if path.is_file() else ""
+        found = (node for node in ast.parse(text).body if getattr(node, "name", "") == name)
+        if (node := next(found, None)) is None:
+            raise self.fail(block.line, f"{block.argument} has no {name or ':pyobject:'}")
+        lines = text.splitlines()[node.lineno - 1 : node.end_lineno]
+        return "\n".join(("```python", *lines, "```"))
 
     def picture(self, block: Block) -> str:
         """Render a picture file by its address in the repository, so that Colab finds it."""

@@ -1,9 +1,11 @@
-"""Linear algebra that the chapters share: principal components of curves, spans, block Krylov spaces."""
+"""Linear algebra that the chapters share: principal components of curves, spans, block Krylov spaces, errors."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -119,3 +121,23 @@ def _krylov(product: Map, start: Tensor, blocks: int) -> tuple[Tensor, Tensor]:
             block = torch.linalg.qr(block - basis @ (basis.T @ block)).Q
         basis, images = torch.cat([basis, block], 1), torch.cat([images, product(block)], 1)
     return basis, images
+
+
+def as_array(value: Any) -> np.ndarray:
+    """Return ``value`` (a tensor, array, sequence or number) as a float64 array on the CPU."""
+    if hasattr(value, "detach"):
+        value = value.detach().cpu().double().numpy()
+    return np.asarray(value, dtype=np.float64)
+
+
+def distance(got: Any, want: Any) -> tuple[float, float]:
+    """Return ``(||got - want||, ||want||)``; the shapes must agree, or ``want`` be a number.
+
+    Raises:
+        ValueError: if the shapes differ.
+    """
+    a, b = as_array(got), as_array(want)
+    if a.shape != b.shape and b.ndim > 0:
+        raise ValueError(f"the shape is {a.shape}, expected {b.shape}")
+    b = np.broadcast_to(b, a.shape)
+    return float(np.linalg.norm((a - b).ravel())), float(np.linalg.norm(b.ravel()))

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from atelier.exercises import Task, intro, judge
 from atelier.pages import check, exercise
 
 ONES = torch.ones(4)
@@ -76,6 +77,11 @@ def fail(x):
     raise RuntimeError("not today")
 
 
+@pytest.fixture(autouse=True)
+def doubling(monkeypatch):
+    monkeypatch.setattr(intro, "TASKS", (Task("ex-intro-double", "double", double, make_inputs),))
+
+
 def in_place(x):
     return x.mul_(2)
 
@@ -95,14 +101,15 @@ def in_place(x):
     ],
 )
 def test_exercise_says_what_is_wrong_and_returns_the_reference(capsys, student, says):
-    assert exercise("double", student, double, make_inputs) is double
+    assert exercise("ex-intro-double", student) is double
     out = capsys.readouterr().out
-    assert re.search(says, out) and "The solution is used from here on." in out and out.count("\n") == 1
+    assert re.search(says, out) and out.count("\n") == 1
+    assert out.startswith("double: ") and "The package's solution is used from here on; it scores nothing." in out
 
 
 @pytest.mark.parametrize("student", [lambda x: x + x, in_place])
 def test_exercise_returns_a_right_answer(capsys, student):
-    assert exercise("double", student, double, make_inputs) is student
+    assert exercise("ex-intro-double", student) is student
     assert capsys.readouterr().out.startswith("double: right. 20 random inputs, largest relative error 0.0e+00.")
 
 
@@ -117,10 +124,18 @@ def test_exercise_finds_a_rare_mistake_and_shows_its_inputs(capsys):
         x = torch.randn(1, generator=generator)
         return torch.where(x < 1.0, x.abs(), -x), 2.0
 
-    assert exercise("pair", wrong_when_negative, reference, inputs, trials=100) is reference
-    assert re.search(r"worst inputs: shape \(1,\) starting -\d.*; 2", capsys.readouterr().out)
+    verdict = judge(Task("ex-intro-pair", "pair", reference, inputs, trials=100), wrong_when_negative)
+    assert not verdict.right and re.search(r"worst inputs: shape \(1,\) starting -\d.*; 2", verdict.says)
 
 
 def test_an_error_of_the_reference_is_not_hidden():
     with pytest.raises(RuntimeError, match="not today"):
-        exercise("double", double, fail, make_inputs)
+        judge(Task("ex-intro-double", "double", fail, make_inputs), double)
+
+
+def test_an_unknown_label_is_told_with_those_that_there_are():
+    with pytest.raises(ValueError, match="no exercise 'ex-gaussian-fly' .* ex-gaussian-flow"):
+        exercise("ex-gaussian-fly", double)
+    for label in ("ex-nowhere-flow", "flow", "ex-task-find"):
+        with pytest.raises(ValueError, match="has none"):
+            exercise(label, double)

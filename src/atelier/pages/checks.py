@@ -8,30 +8,12 @@ from typing import Any
 
 import numpy as np
 
+from atelier.linalg import as_array, distance
+
 from .shown import Shown, displayed, embedded, notebook
 
 _held: list[str] = []
 """What the checks of the running cell found, until the cell has ended."""
-
-
-def as_array(value: Any) -> np.ndarray:
-    """Return ``value`` (a tensor, array, sequence or number) as a float64 array on the CPU."""
-    if hasattr(value, "detach"):
-        value = value.detach().cpu().double().numpy()
-    return np.asarray(value, dtype=np.float64)
-
-
-def distance(got: Any, want: Any) -> tuple[float, float]:
-    """Return ``(||got - want||, ||want||)``; the shapes must agree, or ``want`` be a number.
-
-    Raises:
-        ValueError: if the shapes differ.
-    """
-    a, b = as_array(got), as_array(want)
-    if a.shape != b.shape and b.ndim > 0:
-        raise ValueError(f"the shape is {a.shape}, expected {b.shape}")
-    b = np.broadcast_to(b, a.shape)
-    return float(np.linalg.norm((a - b).ravel())), float(np.linalg.norm(b.ravel()))
 
 
 def close(name: str, got: Any, want: Any, *, rtol: float | None = None, atol: float | None = None) -> None:

@@ -1,0 +1,39 @@
+"""Solutions and inputs of the exercises of the page landscape."""
+
+import torch
+
+from .task import Task
+
+
+def denoiser(x, means, lam, weights, sigma):
+    v = lam + sigma**2
+    distance = torch.cdist(x, means).square()
+    w = torch.softmax(weights.log() - distance / (2 * v), dim=1)
+    return (lam * x + sigma**2 * w @ means) / v
+
+
+def a_mixture(generator):
+    x = torch.randn(4, 2, generator=generator, dtype=torch.float64)
+    means = torch.randn(3, 2, generator=generator, dtype=torch.float64)
+    weights = torch.rand(3, generator=generator, dtype=torch.float64) + 0.1
+    lam, sigma = (torch.rand(2, generator=generator) + 0.1).double()
+    return x, means, lam, weights / weights.sum(), sigma
+
+
+def memory(x, images, alpha, sigma):
+    distance = torch.cdist(x, alpha * images).square()
+    log_w = torch.log_softmax(-distance / (2 * sigma**2), dim=1)
+    w = log_w.exp()
+    return w @ images, torch.exp(-(w * log_w).sum(1))
+
+
+def some_images(generator):
+    draw = torch.randn(3 + 9, 4, generator=generator, dtype=torch.float64)
+    alpha, sigma = (torch.rand(2, generator=generator) + 0.2).double()
+    return draw[:3], draw[3:], alpha, sigma
+
+
+TASKS = (
+    Task("ex-landscape-denoiser", "the mixture's denoiser", denoiser, a_mixture, rtol=1e-9),
+    Task("ex-landscape-memory", "the memory", memory, some_images),
+)
