@@ -10,6 +10,7 @@ Notebooks have no outputs. A cell's id is a hash of its position and source, so 
 import argparse
 import hashlib
 import json
+import re
 import sys
 import tomllib
 from collections.abc import Collection, Iterable
@@ -22,6 +23,8 @@ from render import Renderer, details
 
 ROOT = Path(__file__).resolve().parent.parent
 MAX_BYTES = 100_000
+SHOWS = re.compile(r"^\s*(check\.\w+|say)\(", re.M)
+"""What shows something beside the figure of its cell; Sphinx would give both the figure's name."""
 INSTALL = """\
 # In Colab this installs the package that the chapter uses. Elsewhere it does nothing.
 import importlib.util
@@ -74,6 +77,8 @@ def cells_of(blocks: Iterable[Block], renderer: Renderer) -> list[dict]:
             cells.append(_code_cell(block, solution=solution))
             figure = block.options.get("mystnb", {}).get("figure")
             if figure:
+                if SHOWS.search("\n".join(block.lines)):
+                    raise renderer.fail(block.line, "a figure's cell shows the figure alone; check and say in another")
                 caption = renderer.inline(" ".join(figure["caption"].split()), block.line)
                 text = renderer.caption(figure.get("name", ""), caption, block.line)
                 cells.append(new_cell("markdown", text))

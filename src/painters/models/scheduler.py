@@ -152,12 +152,23 @@ class PaintersScheduler(SchedulerMixin, ConfigMixin):
         return self.add_noise(sample, noise, timestep)
 
     def step(
-        self, model_output: Tensor, timestep: Any, sample: Tensor, generator: Any = None, return_dict: bool = True
+        self,
+        model_output: Tensor,
+        timestep: Any,
+        sample: Tensor,
+        eta: float = 0.0,
+        use_clipped_model_output: bool | None = None,
+        generator: Any = None,
+        return_dict: bool = True,
     ) -> Any:
         """Return the next state that the network is asked about, and the endpoint estimate made of its output.
 
         ``sample``, (B, ...), is the state to go on from: the one returned last, or what the pipeline made of it.
+        ``eta`` and ``use_clipped_model_output`` are what a ``DDIMPipeline`` always says: nothing is clipped here, and
+        ``ValueError`` says that noise comes from the solver ``ancestral`` if ``eta`` is not 0.
         """
+        if eta:
+            raise ValueError(f'eta = {eta} adds noise, which solver="{self.config["solver"]}" does not: take "ancestral"')
         if self.call is None:
             self.call = self._at(float(timestep)) if self.begin is None else self.begin
         level, self.call = self.listed[self.call], self.call + 1

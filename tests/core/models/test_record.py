@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 import torch
-from pipelines import embedded, stable_diffusion
+from diffusers import DDIMPipeline, DDIMScheduler, DDPMPipeline
+from pipelines import embedded, stable_diffusion, unet
 from torch import Tensor
 
 import painters
@@ -49,6 +50,19 @@ def test_a_recorded_pipeline_paints_what_it_paints_under_its_own_scheduler(kind)
     assert not isinstance(pipe.scheduler, painters.PaintersScheduler)
     assert run.nfe == (10 if kind == "flux" else 20) and run.seeds == SEEDS and len(run.levels) == 11
     assert run.meta["pipeline"] == type(pipe).__name__ and run.meta["kept"] == list(range(11))
+
+
+@pytest.mark.parametrize("cls", [DDIMPipeline, DDPMPipeline])
+def test_pixel_pipelines_without_a_text_are_recorded(cls):
+    scheduler = DDIMScheduler(clip_sample=False, set_alpha_to_one=True)
+    pipe = cls(unet(in_channels=3, out_channels=3), scheduler)
+    pipe.set_progress_bar_config(disable=True)
+    theirs = pipe(batch_size=2, generator=generators(), num_inference_steps=10, output_type="np").images
+    run, made = painters.record(pipe, seeds=SEEDS, steps=10, options={"output_type": "np"})
+    assert apart(torch.from_numpy(made.images), torch.from_numpy(theirs)) < 1e-5 and run.nfe == 10
+    if cls is DDIMPipeline:
+        with pytest.raises(ValueError, match=r'eta = 0.5 adds noise, which solver="ddim" does not: take "ancestral"'):
+            painters.record(pipe, steps=4, options={"eta": 0.5})
 
 
 def _decoded(pipe: Any, z: Tensor) -> Any:
