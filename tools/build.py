@@ -152,11 +152,15 @@ def main(arguments: list[str] | None = None) -> int:
     status, seconds = run_sphinx(root, output, path, profile)
     for page, spent in seconds.items():
         print(f"{page}: {spent:.1f} s")
-    print(f"Building took {time.monotonic() - start:.0f} s.")
     if status:
         print_tracebacks(output)
         print("The book has errors or warnings, see above.", file=sys.stderr)
         return 1
+    if (output / "html" / "book" / "live.html").exists():
+        import live  # only here: it brings torch and the models
+
+        live.write(output / "html" / "_static" / "live")
+    print(f"Building took {time.monotonic() - start:.0f} s.")
     print("The book is in _build/html; open _build/html/index.html.")
     return 0
 

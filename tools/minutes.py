@@ -32,6 +32,7 @@ COURSE = {
     "gans": 30,
 }
 DEEPER = ("reverse", "steps", "modes", "factors", "learning", "models", "guidance", "faster", "pretrained", "claims")
+DEEPER += ("live",)
 DEEPER_MINUTES = 30
 COURSE_MINUTES, COURSE_WORDS, BOOK_WORDS = 315, 20_000, 50_000
 HIDDEN = {"hide-input", "hide-cell", "remove-input", "remove-cell"}
@@ -121,6 +122,8 @@ def of_block(block: Block, proof: bool) -> Reading:
     text = "\n".join(block.lines)
     if block.name == "code-cell":
         return of_cell(block)
+    if block.name == "raw":  # an instrument of HTML
+        return Reading(figures=1)
     if block.kind == "text":
         tables = sum(bool(ROW.match(line)) and "|" in line for line in block.lines)
         return Reading(count(text), figures=tables)

@@ -108,3 +108,17 @@ def open_page(browser, address):
     yield open_
     for view in views.values():
         view.context.close()
+
+
+@pytest.fixture
+def fresh_page(browser, address):
+    """Open a page of the book that no other test has touched, or will."""
+    views = []
+
+    def open_(name: str, *, width: int = 1280):
+        views.append(load(browser, address, name, width))
+        return views[-1]
+
+    yield open_
+    for view in views:
+        view.context.close()

@@ -1,0 +1,271 @@
+"""The live page: its theory and networks against painters, its controls, and what it loads when."""
+
+import numpy as np
+import pytest
+import torch
+from live import PCS, shortened
+
+import painters
+from painters import Levels, noise, solve
+from painters.levels import CLEAN, edm, vp_linear
+from painters.sampling.noise import RANDOM
+from painters.sampling.solve import paint_on
+
+pytestmark = pytest.mark.browser
+STEPS = 20
+SHAPES = {"fashion-ddpm": (1, 28, 28), "scenes-sd": (8, 8, 8)}
+
+THEORY = """async ([name, pcs, schedule, seed, at, length]) => {
+  const theory = await import("/_static/live/theory.js");
+  const facts = await (await fetch(`/_static/live/${name}.json`)).json();
+  const whole = theory.Gaussian.read(await (await fetch(`/_static/live/${facts.numbers}`)).arrayBuffer(), facts);
+  const levels = theory.levels(schedule, 20);
+  const x = theory.scaled(theory.noise(seed, facts.dim), theory.size(levels[0]));
+  const gaussian = whole.first(pcs);
+  const base = gaussian.paint(x, levels);
+  const kicked = theory.plus(base.states[at], whole.rows[0], length * theory.size(levels[at]));
+  const numbers = ({states, estimates}) => [states.map(s => [...s]), estimates.map(s => [...s])];
+  return {base: numbers(base), kicked: numbers(gaussian.paint(kicked, levels, at)),
+          clocks: levels.map(level => [...gaussian.lam].map(lam => theory.emergence(lam, level))),
+          standing: levels.map(level => gaussian.standing(level))};
+}"""
+
+RUNS = """id => live[id].then(instrument => {
+  const frames = list => [list.map(f => [...f.state]), list.map(f => [...f.estimate])];
+  const {base, kicked} = instrument.runs.network;
+  return {base: frames(base), kicked: frames(kicked)};
+})"""
+
+
+def error(got, want) -> float:
+    """The relative norm of a difference."""
+    got, want = np.asarray(got, dtype=float).ravel(), np.asarray(want, dtype=float).ravel()
+    return float(np.linalg.norm(got - want) / np.linalg.norm(want))
+
+
+def levels_of(schedule: str) -> Levels:
+    """The levels of the page, made by painters."""
+    if schedule == "flow":
+        sigma = 0.99 * torch.linspace(1, 0, STEPS + 1, dtype=torch.float64)
+        return Levels(1 - sigma, sigma)
+    return Levels.of({"vp-linear": vp_linear(), "edm": edm(sigma_min=0.01)}[schedule], STEPS)
+
+
+@pytest.fixture(scope="module")
+def models():
+    return {name: painters.load(name, device="cpu", dtype=torch.float32) for name in SHAPES}
+
+
+@pytest.fixture(autouse=True)
+def page_is_there(site):
+    if not (site / "book" / "live.html").exists():
+        pytest.skip("the site has no live page; run make book")
+
+
+@pytest.fixture
+def view(fresh_page):
+    """The page with both instruments ready."""
+    view = fresh_page("live")
+    for form in ("clothes", "scenes"):
+        view.wait_for_selector(f"#live-{form}:not([hidden])")
+    view.evaluate("live.clothes.then(instrument => instrument.draw())")
+    yield view
+    assert view.problems == []
+
+
+def put(view, form: str, name: str, value) -> None:
+    """Move a control as a reader does: its value, then the event."""
+    view.eval_on_selector(
+        f"#live-{form} [name={name}]",
+        "(node, value) => { node.value = value; node.dispatchEvent(new Event('input', {bubbles: true})); }",
+        str(value),
+    )
+    view.evaluate(f"live.{form}.then(instrument => instrument.draw())")
+
+
+def pictures(view, row: str = "theory") -> list[str]:
+    return view.eval_on_selector_all(
+        f"#live-clothes canvas[data-row={row}], #live-clothes .live-pad", "all => all.map(c => c.toDataURL())"
+    )
+
+
+def paint(view, form: str) -> None:
+    """Load the networks of an instrument and wait until both runs are done."""
+    view.click(f"#live-{form} [name=load]")
+    rest(view, form)
+
+
+REST = """async form => {
+  const instrument = await live[form];
+  const painted = ({base, kicked}) => base !== kicked && base.length === 21 && kicked.length === 21;
+  const done = () => painted(instrument.runs.network) && !instrument.form.classList.contains("live-stale");
+  for (let i = 0; !(instrument.runs.network && done()); i++) {
+    if (i > 1200) throw new Error("the network did not finish in two minutes");
+    await new Promise(wake => setTimeout(wake, 100));
+  }
+}"""
+
+
+def rest(view, form: str) -> None:
+    """Wait until an instrument has painted what its controls say."""
+    view.evaluate(REST, form)
+
+
+@pytest.mark.parametrize("seed", [0, 7, RANDOM, 2**31 - 1])
+@pytest.mark.parametrize("name", SHAPES)
+def test_a_seed_is_the_noise_of_painters(view, name, seed):
+    shape = SHAPES[name]
+    got = view.evaluate(
+        "async ([seed, n]) => [...(await import('/_static/live/theory.js')).noise(seed, n)]",
+        [seed, int(np.prod(shape))],
+    )
+    assert np.abs(np.array(got) - noise([seed], shape).flatten().numpy()).max() < 1e-5
+
+
+@pytest.mark.parametrize("schedule", ["vp-linear", "edm", "flow"])
+@pytest.mark.parametrize("pcs", [PCS, 10, 0])
+def test_the_theory_is_that_of_painters(view, models, pcs, schedule):
+    """All states and estimates, unkicked and kicked, against the bundled moments, not the rounded ones of the page."""
+    moments, levels, at = shortened(models["fashion-ddpm"].moments, pcs), levels_of(schedule), 5
+    got = view.evaluate(THEORY, ["fashion-ddpm", pcs, schedule, 3, at, -2])
+    x = levels.start(noise([3], (1, 28, 28), dtype=torch.float64))
+    base = moments.trajectory(x, levels)
+    push = -2 * float(torch.hypot(levels.alpha[at], levels.sigma[at]))
+    first = models["fashion-ddpm"].moments.U[:, 0].reshape(1, 1, 28, 28)
+    kicked = moments.trajectory(base.x[at] + push * first, levels[at:])
+    for name, want in (("base", base), ("kicked", kicked)):
+        states, estimates = got[name]
+        assert max(error(a, b) for a, b in zip(states, want.x, strict=True)) < 1e-5
+        assert max(error(a, b) for a, b in zip(estimates[:-1], want.x0, strict=True)) < 1e-5
+    for level, clocks, standing in zip(levels, got["clocks"], got["standing"], strict=True):
+        emerged = painters.theory.gaussian.emergence(moments.lam, level)
+        assert np.abs(np.array(clocks) - emerged.numpy()).max(initial=0) < 1e-5
+        spectrum = moments.spectrum
+        share = (spectrum * painters.theory.gaussian.emergence(spectrum, level)).sum() / spectrum.sum()
+        assert standing == pytest.approx(float(share), abs=1e-5)
+
+
+def test_the_theory_of_latents_is_that_of_painters(view, models):
+    model = models["scenes-sd"]
+    got = view.evaluate(THEORY, ["scenes-sd", PCS, "scaled-linear", 1, 4, 0])
+    levels = model.levels(STEPS)
+    x = levels.start(noise([1], model.shape, dtype=torch.float64))
+    assert error(got["base"][0][-1], shortened(model.moments, PCS).flow(x, frm=levels[0], to=CLEAN)) < 1e-5
+
+
+def test_no_control_of_the_theory_does_nothing(view):
+    """Each control changes a picture or the words under it, and nothing of the networks has been asked for."""
+    moves = {
+        "seed": 4,
+        "schedule": "edm",
+        "pcs": 5,
+        "direction": "random",
+        "at": 2,
+        "strength": 3,
+        "step": 12,
+    }
+    for name, value in moves.items():
+        before = pictures(view)
+        put(view, "clothes", name, value)
+        assert pictures(view) != before, name
+    assert "step 12" in view.get_attribute("#live-clothes [data-shows=estimate]", "aria-label")
+    assert "Step 12 of 20" in view.inner_text("#live-clothes [name=now]")
+    loaded = view.evaluate("performance.getEntriesByType('resource').map(entry => entry.name)")
+    assert not [name for name in loaded if "/ort/" in name or name.endswith(".onnx")]
+    said = view.inner_text("#live-scenes [name=answer]")
+    for name, value in {"at": 9, "strength": -2, "direction": "5", "seed": 8}.items():
+        put(view, "scenes", name, value)
+        assert view.inner_text("#live-scenes [name=answer]") != said or name == "seed", name
+        said = view.inner_text("#live-scenes [name=answer]")
+
+
+def test_strokes_are_drawn_by_pointer_and_by_keyboard_and_cleared(view):
+    clean = pictures(view)
+    pad = view.locator("#live-clothes .live-pad")
+    pad.scroll_into_view_if_needed()
+    box = pad.bounding_box()
+    view.mouse.move(box["x"] + 40, box["y"] + 40)
+    view.mouse.down()
+    view.mouse.move(box["x"] + 90, box["y"] + 60, steps=5)
+    view.mouse.up()
+    drawn = pictures(view)
+    assert drawn != clean
+    pad.focus()
+    view.select_option("#live-clothes [name=brush]", "dark")
+    pad.focus()
+    for key in ("ArrowRight", "ArrowDown", "Space"):
+        view.keyboard.press(key)
+    assert pictures(view) != drawn
+    view.click("#live-clothes [name=clear]")
+    assert pictures(view) == clean
+
+
+def test_play_ends_at_the_picture_and_spares_who_asks_for_less_motion(view):
+    view.emulate_media(reduced_motion="reduce")
+    put(view, "clothes", "step", 3)
+    view.click("#live-clothes [name=play]")
+    view.wait_for_function("document.querySelector('#live-clothes [name=step]').value === '20'", timeout=1000)
+
+
+def test_without_webassembly_the_page_says_so(browser, address):
+    context = browser.new_context()
+    context.add_init_script("delete window.WebAssembly")
+    page = context.new_page()
+    page.goto(f"{address}/book/live.html")
+    page.wait_for_selector("#live-scenes:not([hidden])")
+    for form in ("clothes", "scenes"):
+        assert "no WebAssembly" in page.inner_text(f"#live-{form}")
+        assert not page.query_selector(f"#live-{form} [name=load]")
+    context.close()
+
+
+def test_the_network_of_clothes_is_that_of_pytorch(view, models):
+    """All states and estimates of both runs, for no class on the network's schedule and for a class on another."""
+    model = models["fashion-ddpm"]
+    paint(view, "clothes")
+    for schedule, label in (("vp-linear", None), ("flow", 8)):
+        put(view, "clothes", "schedule", schedule)
+        put(view, "clothes", "class", 10 if label is None else label)
+        rest(view, "clothes")
+        compare(
+            view.evaluate(RUNS, "clothes"), model, model.denoiser(label), levels_of(schedule), seed=3, at=6, push=-2
+        )
+
+
+def compare(got, model, denoise, levels, *, seed, at, push) -> None:
+    """Compare the two runs of a page with those of painters."""
+    base = solve(denoise, levels.start(noise([seed], model.shape)), levels, solver="dpmpp2m", progress=False)
+    size = push * float(torch.hypot(levels.alpha[at], levels.sigma[at]))
+    x = base.x[at] + size * model.moments.U[:, 0].reshape(base.x[at].shape).float()
+    end = paint_on(denoise, x, levels, start=at, solver="dpmpp2m")
+    assert max(error(a, b) for a, b in zip(got["base"][0], base.x, strict=True)) < 1e-3
+    assert max(error(a, b) for a, b in zip(got["base"][1][:-1], base.x0, strict=True)) < 1e-3
+    assert error(got["kicked"][0][-1], end) < 1e-3
+
+
+def test_scenes_are_those_of_pytorch(view, models):
+    """The states of a guided run for a prompt with a word of no caption, and the picture that is decoded from it."""
+    model, prompt = models["scenes-sd"], "a blue house, a dragon in the Indigo sky!"
+    view.fill("#live-scenes [name=prompt]", prompt)
+    paint(view, "scenes")
+    assert "“dragon”" in view.inner_text("#live-scenes [name=problem]")
+    assert "house" not in view.inner_text("#live-scenes [name=problem]")
+    denoise = model.denoiser(prompt, guidance=3.0)
+    got = view.evaluate(RUNS, "scenes")
+    compare(got, model, denoise, model.levels(STEPS), seed=1, at=4, push=3)
+    shown = view.evaluate("() => live.scenes.then(async i => [...(await i.picture(i.runs.network.base[20])).values])")
+    want = model.decode(torch.tensor(got["base"][0][-1]).reshape(1, *model.shape).float())
+    assert error(np.clip(shown, 0, 1), want) < 1e-3
+    view.fill("#live-scenes [name=prompt]", "tall " * 80)
+    view.click("#live-scenes [type=submit]")
+    view.wait_for_function("document.querySelector('#live-scenes [name=problem]').textContent.includes('shorten it')")
+
+
+def test_tokens_are_those_of_the_tokenizer(view, models):
+    tokenizer = models["scenes-sd"].text.tokenizer
+    texts = [*models["scenes-sd"].card["prompts"], "", "A  Zeppelin's 42 câfés, don't!?", "ünï — 夜 🙂", "slender-pine"]
+    got = view.evaluate(
+        "texts => live.scenes.then(i => texts.map(text => [...i.tokenizer.encode(text)].map(Number)))", texts
+    )
+    limit = models["scenes-sd"].text.limit
+    assert got == [tokenizer(text, padding="max_length", max_length=limit).input_ids for text in texts]

@@ -1,0 +1,177 @@
+"""Write what the live page computes with into the built site: moments as numbers, networks as ONNX.
+
+    python tools/live.py FOLDER    write the files of both models into FOLDER
+
+All is made from the bundled models and kept in `.cache/live`, under a hash of their files and of this one. A network is
+exported with a free batch size; weights that are exact in half precision, as the bundled ones are, are stored so, and
+the graph turns them back into float32, in which it computes. `live.json` says what lies where and how large it is.
+"""
+
+import hashlib
+import json
+import shutil
+import sys
+import warnings
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import torch
+from onnx import TensorProto, helper, numpy_helper
+from torch import Tensor, nn
+
+import painters
+from painters.models.model import Model
+from painters.theory.gaussian import Gaussian
+
+ROOT = Path(__file__).resolve().parent.parent
+BUNDLED = ROOT / "src" / "painters" / "models" / "bundled"
+MODELS = ("fashion-ddpm", "scenes-sd")
+RUNTIME = ROOT / "book" / "_static" / "ort"
+LOADED = ("ort.wasm.min.js", "ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm")
+SCHEDULES = {"linear": "vp-linear", "scaled_linear": "scaled-linear"}
+"""The names of diffusers and of `theory.js`."""
+PCS = 150
+OPSET = 17
+
+
+def shortened(moments: Gaussian, rank: int) -> Gaussian:
+    """Return the Gaussian with the first ``rank`` PCs, the variance of the others spread evenly."""
+    rest = float(moments.spectrum[rank:].mean())
+    return Gaussian(moments.mu, moments.U[:, :rank], moments.lam[:rank], rest)
+
+
+def packed(moments: Gaussian) -> bytes:
+    """Return mean, variances and PCs, one after the other, in float32."""
+    parts = (moments.mu, moments.lam, moments.U.T)
+    return b"".join(part.contiguous().numpy().astype("<f4").tobytes() for part in parts)
+
+
+class Bare(nn.Module):
+    """A network whose output is one tensor, taking its arguments in order."""
+
+    def __init__(self, parts: nn.Module, call: Callable[..., Tensor]) -> None:
+        super().__init__()
+        self.parts, self.call = parts, call
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        """Return the tensor."""
+        return self.call(self.parts, *inputs)
+
+
+def export(network: Bare, inputs: dict[str, Tensor], path: Path) -> None:
+    """Write a network to an ONNX file; the first axis of everything is free."""
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")  # tracing warns of every Python number; agreement is tested instead
+        torch.onnx.export(
+            network.eval(),
+            tuple(inputs.values()),
+            str(path),
+            input_names=list(inputs),
+            output_names=["y"],
+            dynamic_axes={name: {0: "batch"} for name in (*inputs, "y")},
+            opset_version=OPSET,
+            dynamo=False,
+        )
+    model = onnx.load(path)
+    halve(model)
+    onnx.save(model, path)
+
+
+def halve(model: onnx.ModelProto) -> None:
+    """Store float32 weights that half precision holds exactly in it, with a cast back before their use."""
+    casts = []
+    for weight in model.graph.initializer:
+        value = numpy_helper.to_array(weight)
+        half = value.astype(np.float16)
+        if value.dtype != np.float32 or value.size < 64 or not np.array_equal(half, value):
+            continue
+        name = weight.name
+        weight.CopyFrom(numpy_helper.from_array(half, f"{name}.half"))
+        casts.append(helper.make_node("Cast", [f"{name}.half"], [name], to=TensorProto.FLOAT))
+    for cast in reversed(casts):
+        model.graph.node.insert(0, cast)
+
+
+def networks(model: Model) -> dict[str, tuple[Bare, dict[str, Tensor]]]:
+    """Return the networks of a model by name, each with inputs of batch 2 to trace it with."""
+    x, t = torch.randn(2, *model.shape), torch.tensor([500.0, 20.0])
+    net: Any = model.network
+    if model.text is None or model.codec is None:
+        unet = Bare(net, lambda part, x, t, label: part(x, t, label).sample)
+        return {"unet": (unet, {"x": x, "t": t, "label": torch.tensor([0, 1])})}
+    text, codec = model.text, model.codec
+    unet = Bare(net, lambda part, x, t, text: part(x, t, text).sample)
+    encoder = Bare(text.encoder, lambda part, tokens: part(tokens)[0])
+    decoder = Bare(codec.vae, lambda part, z: part.decode(z / codec.scale + codec.shift).sample / 2 + 0.5)
+    tokens = text.tokenizer(["a house", ""], padding="max_length", max_length=text.limit, return_tensors="pt").input_ids
+    return {
+        "unet": (unet, {"x": x, "t": t, "text": text(["a house", ""])}),
+        "text": (encoder, {"tokens": tokens}),
+        "decoder": (decoder, {"z": x}),
+    }
+
+
+def about(model: Model, name: str) -> dict[str, Any]:
+    """Return what the page must know of a model besides its numbers and networks."""
+    facts: dict[str, Any] = {"shape": model.shape, "dim": int(np.prod(model.shape)), "title": model.card["title"]}
+    scheduler = json.loads((BUNDLED / name / "scheduler" / "scheduler_config.json").read_text(encoding="utf-8"))
+    facts["schedule"] = SCHEDULES[scheduler["beta_schedule"]]
+    facts["runtime"] = sum((RUNTIME / part).stat().st_size for part in LOADED)
+    if model.classes:
+        facts |= {"classes": model.classes, "nothing": model.null_label}
+    if model.text is not None:
+        tokenizer = BUNDLED / name / "tokenizer"
+        merges = (tokenizer / "merges.txt").read_text(encoding="utf-8").splitlines()
+        facts["tokens"] = {
+            "vocabulary": json.loads((tokenizer / "vocab.json").read_text(encoding="utf-8")),
+            "merges": [line for line in merges if line and not line.startswith("#version")],
+            "limit": model.text.limit,
+        }
+        facts["prompts"] = model.card["prompts"][:6]
+    return facts
+
+
+def make(name: str, folder: Path) -> None:
+    """Write the files of one model into a folder."""
+    model = painters.load(name, device="cpu", dtype=torch.float32)
+    assert model.moments is not None
+    moments = shortened(model.moments, PCS)
+    (folder / f"{name}.bin").write_bytes(packed(moments))
+    facts = about(model, name) | {"pcs": PCS, "rest": moments.rest, "numbers": f"{name}.bin", "networks": {}}
+    for part, (network, inputs) in networks(model).items():
+        path = folder / f"{name}-{part}.onnx"
+        export(network, inputs, path)
+        facts["networks"][part] = {"file": path.name, "bytes": path.stat().st_size}
+    (folder / f"{name}.json").write_text(json.dumps(facts), encoding="utf-8")
+
+
+def key(folder: Path) -> str:
+    """Return a hash of all that the files of a model depend on."""
+    sources = [Path(__file__), *sorted(path for path in folder.rglob("*") if path.is_file())]
+    digest = hashlib.sha256(f"{version('torch')} {version('onnx')} {version('diffusers')}".encode())
+    for path in sources:
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def write(output: Path, *, cache: Path = ROOT / ".cache" / "live") -> None:
+    """Write the files of all models into a folder, out of the cache where they are known there."""
+    output.mkdir(parents=True, exist_ok=True)
+    for name in MODELS:
+        kept = cache / f"{name}-{key(BUNDLED / name)}"
+        if not kept.exists():
+            for old in cache.glob(f"{name}-*"):
+                shutil.rmtree(old)
+            part = cache / f".{kept.name}"
+            part.mkdir(parents=True, exist_ok=True)
+            make(name, part)
+            part.rename(kept)
+        shutil.copytree(kept, output, dirs_exist_ok=True)
+
+
+if __name__ == "__main__":
+    write(Path(sys.argv[1]))
