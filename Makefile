@@ -1,5 +1,6 @@
 # make book    build the site into _build/html
 # make test    everything that must hold before a change is merged
+# make course  editions for students and teachers, and the figures, into _build/course
 #
 # Both create .venv on their first call. Options:
 #   PYTHON=python3.12    the interpreter to create it with (3.11 or newer)
@@ -13,13 +14,16 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 INDEX := $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
-.PHONY: book test lint export serve clean help
+.PHONY: book course test lint export serve clean help
 
 help:
 	@sed -n '1,/^$$/s/^# //p' Makefile
 
 book: $(STAMP)
 	@$(BIN)/python tools/build.py
+
+course: $(STAMP)
+	@$(BIN)/python tools/course.py
 
 test: $(STAMP)
 	@PATH="$(CURDIR)/$(BIN):$$PATH" bash tools/test.sh

@@ -134,7 +134,7 @@ def test_an_error_of_the_reference_is_not_hidden():
 
 
 def test_an_unknown_label_is_told_with_those_that_there_are():
-    with pytest.raises(ValueError, match="no exercise 'ex-gaussian-fly' .* ex-gaussian-flow"):
+    with pytest.raises(ValueError, match=r"no exercise 'ex-gaussian-fly' .* ex-gaussian-flow"):
         exercise("ex-gaussian-fly", double)
     for label in ("ex-nowhere-flow", "flow", "ex-task-find"):
         with pytest.raises(ValueError, match="has none"):
