@@ -109,6 +109,9 @@ def test_solutions_and_hidden_code_are_folded(project):
         ("{ref}`never closed", "without its closing backquote"),
         (":::{figure} a.png\n:name: fig-x\n\nText.\n:::", "no :alt:"),
         ("$$\na\n$$ (eq-sample)", "used twice"),
+        ("```{literalinclude} triple.py\n:pyobject: double\n```", "triple.py has no double"),
+        ("```{literalinclude} triple.py\n```", "triple.py has no :pyobject:"),
+        ("```{literalinclude} nowhere.py\n:pyobject: x\n```", "nowhere.py has no x"),
     ],
 )
 def test_what_it_does_not_know_is_an_error_with_its_place(project, capsys, snippet, says):

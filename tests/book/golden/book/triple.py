@@ -1,0 +1,9 @@
+"""What the sample shows from a file."""
+
+
+def triple(x):
+    """Return 3 x."""
+    return 3 * x
+
+
+AFTER = "not shown"
