@@ -124,7 +124,7 @@ class Renderer:
         """Render one function or class of a file, its path given from the folder of the pages, as code."""
         path, name = self.folder / block.argument, block.options.get("pyobject", "")
         text = path.read_text(encoding="utf-8") if path.is_file() else ""
-        found = (node for node in ast.parse(text).body if getattr(node, "name", "") == name)
+        found = (node for node in ast.parse(text).body if name and getattr(node, "name", "") == name)
         if (node := next(found, None)) is None:
             raise self.fail(block.line, f"{block.argument} has no {name or ':pyobject:'}")
         lines = text.splitlines()[node.lineno - 1 : node.end_lineno]
