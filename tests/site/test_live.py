@@ -9,7 +9,6 @@ import painters
 from painters import Levels, noise, solve
 from painters.levels import CLEAN, edm, vp_linear
 from painters.sampling.noise import RANDOM
-from painters.sampling.solve import paint_on
 
 pytestmark = pytest.mark.browser
 STEPS = 20
@@ -29,6 +28,11 @@ THEORY = """async ([name, pcs, schedule, seed, at, length]) => {
           clocks: levels.map(level => [...gaussian.lam].map(lam => theory.emergence(lam, level))),
           standing: levels.map(level => gaussian.standing(level))};
 }"""
+
+PICTURE = """() => live.scenes.then(async instrument => {
+  const frame = instrument.runs.network.base[20];
+  return [[...frame.state], [...(await instrument.picture(frame)).values]];
+})"""
 
 RUNS = """id => live[id].then(instrument => {
   const frames = list => [list.map(f => [...f.state]), list.map(f => [...f.estimate])];
@@ -227,20 +231,21 @@ def test_the_network_of_clothes_is_that_of_pytorch(view, models):
         put(view, "clothes", "schedule", schedule)
         put(view, "clothes", "class", 10 if label is None else label)
         rest(view, "clothes")
-        compare(
-            view.evaluate(RUNS, "clothes"), model, model.denoiser(label), levels_of(schedule), seed=3, at=6, push=-2
-        )
+        compare(view, "clothes", model, model.denoiser(label), levels_of(schedule))
 
 
-def compare(got, model, denoise, levels, *, seed, at, push) -> None:
-    """Compare the two runs of a page with those of painters."""
+def compare(view, form: str, model, denoise, levels) -> None:
+    """Compare the two runs of an instrument, all states and estimates, with those of painters."""
+    seed, at, strength = (float(view.input_value(f"#live-{form} [name={name}]")) for name in ("seed", "at", "strength"))
+    seed, at, got = int(seed), int(at), view.evaluate(RUNS, form)
     base = solve(denoise, levels.start(noise([seed], model.shape)), levels, solver="dpmpp2m", progress=False)
-    size = push * float(torch.hypot(levels.alpha[at], levels.sigma[at]))
-    x = base.x[at] + size * model.moments.U[:, 0].reshape(base.x[at].shape).float()
-    end = paint_on(denoise, x, levels, start=at, solver="dpmpp2m")
-    assert max(error(a, b) for a, b in zip(got["base"][0], base.x, strict=True)) < 1e-3
-    assert max(error(a, b) for a, b in zip(got["base"][1][:-1], base.x0, strict=True)) < 1e-3
-    assert error(got["kicked"][0][-1], end) < 1e-3
+    length = strength * float(torch.hypot(levels.alpha[at], levels.sigma[at]))
+    x = base.x[at] + length * model.moments.U[:, 0].reshape(base.x[at].shape).float()
+    kicked = solve(denoise, x, levels, solver="dpmpp2m", start=at, progress=False)
+    assert strength != 0 and error(kicked.final, base.final) > 0.1
+    for run, first, (states, estimates) in ((base, 0, got["base"]), (kicked, at, got["kicked"])):
+        assert max(error(a, b) for a, b in zip(states[first:], run.x, strict=True)) < 1e-3
+        assert max(error(a, b) for a, b in zip(estimates[first:-1], run.x0, strict=True)) < 1e-3
 
 
 def test_scenes_are_those_of_pytorch(view, models):
@@ -250,11 +255,9 @@ def test_scenes_are_those_of_pytorch(view, models):
     paint(view, "scenes")
     assert "“dragon”" in view.inner_text("#live-scenes [name=problem]")
     assert "house" not in view.inner_text("#live-scenes [name=problem]")
-    denoise = model.denoiser(prompt, guidance=3.0)
-    got = view.evaluate(RUNS, "scenes")
-    compare(got, model, denoise, model.levels(STEPS), seed=1, at=4, push=3)
-    shown = view.evaluate("() => live.scenes.then(async i => [...(await i.picture(i.runs.network.base[20])).values])")
-    want = model.decode(torch.tensor(got["base"][0][-1]).reshape(1, *model.shape).float())
+    compare(view, "scenes", model, model.denoiser(prompt, guidance=3.0), model.levels(STEPS))
+    end, shown = view.evaluate(PICTURE)
+    want = model.decode(torch.tensor(end).reshape(1, *model.shape))
     assert error(np.clip(shown, 0, 1), want) < 1e-3
     view.fill("#live-scenes [name=prompt]", "tall " * 80)
     view.click("#live-scenes [type=submit]")

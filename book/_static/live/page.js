@@ -1,6 +1,6 @@
 // The instruments of the live page: a form of controls, rows of pictures, and what they say.
 
-import { Gaussian, dot, emergence, gain, levels, noise, plus, scaled, size } from "./theory.js";
+import { Gaussian, dot, emergence, levels, noise, plus, scaled, size } from "./theory.js";
 import { Tokenizer, denoiser, loadAll, paint } from "./network.js";
 
 const STEPS = 20;
@@ -13,6 +13,7 @@ const few = (value) => Number(value.toPrecision(2)).toString().replace("-", "−
 const share = (value) => `${Math.round(100 * value)} %`;
 const norm = (x) => Math.sqrt(dot(x, x));
 const nextFrame = () => new Promise(requestAnimationFrame);
+const lessMotion = () => matchMedia("(prefers-reduced-motion: reduce)").matches;
 const pause = (ms) => new Promise((done) => setTimeout(done, ms));
 
 /** Fill a canvas with values in [0, 1], one or three channels one after the other. */
@@ -97,10 +98,11 @@ class Instrument {
         for await (const frame of paint(denoise, x, this.levels.slice(first))) {
           frames.push(frame);
           if (watch) this.form.elements.step.value = frames.length - 1;
-          await this.draw();
+          if (!lessMotion()) await this.draw();
           await nextFrame();
           if (stale()) return false;
         }
+        await this.draw();
         return true;
       };
       if (this.anew || this.runs.network?.base.length !== STEPS + 1) {
@@ -148,8 +150,7 @@ class Instrument {
 
   /** Let the run pass by; who asks for less motion gets its end. */
   async play() {
-    const less = matchMedia("(prefers-reduced-motion: reduce)").matches;
-    for (let i = less ? STEPS : 0; i <= STEPS; i++) {
+    for (let i = lessMotion() ? STEPS : 0; i <= STEPS; i++) {
       this.form.elements.step.value = i;
       await this.draw();
       await pause(150);
