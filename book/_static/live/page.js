@@ -208,7 +208,7 @@ class Instrument {
     if (frame) {
       const i = Math.min(step, network.kicked.length - 1);
       const [a, b] = [frame, theory.kicked[i]].map(({ estimate }) => plus(estimate, this.whole.mu, -1));
-      text += ` Less the mean, their estimates correlate at ${(dot(a, b) / (norm(a) * norm(b) || 1)).toFixed(2)}.`;
+      text += ` Less the mean, their estimates correlate at ${few(dot(a, b) / (norm(a) * norm(b) || 1))}.`;
     }
     this.say("answer", text);
   }
