@@ -49,7 +49,10 @@ text that says what is seen to somebody who does not see it.
 
 @dataclass(frozen=True)
 class Drawn:
-    """One figure, or one sequence of frames: its files in the pack, its number, caption, and a text for each file."""
+    """One figure, or one sequence of frames: its files in the pack, its number, caption, and a text for each file.
+
+    `solution` says that it stands in the solution of an exercise.
+    """
 
     page: str
     name: str
@@ -57,6 +60,7 @@ class Drawn:
     caption: str
     files: tuple[str, ...]
     alts: tuple[str, ...]
+    solution: bool = False
 
 
 def execute(source: str, folder: str, place: str) -> str:
@@ -114,7 +118,9 @@ def decoded(data: str | list[str]) -> bytes:
 
 def drawn(page: Page, shown: list, renderer: Renderer, output: Path) -> Iterator[Drawn]:
     """Write the figures of one page and describe them."""
+    gates = [block.line for block in page.blocks if block.name in ("solution-start", "solution-end")]
     for position, (block, outs) in enumerate(zip(code_of(page), shown)):
+        solution = sum(line < block.line for line in gates) % 2 == 1
         figure = block.options.get("mystnb", {}).get("figure")
         datas = [out["data"] for out in outs if "data" in out]
         pictures = [data for data in datas if "image/png" in data]
@@ -128,7 +134,15 @@ def drawn(page: Page, shown: list, renderer: Renderer, output: Path) -> Iterator
                 files.append(f"{label}.svg")
             caption = renderer.inline(" ".join(figure["caption"].split()), block.line)
             alt = " ".join(block.options["mystnb"].get("image", {}).get("alt", "").split())
-            yield Drawn(page.name, label, renderer.book.targets[label].text, caption, tuple(files), (alt,) * len(files))
+            yield Drawn(
+                page.name,
+                label,
+                renderer.book.targets[label].text,
+                caption,
+                tuple(files),
+                (alt,) * len(files),
+                solution,
+            )
         for data in datas:
             html = "".join(data.get("text/html", ""))
             if 'class="frame-sequence"' not in html:
@@ -139,7 +153,7 @@ def drawn(page: Page, shown: list, renderer: Renderer, output: Path) -> Iterator
             for file, (picture, _) in zip(files, frames):
                 (output / file).write_bytes(decoded(picture))
             caption = unescape(next(iter(CAPTION.findall(html)), ""))
-            yield Drawn(page.name, name, "", caption, tuple(files), tuple(unescape(alt) for _, alt in frames))
+            yield Drawn(page.name, name, "", caption, tuple(files), tuple(unescape(alt) for _, alt in frames), solution)
 
 
 def kept(page: Page, renderer: Renderer, output: Path) -> Iterator[Drawn]:
@@ -161,7 +175,7 @@ def index(every: Iterable[Drawn], book: Book) -> str:
             page = one.page
             text.append(f"## {book.titles[page]}\n")
         head = one.number or f"A sequence of {len(one.files)} frames"
-        text.append(f"**{head}.** {one.caption}\n")
+        text.append(f"**{head}.** {one.caption}{' *From a solution: not for students.*' if one.solution else ''}\n")
         if one.number:
             text.append(f"- {', '.join(f'`{file}`' for file in one.files)}: {one.alts[0]}\n")
         else:
