@@ -15,12 +15,23 @@ from PIL import Image
 
 ROOT = Path(__file__).resolve().parent.parent
 SIZE = (480, 270)
-PARTS: dict[str, tuple[str | int, tuple[float, float, float, float]]] = {}
-"""Chapter -> its figure, or the number of a frame, and the part of it: left, top, right, bottom in shares."""
+PARTS: dict[str, tuple[str | int, tuple[float, float, float, float]]] = {
+    "derivation": (4, (0, 0, 1, 0.61)),
+    "gaussian": (8, (0, 0, 1, 1)),
+    "landscape": (4, (0, 0, 1, 1)),
+    "evidence": ("fig-evidence-three", (0, 0.27, 1, 0.585)),
+    "manifold": (8, (0, 0.375, 1, 0.95)),
+    "variations": ("fig-variations-knobs", (0, 0, 1, 0.66)),
+    "gans": ("fig-gans-spectra", (0, 0, 1, 1)),
+    "live": ("painting.png", (0, 0.52, 0.75, 0.93)),
+}
+"""Page -> its figure, a frame, or an image of the book, and the part of it: left, top, right, bottom in shares."""
 
 
 def picture(page: str, what: str | int) -> Image.Image:
     """Return a figure of a built page."""
+    if isinstance(what, str) and what.endswith(".png"):
+        return Image.open(ROOT / "book" / "images" / what)
     folder = ROOT / "_build" / "html" / "book"
     soup = BeautifulSoup((folder / f"{page}.html").read_text(encoding="utf-8"), "html.parser")
     if isinstance(what, int):
