@@ -36,6 +36,24 @@ def test_every_formula_is_drawn(open_page, page):
         assert not formula["error"] and not formula["raw"], f"not understood: {formula['source']}"
 
 
+CUT = """() => [...document.querySelectorAll("span.math")]
+  .filter(node => node.checkVisibility() && node.getBoundingClientRect().right > innerWidth)
+  .map(node => node.textContent.slice(0, 60))"""
+
+
+def test_no_formula_in_a_line_is_cut_on_a_phone(open_page, page):
+    assert open_page(page, width=390).evaluate(CUT) == []
+
+
+@pytest.mark.parametrize("side", ["primary", "secondary"])
+def test_the_menus_open_on_a_phone(open_page, side):
+    view = open_page("gaussian", width=390)
+    inside = view.locator(f".bd-sidebar-{side} a:visible")
+    assert inside.count() == 0
+    view.locator(f"button.{side}-toggle:visible").click()
+    inside.first.wait_for(timeout=3000)
+
+
 def test_every_picture_is_drawn(open_page, page):
     empty = open_page(page).evaluate(
         "async () => { const all = [...document.images]; await Promise.all(all.map(i => i.decode().catch(() => 0)));"
