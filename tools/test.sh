@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Everything `make test` runs, in stages; the first that fails stops it. `tools/test.sh lint` runs the first three.
+# Everything `make test` runs, in stages; the first that fails stops it. `tools/test.sh lint` runs the first four.
 set -eo pipefail
 cd "$(dirname "$0")/.."
 # Two test processes on two cores: one thread each, or they wait for each other.
@@ -16,6 +16,7 @@ stage() {
 stage "ruff" ruff check .
 stage "pyright" pyright
 stage "notebooks agree with their sources" python tools/export.py --check
+stage "minutes of the pages" python tools/minutes.py --check
 [ "$1" = lint ] && exit 0
 stage "unit tests" pytest -q -n 2 --dist loadscope --ignore tests/site tests
 PAINTERS_PROFILE=ci stage "chapters in the ci profile" \
