@@ -2,8 +2,9 @@
 
     python benchmarks/pipelines.py [--device auto] [--size 256] [--width 128] [--batch 8] [--steps 10]
 
-The network has random weights and the layout of google/ddpm-celebahq-256 (`--size 32`: of google/ddpm-cifar10-32). Every
-line is a ratio to the bare loop of diffusers in float32, its pipeline's default: the network, then the scheduler's step.
+The network has random weights and the layout of google/ddpm-celebahq-256 (`--size 32`: of google/ddpm-cifar10-32).
+Every line is a ratio to the bare loop of diffusers in float32, its pipeline's default: the network, then the
+scheduler's step.
 """
 
 import argparse
@@ -11,7 +12,9 @@ import copy
 from collections.abc import Callable
 
 import torch
-from diffusers import DDIMPipeline, DDIMScheduler, UNet2DModel
+from diffusers.models.unets.unet_2d import UNet2DModel
+from diffusers.pipelines.ddim.pipeline_ddim import DDIMPipeline
+from diffusers.schedulers.scheduling_ddim import DDIMScheduler
 from sampling import median_time
 
 import painters

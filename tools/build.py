@@ -40,7 +40,7 @@ NOISE = re.compile(
     r"bibtex cache|^myst v|Using jupyter-cache|Cached executed"
 )
 PROBLEM = re.compile(r"(?<!IPKernelApp\] )(WARNING|ERROR)")
-ICONS = re.compile(r'<script[^>]*fontawesome\.js[^>]*>\s*</script>|<link[^>]*preload[^>]*fontawesome\.js[^>]*>')
+ICONS = re.compile(r"<script[^>]*fontawesome\.js[^>]*>\s*</script>|<link[^>]*preload[^>]*fontawesome\.js[^>]*>")
 EXECUTED = re.compile(r"book/(\w+)\.md: Executed notebook in ([\d.]+) seconds")
 
 

@@ -168,7 +168,9 @@ class PaintersScheduler(SchedulerMixin, ConfigMixin):
         ``ValueError`` says that noise comes from the solver ``ancestral`` if ``eta`` is not 0.
         """
         if eta:
-            raise ValueError(f'eta = {eta} adds noise, which solver="{self.config["solver"]}" does not: take "ancestral"')
+            raise ValueError(
+                f'eta = {eta} adds noise, which solver="{self.config["solver"]}" does not: take "ancestral"'
+            )
         if self.call is None:
             self.call = self._at(float(timestep)) if self.begin is None else self.begin
         level, self.call = self.listed[self.call], self.call + 1
