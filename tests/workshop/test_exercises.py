@@ -14,6 +14,7 @@ from atelier.exercises import find, judge
 from atelier.exercises.derivation import level
 from atelier.gans import pullback
 from atelier.learning.guidance import guided_gain
+from atelier.manifold import walks
 
 MODULES = [
     import_module(f"{atelier.exercises.__name__}.{found.name}") for found in iter_modules(atelier.exercises.__path__)
@@ -79,6 +80,13 @@ def test_endpoints_of_any_scale():
         close(got, x0)
 
 
-def test_the_metric_of_a_generator():
-    metric, (generate, z) = trial("ex-gans-metric")
-    close(metric(generate, z), pullback.metric(generate, z[None])[0][0], rtol=1e-6)
+def test_the_homogeneity_of_metrics():
+    homogeneity, (H,) = trial("ex-gans-homogeneity")
+    close(homogeneity(H), pullback.between(pullback.homogeneity(H)).value, rtol=1e-6)
+
+
+def test_the_turn_of_a_walk():
+    turn, (U, lam, x, v) = trial("ex-manifold-turn")
+    angle = turn(U, lam, x, v).reshape(1)
+    ends = walks.line(x, v[None], torch.cat([-angle, angle]))[0] @ (U * lam.sqrt())
+    close((ends[1] - ends[0]).norm(), (2 * lam.sum()).sqrt() / 2)

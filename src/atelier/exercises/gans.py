@@ -1,19 +1,26 @@
 """Solutions and inputs of the exercises of the page gans."""
 
+from itertools import permutations
+
 import torch
 
 from .task import Task
 
 
-def metric(generate, z):
-    J = torch.func.jacfwd(lambda v: generate(v[None]).flatten())(z)
-    return J.T @ J
+def homogeneity(H):
+    values, V = torch.linalg.eigh(H)
+    found = []
+    for i, j in permutations(range(len(H)), 2):
+        seen = (V[i].T @ H[j] @ V[i]).diagonal()
+        pair = torch.stack([seen, values[j]]).log()
+        found.append(torch.corrcoef(pair)[0, 1])
+    return torch.stack(found).mean()
 
 
-def a_generator(generator):
-    A, B = torch.randn(2, 5, 9, generator=generator, dtype=torch.float64)
-    z = torch.randn(5, generator=generator, dtype=torch.float64)
-    return lambda v: (v @ A).tanh() + (v @ B) ** 2, z
+def some_metrics(generator):
+    J = torch.randn(5, 9, 4, generator=generator, dtype=torch.float64)
+    J = J * torch.tensor([3.0, 1, 0.5, 0.2])
+    return (J.mT @ J,)
 
 
 def turn(z):
@@ -29,6 +36,6 @@ def some_rows(generator):
 
 
 TASKS = (
-    Task("ex-gans-metric", "the metric of a generator", metric, a_generator, trials=10),
+    Task("ex-gans-homogeneity", "the homogeneity of metrics", homogeneity, some_metrics),
     Task("ex-gans-turn", "a turn that keeps the normal law", turn, some_rows, rtol=1e-9),
 )

@@ -5,14 +5,18 @@ import torch
 from .task import Task
 
 
-def step(x, v, theta):
+def turn(U, lam, x, v):
     v = v - (v @ x) / (x @ x) * x
-    return x * theta.cos() + x.norm() * v / v.norm() * theta.sin()
+    v = v / v.norm()
+    speed = ((v @ U) * lam.sqrt()).norm()
+    apart = (2 * lam.sum()).sqrt() / 2
+    return torch.asin(apart / (2 * x.norm() * speed))
 
 
-def a_turn(generator):
-    x, v = torch.randn(2, 12, generator=generator, dtype=torch.float64)
-    return x, v, torch.rand((), generator=generator, dtype=torch.float64)
+def a_walk(generator):
+    new = {"generator": generator, "dtype": torch.float64}
+    U = torch.linalg.qr(torch.randn(40, 40, **new)).Q
+    return U, torch.rand(40, **new) + 0.1, *torch.randn(2, 40, **new)
 
 
 def knob(U, lam, x0, f):
@@ -48,7 +52,7 @@ def a_direction(generator):
 
 
 TASKS = (
-    Task("ex-manifold-shell", "a step on the shell", step, a_turn),
+    Task("ex-manifold-turn", "the turn of a walk", turn, a_walk),
     Task("ex-manifold-knob", "a knob", knob, pictures_and_labels),
     Task("ex-manifold-jvp", "J v by two backward passes", push, a_direction),
 )
