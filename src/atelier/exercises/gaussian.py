@@ -1,7 +1,5 @@
 """Solutions and inputs of the exercises of the page gaussian."""
 
-import math
-
 import torch
 
 from .task import Task
@@ -25,16 +23,19 @@ def a_gaussian(generator):
     return draw(4, 6), draw(6), U, draw(3).exp(), frm, to
 
 
-def level(lam, share):
-    return math.sqrt(lam * (1 - share) / share)
+def share(m, r):
+    z = torch.linspace(-9, 9, 4001, dtype=torch.float64)
+    weight = torch.softmax(-(z**2) / 2, 0)  # the noise, on a grid
+    return float(weight @ torch.tanh(m * (m + r * z) / r**2) ** 2)
 
 
-def a_share(generator):
+def two_values(generator):
     u = torch.rand(2, generator=generator, dtype=torch.float64)
-    return float(10 ** (4 * u[0] - 2)), float(0.05 + 0.9 * u[1])
+    m = float(10 ** (2 * u[0] - 1))
+    return m, m * float(0.3 + 4 * u[1])
 
 
 TASKS = (
     Task("ex-gaussian-flow", "the exact flow", flow, a_gaussian, rtol=1e-8),
-    Task("ex-gaussian-level", "when does it stand", level, a_share),
+    Task("ex-gaussian-share", "two values", share, two_values, rtol=5e-4),
 )
