@@ -1,7 +1,5 @@
 """Solutions and inputs of the exercises of the page evidence."""
 
-import math
-
 import torch
 
 from .task import Task
@@ -19,17 +17,19 @@ def a_curve(generator):
     return logsnr, torch.sigmoid(logsnr + lam.log())
 
 
-def moves(alpha, sigma, lam):
-    v = alpha**2 * lam + sigma**2
-    return 2 * torch.tensor([1.0, alpha, v**0.5]) * (lam / v) ** 0.5
+def fall(first, last):
+    down = torch.hypot(first[0] - first[1], last[2] - last[0])
+    up = torch.hypot(first[2] - first[0], last[0] - last[1])
+    gap = first[0] - last[0]
+    return torch.stack([gap, gap - down, gap + up])
 
 
-def a_level(generator):
-    angle, lam = torch.rand(2, generator=generator).tolist()
-    return math.sin(1.5 * angle), math.cos(1.5 * angle), math.exp(6 * lam - 1)
+def two_shares(generator):
+    value, down, up = torch.rand(3, 2, generator=generator, dtype=torch.float64)
+    return tuple(torch.stack([value, value - down / 9, value + up / 9]).T)
 
 
 TASKS = (
     Task("ex-evidence-half", "half-time", half_time, a_curve),
-    Task("ex-evidence-kick", "kicks", moves, a_level),
+    Task("ex-evidence-fall", "the fall", fall, two_shares),
 )

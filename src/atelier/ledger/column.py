@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from atelier.ledger.claim import PARTS, VERDICTS, Cell, Claim, Records, evaluate
 from atelier.ledger.records import KINDS, Results
 from atelier.ledger.rows import CLAIMS
+from atelier.ledger.rows.reading import first_counted
 from atelier.statistics import Interval
 
 PRECONDITIONS = ("t-loss", "t-rest")
@@ -16,6 +17,8 @@ PRECONDITIONS = ("t-loss", "t-rest")
 
 The other rows on training are reported and veto nothing.
 """
+
+SHUFFLED_PASSES = "it passes with weights shuffled too"
 
 
 @dataclass(frozen=True)
@@ -42,12 +45,44 @@ def column(found: Results, claims: Iterable[Claim] = CLAIMS) -> Column:
     records = Records(found.measurements, found.kind)
     cells = [evaluate(claim, records) for claim in claims]
     circular = bool(found.moments.get("circular"))
-    note = _doubt({cell.claim.id: cell for cell in cells}) if found.kind == "network" else ""
-    noted = (
-        replace(c, note="; ".join(filter(None, (note, c.note)))) if c.claim.agreement and c.measured is not None else c
-        for c in cells
-    )
-    return Column(found.model, found.kind, tuple(noted), circular, _made(found))
+    if found.kind == "network":
+        doubt, early = _doubt({cell.claim.id: cell for cell in cells}), _early(found)
+        cells = [
+            _noted(cell, doubt if cell.claim.agreement else "", early if cell.claim.part == "iii" else "")
+            for cell in cells
+        ]
+    return Column(found.model, found.kind, tuple(cells), circular, _made(found))
+
+
+def beside_shuffled(columns: Sequence[Column]) -> list[Column]:
+    """Note on the rows of a network that its twin with shuffled weights passes too, where the columns have one."""
+    twins = {one.model: one for one in columns if one.kind == "shuffled"}
+
+    def noted(one: Column) -> Column:
+        if one.kind != "network" or one.model not in twins:
+            return one
+        pairs = zip(one.cells, twins[one.model].cells)
+        cells = (_noted(cell, SHUFFLED_PASSES if _as_good(twin, cell) else "") for cell, twin in pairs)
+        return replace(one, cells=tuple(cells))
+
+    return [noted(one) for one in columns]
+
+
+def _as_good(twin: Cell, cell: Cell) -> bool:
+    return cell.verdict.startswith("holds") and VERDICTS.index(twin.verdict) <= VERDICTS.index(cell.verdict)
+
+
+def _noted(cell: Cell, *notes: str) -> Cell:
+    return cell if cell.measured is None else replace(cell, note="; ".join(filter(None, (*notes, cell.note))))
+
+
+def _early(found: Results) -> str:
+    """What to note on kicks whose first level does not count: they stay in the row, and in its number."""
+    trained, kicked = (found.measurements.get(name) for name in ("trained", "perturbation"))
+    if not (trained and kicked and "counted" in trained):
+        return ""
+    levels = kicked["sigma_over_alpha"]
+    return "the first kicked level does not count" if first_counted(trained, levels) else ""
 
 
 def _doubt(cells: dict[str, Cell]) -> str:

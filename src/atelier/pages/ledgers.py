@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from html import escape
 
 from atelier.ledger.claim import NULL_PASSES, PARTS, VERDICTS, Cell, Claim
-from atelier.ledger.column import MISSING, Column, interval, markdown, number, reported
+from atelier.ledger.column import MISSING, Column, beside_shuffled, interval, markdown, number, reported
 from atelier.pages.shown import Shown, embedded
 from atelier.pages.tables import table
 
@@ -36,6 +36,7 @@ def ledger(columns: Sequence[Column], *, hub: Sequence[str] = (), controls: Sequ
     """
     if not columns:
         raise ValueError("a ledger needs at least one column: measure a model with painters claims --model NAME")
+    columns = beside_shuffled(columns)
     groups = [_group(column, controls) for column in columns]
     left = [name for name in hub if name not in {column.model for column in columns}]
     headings = [("claim", ""), ("exact theory", ""), ("range of nulls", "null")]
@@ -59,18 +60,23 @@ def ledger(columns: Sequence[Column], *, hub: Sequence[str] = (), controls: Sequ
 
 MARKS = {"holds": "●", "holds within limits": "◐", "undecided": "?", "fails": "○", "not measured": "–"}
 """Verdicts at a glance."""
-LEGEND = ", ".join(f"{mark} {verdict}" for verdict, mark in MARKS.items())
+LEGEND = ", ".join(f"{sign} {verdict}" for verdict, sign in MARKS.items())
+BRACKETS = (
+    "in brackets: a level of it does not count, or a null passes too (weights were shuffled only of the clothes and the "
+    "landscapes, so elsewhere a mark without brackets says less)"
+)
+"""What :func:`mark` shows."""
 
 
 def marks(columns: Sequence[Column]) -> Shown:
     """Return the rows of the first screen as marks, networks across; a verdict with a note stands in brackets."""
-    networks = [column for column in columns if column.kind == "network"]
+    networks = [column for column in beside_shuffled(columns) if column.kind == "network"]
     rows = [
-        (_link(cells[0].claim), *map(_mark, cells))
+        (_link(cells[0].claim), *map(mark, cells))
         for cells in zip(*(column.cells for column in networks))
         if cells[0].claim.first
     ]
-    caption = f"{LEGEND}; in brackets: it does not count, or a null passes too, as the row below says."
+    caption = f"{LEGEND}; {BRACKETS}."
     return table(["claim", *(column.title for column in networks)], rows, caption=caption)
 
 
@@ -100,10 +106,12 @@ def _link(claim: Claim) -> Shown:
     return Shown(claim.statement, f'<a href="#{claim.id}">{escape(claim.statement)}</a>')
 
 
-def _mark(cell: Cell) -> Shown:
+def mark(cell: Cell, number: str = "") -> Shown:
+    """Return the mark of a verdict behind a number, in brackets if there is a note."""
     said = "; ".join(filter(None, (cell.verdict, cell.note)))
-    mark = f"({MARKS[cell.verdict]})" if cell.note else MARKS[cell.verdict]
-    return Shown(mark, f'<span role="img" aria-label="{escape(said)}" title="{escape(said)}">{mark}</span>')
+    sign = f"({MARKS[cell.verdict]})" if cell.note else MARKS[cell.verdict]
+    shown = f'{escape(number)} <span role="img" aria-label="{escape(said)}" title="{escape(said)}">{sign}</span>'
+    return Shown(f"{number} {sign}".strip(), f'<span style="white-space:nowrap">{shown.strip()}</span>')
 
 
 def _group(column: Column, controls: Sequence[str]) -> str:

@@ -40,6 +40,11 @@ def nearest(grid: Sequence[float | None], wanted: float) -> int:
     return int(np.argmin(distance))
 
 
+def first_counted(trained: Mapping[str, Any], ratios: Sequence[float]) -> int:
+    """Return which of these levels sigma/alpha is the first to count, by the nearest level of the test loss."""
+    return next(i for i, ratio in enumerate(ratios) if trained["counted"][nearest(trained["sigma"], ratio)])
+
+
 def difference(first: Interval, last: Interval) -> Interval:
     """Return first - last of two independent shares or means: their intervals' arms added in squares (Newcombe)."""
     gap = first.value - last.value
