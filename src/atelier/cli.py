@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
-from atelier.commands import moments, sample
+from atelier.commands import grade, moments, sample
 from atelier.commands.options import DEALT, Commands, number, numbers, offer, whole, wholes
 
 EXTRA = ("matplotlib", "scipy", "sklearn", "ipywidgets")
@@ -17,7 +17,7 @@ EXTRA = ("matplotlib", "scipy", "sklearn", "ipywidgets")
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status, see :func:`run`."""
-    return run([sample.add, moments.add, add_commands], arguments)
+    return run([sample.add, moments.add, grade.add, add_commands], arguments)
 
 
 def run(parts: Sequence[Callable[[Commands], None]], arguments: Sequence[str] | None = None) -> int:
