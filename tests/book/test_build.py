@@ -34,9 +34,11 @@ kernelspec:
 @pytest.fixture
 def project(tmp_path):
     """A book of one page with this project's configuration."""
-    for folder in ("book/_static", "tools", "src"):
+    for folder in ("book/_static", "book/images", "tools", "src"):
         (tmp_path / folder).mkdir(parents=True)
-    for name in ("_config.yml", "requirements.txt", "tools/sphinx_painters.py", "book/_static/painters.css"):
+    files = ["_config.yml", "requirements.txt", "book/_static/painters.css", "book/_static/painters.js"]
+    files += ["book/images/favicon.png", *(f"tools/{path.name}" for path in (ROOT / "tools").glob("*.py"))]
+    for name in files:
         shutil.copy(ROOT / name, tmp_path / name)
     (tmp_path / "book" / "references.bib").touch()
     (tmp_path / "_toc.yml").write_text("format: jb-book\nroot: book/intro\n")
