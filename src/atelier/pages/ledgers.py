@@ -62,8 +62,8 @@ MARKS = {"holds": "●", "holds within limits": "◐", "undecided": "?", "fails"
 """Verdicts at a glance."""
 LEGEND = ", ".join(f"{sign} {verdict}" for verdict, sign in MARKS.items())
 BRACKETS = (
-    "in brackets: a level of it does not count, or a null passes too (weights were shuffled only of the clothes and the "
-    "landscapes, so elsewhere a mark without brackets says less)"
+    "in brackets: a level of it does not count, or a null passes too (weights were shuffled only of the clothes and "
+    "the landscapes, so elsewhere a mark without brackets says less)"
 )
 """What :func:`mark` shows."""
 

@@ -21,7 +21,7 @@ from atelier.ledger import claim as rules
 from atelier.ledger import measuring
 from atelier.ledger import records as results
 from atelier.ledger.claim import Records, evaluate
-from atelier.ledger.column import PRECONDITIONS, column, interval, markdown, number, summary
+from atelier.ledger.column import PRECONDITIONS, beside_shuffled, column, interval, markdown, number, summary
 from atelier.ledger.measuring import measure_model
 from atelier.ledger.records import checked
 from atelier.ledger.rows import CLAIMS, READINGS, reading
@@ -371,6 +371,21 @@ def test_agreement_without_the_preconditions_is_noted():
     assert {cell.note for cell in column(found("gaussian", geometry=GEOMETRY)).cells} == {""}
     own = column(replace(found(geometry=GEOMETRY, trained=good), moments={"source": "x", "circular": True}))
     assert own.circular and own.title == "tiny (theory of its own samples)"
+
+
+def test_rows_say_if_their_twin_passes_and_if_the_first_kicked_level_does_not_count():
+    one = column(found(geometry=GEOMETRY, perturbation=PERTURBATION))
+    twin = column(found("shuffled", geometry=GEOMETRY))
+    noted = beside_shuffled([one, twin])[0].cells
+    said = {cell.claim.id for cell in noted if "shuffled" in cell.note}
+    assert said == {cell.claim.id for cell in twin.cells if cell.verdict.startswith("holds")} and said
+    assert beside_shuffled([one, twin])[1] == twin and beside_shuffled([one]) == [one]
+    kicked = PERTURBATION | {"sigma_over_alpha": [80.0, 0.5]}
+    for counted in (1, 0):
+        trained = {"sigma": [90.0, 1.0], "counted": [counted, 1]}
+        cells = column(found(trained=trained, perturbation=kicked)).cells
+        notes = {cell.claim.id: cell.note for cell in cells if cell.measured is not None}
+        assert ("first kicked level" in notes["iii-often"]) is not bool(counted)
 
 
 def test_a_null_that_passes_as_well_is_noted_beside_the_verdict():
