@@ -7,7 +7,8 @@
 The student edition holds no solution: solutions, and the answers to predictions, are taken out of the pages before
 anything is made from them. The instructor edition shows them, with the notes of `book/teaching/NAME.md`.
 Every cell of an exercise carries its label, kind, points and role (statement, given, answer, check, and for
-teachers solution and note) in its metadata, under `painters`; `exercises.csv` lists them all.
+teachers solution and note) in its metadata, under `painters`; `exercises.csv` lists them all. The instructor edition
+has `hidden.key`, from which `painters grade` draws the inputs on which hand-ins are judged.
 """
 
 import argparse
@@ -16,6 +17,7 @@ import csv
 import io
 import os
 import re
+import secrets
 import shutil
 import sys
 import zipfile
@@ -289,6 +291,10 @@ def write_editions(root: Path, output: Path, only: Iterable[str] = ()) -> list[W
             for picture in re.findall(r"!\[[^\]]*\]\((images/[^)]+)\)", text):
                 (output / edition / "images").mkdir(exist_ok=True)
                 shutil.copy(root / "book" / picture, output / edition / picture)
+    if (exam := root / "book" / "teaching" / "exam.md").exists():
+        page = read_page(exam)
+        text = renderer_of(book, page, repository, bibliography, root).blocks(page.blocks)
+        (output / "instructor" / "exam.md").write_text(text + "\n", encoding="utf-8")
     for edition in ("student", "instructor"):
         (output / edition / "exercises.csv").write_text(listed(every), encoding="utf-8")
         readme = (Path(__file__).parent / "editions" / f"{edition}.md").read_text(encoding="utf-8")
@@ -296,6 +302,10 @@ def write_editions(root: Path, output: Path, only: Iterable[str] = ()) -> list[W
         for licence in ("LICENSE", "LICENSE-CC-BY-4.0"):
             if (root / licence).exists():
                 shutil.copy(root / licence, output / edition)
+    key = output / "hidden.key"  # stays when the editions are made again, so that marks do too
+    if not key.exists():
+        key.write_text(secrets.token_hex(32) + "\n", encoding="utf-8")
+    shutil.copy(key, output / "instructor")
     return every
 
 

@@ -123,11 +123,28 @@ def test_notes_for_teachers_stay_with_teachers(editions, secrets):
         assert "For the teacher" not in texts["student"]
 
 
+def test_only_teachers_have_the_key_of_the_hidden_inputs(editions):
+    key = (editions[0] / "instructor" / "hidden.key").read_text(encoding="utf-8").strip()
+    assert re.fullmatch("[0-9a-f]{64}", key)
+    student = [path for path in (editions[0] / "student").rglob("*") if path.is_file()]
+    assert student and not [path for path in student if path.name == "hidden.key" or key.encode() in path.read_bytes()]
+
+
 def test_every_notebook_is_valid(editions):
     for path in sorted(editions[0].rglob("*.ipynb")):
         notebook = nbformat.read(path, as_version=4)
         nbformat.validate(notebook)
         assert len({cell["id"] for cell in notebook["cells"]}) == len(notebook["cells"])
+
+
+def test_only_teachers_have_the_exam(editions):
+    folders = {name: editions[0] / name for name in ("student", "instructor")}
+    exam = (folders["instructor"] / "exam.md").read_text(encoding="utf-8")
+    assert exam.count("\n## Question ") == exam.count("<details>") == 10
+    for path in folders["student"].rglob("*"):
+        if path.suffix in (".ipynb", ".md", ".csv"):
+            text = path.read_text(encoding="utf-8")
+            assert not re.findall(r"## Question \d+", text), path.name
 
 
 def test_links_and_pictures_of_an_edition_are_in_it(editions):

@@ -14,6 +14,7 @@ import json
 import marshal
 import os
 import pickle
+import re
 import resource
 import select
 import signal
@@ -51,8 +52,7 @@ def bound(statement: ast.stmt) -> set[str]:
         return {statement.name}
     if isinstance(statement, ast.Import | ast.ImportFrom):
         return {(alias.asname or alias.name).split(".")[0] for alias in statement.names}
-    targets = statement.targets if isinstance(statement, ast.Assign) else [getattr(statement, "target", statement)]
-    return {node.id for t in targets for node in ast.walk(t) if isinstance(node, ast.Name)} if targets else set()
+    return {n.id for n in ast.walk(statement) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
 
 
 def read(nodes: Iterable[ast.AST]) -> set[str]:
@@ -72,43 +72,38 @@ def helps(statement: ast.stmt) -> bool:
     return isinstance(statement, ast.Import | ast.ImportFrom | ast.FunctionDef | ast.ClassDef)
 
 
-def parsed(source: str) -> ast.Module | SyntaxError:
+def parsed(source: str) -> ast.Module | Exception:
     """Parse a cell; lines for Jupyter are left out."""
-    lines = ["" if line.lstrip().startswith(("%", "!")) else line for line in source.splitlines()]
-    for text in (source, "\n".join(lines)):
-        try:
-            return ast.parse(text)
-        except SyntaxError as error:
-            problem = error
-    return problem
+    try:
+        return ast.parse(re.sub(r"^\s*[%!].*", "", source, flags=re.M))
+    except Exception as error:
+        return error
 
 
 def selected(cells: list[Cell], label: str) -> tuple[str, list[ast.stmt], list[ast.stmt]]:
     """Return the name of the reader's function, the statements of other cells that it needs, and those that define it.
 
-    Raises ``LookupError`` if there is no such function, ``SyntaxError`` if its cell is no Python.
+    Raises ``LookupError`` if there is no such function, or what is wrong with its cell if that is no Python.
     """
     trees = [parsed(source) for source, _, _ in cells]
-    good = [(tree, cell) for tree, cell in zip(trees, cells) if isinstance(tree, ast.Module)]
+    bodies = [tree.body if isinstance(tree, ast.Module) else [] for tree in trees]
     name = None
-    for tree, (_, of, role) in good:
-        mine = [s.name for s in tree.body if isinstance(s, ast.FunctionDef) and s.name.startswith("my_")]
-        if of == label and role == "answer" and mine:
-            name = name or mine[-1]
-        for call in filter(checks, ast.walk(tree)):
-            arguments = getattr(call, "args", [])
-            if len(arguments) == 2 and isinstance(arguments[0], ast.Constant) and arguments[0].value == label:
-                name = arguments[1].id if isinstance(arguments[1], ast.Name) else name
-    for tree, (source, of, role) in zip(trees, cells):
-        if isinstance(tree, SyntaxError) and ((of == label and role == "answer") or f"def {name}" in source):
-            raise tree
-    defining = [[s for s in tree.body if name in bound(s)] for tree, _ in good]
-    own = [i for i, found in enumerate(defining) if any(not checks(getattr(s, "value", s)) for s in found)]
-    own = own or [i for i, found in enumerate(defining) if found]
+    for body, (_, of, role) in zip(bodies, cells):
+        if of == label and role == "answer":
+            name = next((n for s in body for n in bound(s) if n.startswith("my_")), name)
+    for call in (node for body in bodies for s in body for node in ast.walk(s) if checks(node)):
+        match getattr(call, "args", []):
+            case [ast.Constant(value=of), ast.Name(id=called)] if of == label:
+                name = called
+    own = [[not checks(getattr(s, "value", s)) for s in body if name in bound(s)] for body in bodies]
+    own = [i for i, found in enumerate(own) if any(found)] or [i for i, found in enumerate(own) if found]
     if name is None or not own:
+        for tree, (source, of, role) in zip(trees, cells):
+            if isinstance(tree, Exception) and ((of == label and role == "answer") or f"def {name}" in source):
+                raise tree
         raise LookupError(f"there is no function {name or 'my_...'} for this exercise")
-    body = [s for i in own for s in good[i][0].body]
-    others = [s for i, (tree, _) in enumerate(good) if i not in own for s in tree.body if helps(s)]
+    body = [s for i in own for s in bodies[i]]
+    others = [s for i, other in enumerate(bodies) if i not in own for s in other if helps(s)]
     needed, taken = read(body), set()
     while new := {i for i, s in enumerate(others) if i not in taken and bound(s) & needed}:
         taken |= new
@@ -275,60 +270,43 @@ def warden(folder: str, seconds: float, contained: bool) -> bytes:
         finally:
             os._exit(1)
     os.close(theirs)
-    end, data, why, status = time.monotonic() + seconds, bytearray(), "", None
-    while not why:
-        ready = select.select([ours], [], [], 0.02)[0]
-        if more := os.read(ours, 1 << 20) if ready else b"":
-            data += more
-        if (ready and not more) or (not ready and status is not None):
-            break
-        if status is None and (done := os.waitpid(child, os.WNOHANG))[0]:
-            status = done[1]
-        why = f"sent more than {LARGEST >> 20} MB" if len(data) > LARGEST else why
-        why = f"took longer than {seconds:g} s" if time.monotonic() > end else why
-    if status is None:
-        time.sleep(0 if why or data else 0.05)  # it closed the pipe: let it end by itself
-        done = os.waitpid(child, os.WNOHANG)
-        status = done[1] if done[0] else None
-    if status is None:
-        os.kill(child, signal.SIGKILL)
-        status = os.waitpid(child, 0)[1]
+    end, data, more = time.monotonic() + seconds, bytearray(), b"-"
+    while more and len(data) <= LARGEST and (left := end - time.monotonic()) > 0:
+        if select.select([ours], [], [], left)[0]:
+            data += (more := os.read(ours, 1 << 20))
+    time.sleep(0 if data or more else 0.05)  # it sent nothing: let it end by itself
+    os.kill(child, signal.SIGKILL)
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     tree = Path("/proc/self/task", str(os.getpid()), "children")
     while not contained and tree.exists() and (left := tree.read_text().split()):
         for number in map(int, left):
             os.kill(number, signal.SIGKILL)
             os.waitpid(number, 0)
-    code = os.waitstatus_to_exitcode(status)
+    if more:
+        why = f"sent more than {LARGEST >> 20} MB" if len(data) > LARGEST else f"took longer than {seconds:g} s"
+        return f"E{why}".encode()
     ended = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended its process with status {code}"
-    return b"E" + why.encode() if why else bytes(data) or b"E" + f"{ended} and returned nothing".encode()
-
-
-def apart(folder: str, seconds: float, contained: bool, channel: int) -> None:
-    """Fork a warden, which writes its answer, with its length, into the channel."""
-    if not (child := os.fork()):
-        try:
-            data = warden(folder, seconds, contained)
-        except BaseException as error:
-            data = f"E{error}".encode()
-        with open(channel, "wb") as file:
-            file.write(len(data).to_bytes(8, "big") + data)
-            file.flush()
-        os._exit(0)
-    os.waitpid(child, 0)
+    return bytes(data) or f"E{ended} and returned nothing".encode()
 
 
 def main() -> None:
     """Do one order after the other: a folder, seconds, and whether in namespaces of its own."""
-    import torch
-
-    import painters  # noqa: F401
-
-    torch.set_num_threads(1)
+    for name in ("torch", "painters"):
+        import_module(name)
+    import_module("torch").set_num_threads(1)
     channel = os.dup(1)
     os.dup2(2, 1)
     for line in sys.stdin:
-        folder, seconds, contained = json.loads(line)
-        apart(folder, seconds, contained, channel)
+        if child := os.fork():
+            os.waitpid(child, 0)
+            continue
+        try:
+            data = warden(*json.loads(line))
+        except BaseException as error:
+            data = f"E{error}".encode()
+        with open(channel, "wb") as file:
+            file.write(len(data).to_bytes(8, "big") + data)
+        os._exit(0)
 
 
 if __name__ == "__main__":

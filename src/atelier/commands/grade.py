@@ -15,14 +15,13 @@ import io
 import json
 import os
 import pickle
-import queue
 import re
 import subprocess
 import sys
 import tempfile
 import types
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cache
 from itertools import count, takewhile
@@ -30,18 +29,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load
 from tqdm import tqdm
 
 import atelier.exercises
+import painters
 from atelier.commands import contained
 from atelier.commands.contained import Cell, rebuild
 from atelier.commands.options import Commands, number, whole
 from atelier.exercises import Task, find, judge
 from painters.files import locked, replacing
 
-LARGEST = 64 << 20
+LARGEST = 32 << 20
 """Bytes of a notebook."""
 Mark = tuple[bool, str]
 """Whether it is right, and the first error."""
@@ -88,7 +87,7 @@ class Exercise:
             return False, one_line(answer[1:].decode(errors="replace"))
         try:
             values = load(answer[1:])
-        except (SafetensorError, ValueError, KeyError, TypeError, RuntimeError):
+        except Exception:  # they may be anything
             return False, "what it sent are no values"
         if not all(value.numel() for value in values.values()):
             return False, "it returns a tensor without a number"
@@ -102,7 +101,7 @@ class Exercise:
 
 def one_line(text: str) -> str:
     """Make text fit for a table: one line, printable, of at most 300 characters, and no formula of a spreadsheet."""
-    line = " ".join("".join(c if c.isprintable() else " " for c in text).split())[:300]
+    line = " ".join("".join(c if c.isprintable() else " " for c in text[:2000]).split())[:300]
     return f"'{line}" if line.startswith(("=", "+", "-", "@")) else line
 
 
@@ -132,16 +131,15 @@ class Worker:
 
     def started(self) -> subprocess.Popen[bytes]:
         """Start the process, with nothing of this one's environment that it does not need."""
-        kept = {name: os.environ[name] for name in ("PATH", "LD_LIBRARY_PATH", "LANG") if name in os.environ}
-        packages = {str(Path(module.__file__ or "").parent.parent): 0 for module in (atelier.exercises, torch)}
-        paths = os.pathsep.join({str(Path(atelier.exercises.__path__[0]).parent.parent): 0} | packages)
-        threads = {f"{name}_NUM_THREADS": "1" for name in ("OMP", "MKL", "OPENBLAS")}
+        env = {name: os.environ[name] for name in ("PATH", "LD_LIBRARY_PATH", "LANG") if name in os.environ}
+        env |= {f"{name}_NUM_THREADS": "1" for name in ("OMP", "MKL", "OPENBLAS")} | {"HOME": "/tmp"}
+        env["PYTHONPATH"] = os.pathsep.join({str(Path(m.__path__[0]).parent) for m in (atelier, painters, torch)})
         return subprocess.Popen(
             [sys.executable, "-P", "-m", contained.__name__],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
-            env=kept | threads | {"PYTHONPATH": paths, "HOME": "/tmp", "CUDA_VISIBLE_DEVICES": ""},
+            env=env,
             start_new_session=True,
         )
 
@@ -162,12 +160,22 @@ def handed_in(folder: Path) -> dict[str, list[Path]]:
     for path in sorted(folder.iterdir()):
         if path.name.startswith((".", "__")) or path.is_symlink():
             continue
-        inside = [path] if path.is_file() else (Path(top, f) for top, _, files in os.walk(path) for f in files)
-        books = sorted(p for p in inside if p.suffix == ".ipynb" and p.is_file() and not p.is_symlink())
-        if path.is_dir() or books:
-            name = path.stem if path.is_file() and path.stem not in found else path.name
-            found[one_line(name)] = [p for p in books if ".ipynb_checkpoints" not in p.parts]
+        inside = (Path(top, name) for top, _, names in os.walk(path) for name in names) if path.is_dir() else [path]
+        inside = (p for p in inside if p.suffix == ".ipynb" and ".ipynb_checkpoints" not in p.parts)
+        books = sorted(p for p in inside if os.path.isfile(p) and not p.is_symlink())
+        name = one_line(path.name if path.is_dir() else path.stem)
+        while name in found:
+            name += "_"
+        found |= {name: books} if books or path.is_dir() else {}
     return found
+
+
+def content(path: Path) -> bytes:
+    """Return what is in a file, nothing if it is too large or must not be read."""
+    try:
+        return path.read_bytes() if path.stat().st_size <= LARGEST else b""
+    except OSError:
+        return b""
 
 
 def cells_of(path: Path) -> list[Cell]:
@@ -176,16 +184,14 @@ def cells_of(path: Path) -> list[Cell]:
     Raises ``ValueError`` with one sentence if it is none.
     """
     try:
-        if path.stat().st_size > LARGEST:
-            raise ValueError(f"larger than {LARGEST >> 20} MB")
         cells: list[Cell] = []
-        for cell in json.loads(path.read_bytes())["cells"]:
+        for cell in json.loads(content(path))["cells"]:
             if cell["cell_type"] == "code":
                 about = cell.get("metadata", {}).get("painters", {})
                 of, role = (about[key] if isinstance(about.get(key), str) else None for key in ("exercise", "role"))
                 cells.append(("".join(cell["source"]), of, role))
         return cells
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OSError, MemoryError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, MemoryError) as error:
         raise ValueError(f"{path.name} is no notebook: {type(error).__name__}: {error}") from error
 
 
@@ -274,38 +280,31 @@ def all_graded(
 ) -> dict[str, dict[str, Mark]]:
     """Grade all submissions, several at once; those that were graded before, and have not changed, are read."""
     kept = options.out.with_name(f".{options.out.name}.done")
-    idle: queue.SimpleQueue[Worker] = queue.SimpleQueue()
-    workers = [Worker(options.timeout, apart) for _ in range(min(options.jobs, len(submissions)))]
-    for worker in workers:
-        idle.put(worker)
+    workers = [Worker(options.timeout, apart) for _ in range(max(1, min(options.jobs, len(submissions))))]
+    idle = list(workers)
 
-    def one(name: str, books: list[Path]) -> dict[str, Mark]:
+    def one(name: str) -> dict[str, Mark]:
         digest = hashlib.sha256(f"{made_of}{name}".encode())
-        for path in books:
-            digest.update(f"{path} {path.stat().st_size} ".encode())
-            digest.update(path.read_bytes() if path.stat().st_size <= LARGEST else b"")
+        for path in submissions[name]:
+            digest.update(os.fsencode(path) + hashlib.sha256(content(path)).digest())
         file = kept / f"{digest.hexdigest()}.json"
-        if file.is_file():
-            return {label: (right, says) for label, (right, says) in json.loads(file.read_text()).items()}
-        worker = idle.get()
-        try:
-            marks = graded(books, exercises, worker)
-        finally:
-            idle.put(worker)
-        with replacing(file) as temporary:
-            temporary.write_text(json.dumps(marks))
-        return marks
+        if not file.is_file():
+            worker = idle.pop()
+            try:
+                marks = graded(submissions[name], exercises, worker)
+            finally:
+                idle.append(worker)
+            with replacing(file) as temporary:
+                temporary.write_text(json.dumps(marks))
+        return {label: (right, says) for label, (right, says) in json.loads(file.read_text()).items()}
 
-    with ThreadPoolExecutor(max(1, len(workers))) as pool:
-        try:
-            futures = {pool.submit(one, *item): item[0] for item in submissions.items()}
-            for _ in tqdm(as_completed(futures), "graded", len(futures)):
-                pass
-            return {name: future.result() for future, name in futures.items()}
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
-            for worker in workers:
-                worker.close()
+    try:
+        with ThreadPoolExecutor(len(workers)) as pool:
+            marks = list(tqdm(pool.map(one, submissions), "graded", len(submissions)))
+            return dict(zip(submissions, marks))
+    finally:
+        for worker in workers:
+            worker.close()
 
 
 def write(out: Path, marks: Mapping[str, Mapping[str, Mark]], exercises: list[Exercise]) -> None:
