@@ -238,6 +238,7 @@ def limit(seconds: float) -> None:
 
 def reader(folder: str, seconds: float, contained: bool, user: int, pipe: int) -> None:
     """The reader's process, from its start to its end."""
+    os.setsid()  # a signal to its group must not reach the warden
     cells, label, inputs = pickle.loads(Path(folder, "job").read_bytes())
     Path(folder, "job").unlink()
     null = os.open("/dev/null", os.O_RDWR)
@@ -296,16 +297,21 @@ def main() -> None:
     import_module("torch").set_num_threads(1)
     channel = os.dup(1)
     os.dup2(2, 1)
+
+    def send(data: bytes) -> None:
+        with open(channel, "wb", closefd=False) as file:
+            file.write(len(data).to_bytes(8, "big") + data)
+
     for line in sys.stdin:
         if child := os.fork():
-            os.waitpid(child, 0)
+            if os.waitpid(child, 0)[1]:  # it was killed before it answered
+                send(b"Eit ended the process that watches it")
             continue
         try:
             data = warden(*json.loads(line))
         except BaseException as error:
             data = f"E{error}".encode()
-        with open(channel, "wb") as file:
-            file.write(len(data).to_bytes(8, "big") + data)
+        send(data)
         os._exit(0)
 
 
