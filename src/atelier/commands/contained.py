@@ -32,6 +32,9 @@ MEMORY, LARGEST, FILE, PROCESSES = 1 << 30, 1 << 24, 1 << 24, 16
 """Bytes beyond those of Python and torch, of an answer, and of a file; and how many processes and threads."""
 ROOT_HAS = ("/usr", "/bin", "/lib", "/lib64", "/etc/alternatives", "/etc/ld.so.cache", "/dev/null", "/dev/urandom")
 
+SCRATCH = "scratch"
+"""The one folder that can be written to; not /tmp, where the packages may be."""
+
 Cell = tuple[str, str | None, str | None]
 """The source of a code cell, and of which exercise it says it is, and in what role."""
 
@@ -209,16 +212,17 @@ def contain(folder: str, user: int) -> None:
     solutions = Path(import_module("atelier").__path__[0], "exercises")
     for path in {solutions, solutions.resolve()}:
         _libc("mount", "none", folder + str(path), "tmpfs", 0, "mode=755,size=1m")
-    for name in ("proc", "tmp"):
+    for name in ("proc", SCRATCH):
         Path(folder, name).mkdir(exist_ok=True)
     _libc("mount", "proc", f"{folder}/proc", "proc", 0xE, None)
     read_only = (ctypes.c_uint64 * 4)(3, 0, 0, 0)  # RDONLY, NOSUID; for all below, by mount_setattr
     _libc("syscall", 442, -1, ctypes.c_char_p(folder.encode()), 0x8000, ctypes.byref(read_only), ctypes.c_size_t(32))
-    _libc("mount", "tmp", f"{folder}/tmp", "tmpfs", 6, f"mode=1777,size={FILE}")
+    _libc("mount", "tmp", f"{folder}/{SCRATCH}", "tmpfs", 6, f"mode=1777,size={FILE}")
     os.chdir(folder)
     _libc("pivot_root", ".", ".")
     _libc("umount2", ".", 2)
-    os.chdir("/tmp")
+    os.chdir(f"/{SCRATCH}")
+    os.environ["TMPDIR"] = f"/{SCRATCH}"
     if os.getuid() == 0:
         os.setgroups([])
         os.setresgid(user, user, user)
