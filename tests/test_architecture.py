@@ -16,6 +16,7 @@ PATHS, GRAPH = modules(SOURCE), graph(SOURCE)
 
 # Rooms from left to right: a module imports from rooms of its own rank in the same room, or from those to the left.
 CORE = (
+    ("schedules",),
     ("levels", "denoiser", "trajectory", "linalg", "files"),
     ("theory",),
     ("sampling",),

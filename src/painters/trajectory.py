@@ -15,7 +15,8 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from painters.files import save_tensors
-from painters.levels import Coordinates, Levels, rescale
+from painters.levels import Levels
+from painters.schedules import Coordinates, rescale
 
 
 def numbered(seeds: Iterable[int]) -> tuple[int, ...]:

@@ -13,7 +13,7 @@ from partners import gaussian, randn, rel, target
 import painters
 from painters import Levels, solve
 from painters.denoiser import PREDICTIONS, column, endpoint, guided
-from painters.levels import Coordinates, rescale, vp_linear
+from painters.schedules import Coordinates, rescale, vp_linear
 
 
 def level(t: float, coordinates: Coordinates) -> tuple[torch.Tensor, torch.Tensor]:

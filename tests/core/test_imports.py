@@ -19,7 +19,7 @@ def test_the_package_and_a_network_at_hand_need_neither_diffusers_nor_what_the_b
     code = f"""
 import sys
 import painters, atelier.cli, painters.models, painters.sampling, painters.theory
-from painters.levels import edm
+from painters.schedules import edm
 painters.load(lambda x, t: x, prediction="sample", schedule=edm(), shape=(3,))
 print(*[name for name in {("diffusers", "transformers", *EXTRA)!r} if name in sys.modules])
 """

@@ -12,20 +12,8 @@ from hypothesis import strategies as st
 from partners import rel
 
 from painters import Levels
-from painters.levels import (
-    CLEAN,
-    NOISE,
-    Schedule,
-    cosine,
-    discrete,
-    edm,
-    flow,
-    rescale,
-    scaled_linear,
-    ve_sde,
-    vp_linear,
-    vp_sde,
-)
+from painters.levels import CLEAN, NOISE
+from painters.schedules import Schedule, cosine, discrete, edm, flow, rescale, scaled_linear, ve_sde, vp_linear, vp_sde
 
 SCHEDULES = [vp_linear(), scaled_linear(), cosine(), edm(), flow(), flow(shift=3.0), vp_sde(), ve_sde()]
 IDS = ["vp", "sd", "cosine", "edm", "flow", "flow-shifted", "vp-sde", "ve-sde"]

@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 import painters.files
 from painters import Frames, Levels, Trajectory, solve
 from painters.files import replacing
-from painters.levels import flow, vp_linear
+from painters.schedules import flow, vp_linear
 
 
 def run(n: int = 6, seeds: tuple[int, ...] | None = (3, 4), **options) -> Trajectory:

@@ -7,8 +7,9 @@ from live import PCS, shortened
 
 import painters
 from painters import Levels, noise, solve
-from painters.levels import CLEAN, edm, vp_linear
+from painters.levels import CLEAN
 from painters.sampling.noise import RANDOM
+from painters.schedules import edm, vp_linear
 
 pytestmark = pytest.mark.browser
 STEPS = 20

@@ -22,7 +22,7 @@ from atelier.data.scenes.factors import Factor
 from atelier.networks.generator import Generator, GeneratorNetwork
 from atelier.networks.readers import Reader, ReaderNetwork, columns, load_reader
 from atelier.quality import frechet, frechet_report, moment_matched, obedience, said, seen, shares
-from painters.levels import scaled_linear, vp_linear
+from painters.schedules import scaled_linear, vp_linear
 
 SIDE, SIZE = Factor("side", "a", ("left", "right")), Factor("size", "b")
 

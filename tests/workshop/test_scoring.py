@@ -16,7 +16,7 @@ from atelier.networks.readers import READER_OF, load_reader
 from atelier.scoring import OUTLINE, Ruler, distance
 from atelier.subject import Subject
 from painters import Gaussian, Levels
-from painters.levels import vp_linear
+from painters.schedules import vp_linear
 
 
 @cache

@@ -28,7 +28,8 @@ from torch import Tensor
 
 from atelier.faster.targets import FAR, SPACINGS, Target
 from painters.denoiser import Denoiser
-from painters.levels import Coordinates, Level, Levels, Spacing
+from painters.levels import Level, Levels, Spacing
+from painters.schedules import Coordinates
 
 Paint = Callable[[Denoiser, Tensor], Tensor]
 """(denoiser, unit noise) -> images."""

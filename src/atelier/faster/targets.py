@@ -12,9 +12,10 @@ from torch import Tensor
 
 from atelier.data import scenes
 from painters.denoiser import Denoiser
-from painters.levels import Schedule, Spacing, flow, vp_linear
+from painters.levels import Spacing
 from painters.models import Model, load
 from painters.sampling import noise
+from painters.schedules import Schedule, flow, vp_linear
 from painters.theory import Gaussian, Mixture
 
 FAR, NEAR = 1e6, 1e-3

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from painters.denoiser import Denoiser
-from painters.levels import Levels, Schedule
+from painters.levels import Levels
+from painters.schedules import Schedule
 from painters.theory.gaussian import Gaussian
 
 SNAPSHOT = (12, 512)

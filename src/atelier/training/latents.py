@@ -22,9 +22,9 @@ from atelier.training.loop import Run, Session, Training, fit, generator, strati
 from atelier.training.recipes import Recipe, TextToImage
 from atelier.training.targets import missed
 from painters.files import locked, replacing
-from painters.levels import scaled_linear
 from painters.models.adapters import NetworkDenoiser
 from painters.models.moments import gaussian_of
+from painters.schedules import scaled_linear
 from painters.theory.gaussian import Gaussian
 
 SCHEDULE = scaled_linear()

@@ -17,9 +17,9 @@ from atelier.training.loop import Run, Session, Training, fit, generator, strati
 from atelier.training.packing import card, count, in_half, publishing, write_json
 from atelier.training.recipes import Pixels, Recipe
 from atelier.training.targets import missed
-from painters.levels import vp_linear
 from painters.models.adapters import NetworkDenoiser, call_unet
 from painters.models.moments import gaussian_of, save_moments
+from painters.schedules import vp_linear
 from painters.theory.gaussian import Gaussian
 
 SCHEDULE = vp_linear()

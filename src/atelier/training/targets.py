@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from painters.denoiser import Prediction
-from painters.levels import Schedule
+from painters.schedules import Schedule
 
 
 def missed(

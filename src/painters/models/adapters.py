@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from painters.denoiser import Prediction, Scalar, column, endpoint
-from painters.levels import Schedule, rescale
+from painters.schedules import Schedule, rescale
 
 Network = Callable[[Tensor, Tensor, Tensor | None], Tensor]
 """A bare network call: (x, t, condition) -> output, with ``t`` (B,) in the network's own units."""

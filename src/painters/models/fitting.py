@@ -11,11 +11,11 @@ from typing import Any, cast
 import torch
 
 from painters.denoiser import PREDICTIONS, Prediction
-from painters.levels import Schedule
 from painters.models.adapters import call_unet, doubled
 from painters.models.folders import Training
 from painters.models.model import Model
 from painters.models.registry import instead
+from painters.schedules import Schedule
 
 
 def settled(
@@ -29,10 +29,10 @@ def settled(
     if schedule is None or prediction is None:
         raise ValueError(
             f"{name} {known.problem} to say what its network predicts: pass prediction= (one of "
-            f"{', '.join(PREDICTIONS)}) and schedule= (e.g. painters.levels.vp_linear())"
+            f"{', '.join(PREDICTIONS)}) and schedule= (e.g. painters.schedules.vp_linear())"
         )
     if not isinstance(schedule, Schedule):
-        raise ValueError(f"schedule= is a schedule such as painters.levels.edm(), got {schedule!r}")
+        raise ValueError(f"schedule= is a schedule such as painters.schedules.edm(), got {schedule!r}")
     if prediction not in PREDICTIONS:
         raise ValueError(f"{name} predicts {prediction!r}, which is not one of {', '.join(PREDICTIONS)}")
     needed = {"v_prediction": "vp", "flow_prediction": "flow"}.get(prediction, schedule.coordinates)

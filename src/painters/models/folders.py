@@ -11,9 +11,9 @@ from typing import Any
 
 import torch
 
-from painters.levels import Schedule, discrete, flow
 from painters.models.precision import Precision
 from painters.models.registry import Kind, instead, read_json
+from painters.schedules import Schedule, discrete, flow
 
 NOT_YET = (
     "served are UNet2DModel pipelines (DDPM, DDIM) and Stable Diffusion 1.x and 2.x; Stable Diffusion XL, transformer "

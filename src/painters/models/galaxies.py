@@ -23,8 +23,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from painters.levels import vp_sde
 from painters.models.folders import Training
+from painters.schedules import vp_sde
 
 PACKAGE, VERSION = "galaxygrad", "0.2.0"
 INSTALL = f"pip install --no-deps {PACKAGE}=={VERSION}"

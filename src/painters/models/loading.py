@@ -13,7 +13,6 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from painters.denoiser import Prediction
-from painters.levels import Schedule
 from painters.models import folders, galaxies
 from painters.models.fitting import classes_of, fitted, settled, shape_of
 from painters.models.hub import find
@@ -22,6 +21,7 @@ from painters.models.model import Model
 from painters.models.moments import load_moments
 from painters.models.precision import Precision, choose_device, choose_dtype, move
 from painters.models.registry import bundled, instead, published, read_card
+from painters.schedules import Schedule
 from painters.theory.gaussian import Gaussian
 
 Parts = dict[str, Any]

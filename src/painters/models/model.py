@@ -11,9 +11,10 @@ import torch
 from torch import Tensor
 
 from painters.denoiser import Prediction
-from painters.levels import Levels, Schedule, Spacing
+from painters.levels import Levels, Spacing
 from painters.models.adapters import NetworkDenoiser, call_unet
 from painters.models.latent import Codec, TextConditioner
+from painters.schedules import Schedule
 from painters.theory.gaussian import Gaussian
 
 Prompt = int | str | Sequence[int | str]

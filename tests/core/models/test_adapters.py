@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from partners import gaussian, randn, rel, target
 
 from painters import Gaussian, Levels, solve
-from painters.levels import Schedule, flow, rescale, vp_linear
 from painters.models.adapters import NetworkDenoiser, call_unet
+from painters.schedules import Schedule, flow, rescale, vp_linear
 
 CPU = torch.device("cpu")
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 import painters
 from painters import Levels
-from painters.levels import cosine, edm, flow, scaled_linear, ve_sde, vp_linear, vp_sde
+from painters.schedules import cosine, edm, flow, scaled_linear, ve_sde, vp_linear, vp_sde
 
 G = gaussian([4.0, 1.0, 0.1], seed=1)
 SHAPE = (3,)
@@ -40,7 +40,7 @@ def run(model: painters.models.Model, levels: Levels, solver: str, x: Tensor) ->
     return painters.solve(model.denoiser(), x, levels, solver=solver, progress=False).final
 
 
-def load(network: Any, prediction: str, schedule: painters.levels.Schedule, **options: Any) -> painters.models.Model:
+def load(network: Any, prediction: str, schedule: painters.schedules.Schedule, **options: Any) -> painters.models.Model:
     options = {"shape": SHAPE, "dtype": torch.float64} | options
     return painters.load(network, prediction=prediction, schedule=schedule, **options)
 

@@ -257,7 +257,7 @@ def test_a_bare_unet_on_the_hub(hub, saved):
     hub.folders["somebody/unet"] = saved["pixel"] / "unet"
     with pytest.raises(ValueError, match="pass prediction="):
         painters.load("somebody/unet")
-    model = painters.load("somebody/unet", device="cpu", prediction="sample", schedule=painters.levels.vp_linear())
+    model = painters.load("somebody/unet", device="cpu", prediction="sample", schedule=painters.schedules.vp_linear())
     assert model.prediction == "sample"
 
 

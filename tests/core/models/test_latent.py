@@ -445,7 +445,7 @@ def test_a_missing_part_is_named(copy, part, says):
 
 def test_a_bare_text_to_image_unet_lacks_its_text_encoder(copy):
     with pytest.raises(FileNotFoundError, match="no text encoder"):
-        painters.load(copy / "unet", prediction="epsilon", schedule=painters.levels.scaled_linear())
+        painters.load(copy / "unet", prediction="epsilon", schedule=painters.schedules.scaled_linear())
 
 
 @pytest.mark.parametrize(

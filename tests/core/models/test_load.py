@@ -18,9 +18,9 @@ from partners import rel
 
 import painters
 from painters import Levels
-from painters.levels import Schedule, edm, flow, vp_linear
 from painters.models import bundled, registry
 from painters.models.precision import LARGE, choose_dtype
+from painters.schedules import Schedule, edm, flow, vp_linear
 
 
 @pytest.fixture(scope="module")

@@ -20,8 +20,8 @@ from partners import randn, rel
 from pipelines import unet as small
 
 from painters import Gaussian, Levels, solve
-from painters.levels import Schedule, cosine, discrete, edm, flow, scaled_linear, vp_linear
 from painters.models.adapters import NetworkDenoiser, call_unet
+from painters.schedules import Schedule, cosine, discrete, edm, flow, scaled_linear, vp_linear
 
 diffusers = pytest.importorskip("diffusers")
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:diffusers")

@@ -12,9 +12,9 @@ from partners import gaussian, randn, rel
 from scipy.integrate import quad
 
 from painters import Gaussian, Levels, Mixture, solve
-from painters.levels import cosine, edm, flow, vp_linear
 from painters.sampling import choose_level, expint, teleport
 from painters.sampling.expint import weights
+from painters.schedules import cosine, edm, flow, vp_linear
 
 SCHEDULES = (edm(), vp_linear(), cosine(), flow(), flow(shift=3.0))
 

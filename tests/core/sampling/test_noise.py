@@ -6,9 +6,9 @@ import torch
 from partners import gaussian
 
 from painters import Levels, noise, solve
-from painters.levels import cosine
 from painters.sampling import batches, paint_on, renoise
 from painters.sampling.noise import FRESH, STEPS, streams
+from painters.schedules import cosine
 
 
 def test_a_stream_is_other_noise_and_reproducible():

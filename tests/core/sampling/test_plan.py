@@ -10,8 +10,8 @@ import torch
 from partners import gaussian, randn, rel
 
 from painters import Gaussian, Levels, Mixture, solve
-from painters.levels import edm, flow
 from painters.sampling.plan import Plan, _best, calibrate
+from painters.schedules import edm, flow
 
 
 @cache

@@ -9,10 +9,10 @@ import torch
 from partners import gaussian, randn, rel
 
 from painters import Frames, Gaussian, Levels, noise, solve
-from painters.levels import edm, flow, vp_linear
 from painters.models.adapters import NetworkDenoiser
 from painters.sampling import SOLVERS, Step, ancestral, ddim
 from painters.sampling.noise import draw, streams
+from painters.schedules import edm, flow, vp_linear
 
 
 def small() -> Gaussian:

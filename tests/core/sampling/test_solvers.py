@@ -10,8 +10,9 @@ import torch
 from partners import gaussian, randn, rel
 
 from painters import Gaussian, Levels, solve
-from painters.levels import Spacing, cosine, edm, flow, vp_linear
+from painters.levels import Spacing
 from painters.sampling import SOLVERS
+from painters.schedules import cosine, edm, flow, vp_linear
 
 
 def modes(lam: list[float], mean: float = 0.0) -> Gaussian:

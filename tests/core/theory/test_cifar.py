@@ -14,7 +14,7 @@ from partners import rel
 
 from atelier.evidence.shape import rotation_error
 from painters import Gaussian, Levels, Trajectory, noise, solve
-from painters.levels import vp_linear
+from painters.schedules import vp_linear
 from painters.theory import ode_gain
 
 SEEDS = range(8)

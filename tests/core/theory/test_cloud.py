@@ -16,7 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from atelier.landscape.farfield import FarField
 from painters import Gaussian, Levels, Moments, PointCloud, solve
-from painters.levels import edm
+from painters.schedules import edm
 from painters.theory import emergence
 
 LEVELS = [(0.0, 1.0), (0.05, 0.999), (0.6, 0.8), (0.98, 0.2), (1.0, 0.01), (1.0, 30.0), (0.5, 0.5)]

@@ -10,7 +10,8 @@ import torch
 from partners import PATHS, dense, flow_by_ode, gaussian, randn, rel
 
 from painters import Gaussian, Levels
-from painters.levels import CLEAN, cosine, scaled_linear, vp_linear
+from painters.levels import CLEAN
+from painters.schedules import cosine, scaled_linear, vp_linear
 from painters.theory import emergence, ode_gain, variance
 
 SPECTRA = {

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from partners import dense, gaussian, randn, rel
 
 from painters import Gaussian, Levels, Mixture, Moments, PointCloud, noise
-from painters.levels import CLEAN, Level, edm
+from painters.levels import CLEAN, Level
+from painters.schedules import edm
 from painters.theory import emergence
 
 VARIANCES = st.sampled_from([0.0, 1e-4, 0.3, 0.3, 1.0, 7.0, 100.0])

@@ -26,7 +26,7 @@ from atelier.evidence.factors import (
 from atelier.scoring import Known, known, per_factor
 from atelier.subject import Settings, Subject, subject
 from painters import Gaussian, Levels, Mixture, noise, solve
-from painters.levels import vp_linear
+from painters.schedules import vp_linear
 from painters.theory import emergence
 
 LAM = torch.tensor([50.0, 3.0, 0.4, 0.02], dtype=torch.float64)

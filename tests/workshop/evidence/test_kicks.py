@@ -26,7 +26,7 @@ from atelier.evidence.often import KICKED, Series, directions, effect, grid, kic
 from atelier.landscape.modes import flip_probability
 from atelier.subject import Settings, Subject
 from painters import Gaussian, Levels, noise, solve
-from painters.levels import vp_linear
+from painters.schedules import vp_linear
 from painters.theory.gaussian import ode_gain, sde_gain
 from painters.theory.mixture import Mixture
 

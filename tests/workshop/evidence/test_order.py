@@ -24,7 +24,7 @@ from atelier.evidence.order import (
 )
 from atelier.subject import Settings, Subject
 from painters import Gaussian, Levels, Moments, PointCloud, noise, solve
-from painters.levels import cosine, edm, flow, vp_linear
+from painters.schedules import cosine, edm, flow, vp_linear
 from painters.theory import emergence
 from painters.theory.mixture import Mixture
 

@@ -19,7 +19,7 @@ from atelier.evidence.shape import (
 )
 from atelier.subject import Settings, Subject
 from painters import Gaussian, Levels, noise, solve
-from painters.levels import cosine, edm, flow, scaled_linear, vp_linear
+from painters.schedules import cosine, edm, flow, scaled_linear, vp_linear
 
 
 def diagonal(lam, mu=None):

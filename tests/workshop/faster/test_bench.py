@@ -11,7 +11,7 @@ from worlds import GAUSSIAN, MIXTURE, on_law
 from atelier.cli import main
 from atelier.faster import bench as module
 from atelier.faster.bench import bench, painted, read, screened, summary, table, ways
-from painters.levels import vp_linear
+from painters.schedules import vp_linear
 
 TARGET = on_law(MIXTURE, vp_linear(), gaussian=GAUSSIAN)
 FEW = ["ddim, even", "DDIM, trailing", "UniPC 2 bh2, Karras", "DEIS 2, linspace", "DEIS 2, Karras"]

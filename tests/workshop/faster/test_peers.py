@@ -11,7 +11,7 @@ from atelier.faster.bench import painted, ways
 from atelier.faster.ours import OURS
 from atelier.faster.peers import FAMILIES, peers
 from atelier.faster.references import grid_of, integrate
-from painters.levels import flow, vp_linear, vp_sde
+from painters.schedules import flow, vp_linear, vp_sde
 
 AZULA = importlib.util.find_spec("azula") is not None
 LAW = on_law(MIXTURE, vp_linear(), gaussian=GAUSSIAN)

@@ -9,7 +9,7 @@ from worlds import GAUSSIAN, MIXTURE, on_law, on_network
 
 from atelier.faster import references
 from atelier.faster.references import References, adams, grid_of, integrate
-from painters.levels import cosine, flow, vp_linear
+from painters.schedules import cosine, flow, vp_linear
 
 
 @pytest.mark.parametrize("law", [GAUSSIAN, MIXTURE], ids=["gaussian", "mixture"])

@@ -4,8 +4,8 @@ import torch
 
 from atelier.faster.targets import of_law, of_model
 from painters import Gaussian, Mixture
-from painters.levels import discrete
 from painters.models import Model
+from painters.schedules import discrete
 
 
 def _random(*shape, seed):

@@ -18,8 +18,8 @@ from atelier.manifold import SamplerMap, alignment
 from atelier.networks.generator import Generator, GeneratorNetwork
 from atelier.subject import Settings, Subject, subject
 from painters import Gaussian, Levels, solve
-from painters.levels import vp_linear
 from painters.sampling import noise
+from painters.schedules import vp_linear
 
 
 def world(dim=12, seed=3):

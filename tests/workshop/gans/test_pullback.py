@@ -8,7 +8,7 @@ from atelier.manifold import SamplerMap
 from atelier.networks import shuffled
 from atelier.networks.generator import GeneratorNetwork
 from painters import Gaussian, Levels
-from painters.levels import vp_linear
+from painters.schedules import vp_linear
 
 
 def world(dim=12, seed=3):

@@ -18,9 +18,9 @@ from atelier.landscape.modes import flip_probability, mean_shift, mode_tree
 from atelier.subject import Settings, subject
 from painters import Gaussian, Levels, Mixture, PointCloud, noise
 from painters.denoiser import Scalar
-from painters.levels import edm
 from painters.linalg import jacobian
 from painters.sampling.noise import NOISED_AGAIN
+from painters.schedules import edm
 
 CI = Settings(seeds=(0,), steps=6, profile="ci")
 

@@ -12,7 +12,7 @@ import torch
 from partners import PATHS, TwoModes, dense, gaussian, integrate, randn, rel
 
 from painters import Gaussian, Levels, solve
-from painters.levels import cosine, edm, vp_linear
+from painters.schedules import cosine, edm, vp_linear
 from painters.theory import emergence, ode_gain, sde_gain, variance
 
 

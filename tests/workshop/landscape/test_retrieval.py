@@ -15,7 +15,7 @@ from atelier.landscape import retrieval
 from atelier.landscape.retrieval import copying, measure, nearest
 from atelier.subject import Settings, Subject
 from painters import Gaussian, Levels, noise, solve
-from painters.levels import vp_linear
+from painters.schedules import vp_linear
 from painters.theory.cloud import PointCloud
 from painters.theory.moments import Moments
 

@@ -17,7 +17,7 @@ from atelier.ledger.claim import Records
 from atelier.ledger.rows.carry import READINGS
 from atelier.subject import Settings, Subject
 from painters import Gaussian, Levels, noise
-from painters.levels import edm, scaled_linear, vp_linear
+from painters.schedules import edm, scaled_linear, vp_linear
 from painters.theory.cloud import PointCloud
 from painters.theory.mixture import Mixture
 from painters.theory.moments import Moments

@@ -7,7 +7,8 @@ import torch
 
 from atelier.learning.guidance import guided_gain, guided_offset
 from painters import solve
-from painters.levels import CLEAN, Levels, edm, flow, vp_linear
+from painters.levels import CLEAN, Levels
+from painters.schedules import edm, flow, vp_linear
 from painters.theory import Gaussian
 from painters.trajectory import Frames
 

@@ -18,7 +18,7 @@ from atelier.ledger.rows.modes import READINGS
 from atelier.subject import Settings, Subject
 from painters import Gaussian, Levels, noise, solve
 from painters.denoiser import guided
-from painters.levels import vp_linear
+from painters.schedules import vp_linear
 from painters.theory.moments import Moments
 
 SHAPE = (3, 16, 16)

@@ -29,7 +29,8 @@ from atelier.pages.ledgers import counts, ledger, marks
 from atelier.statistics import Interval
 from atelier.subject import Settings, Subject, subject
 from painters import Gaussian
-from painters.levels import Levels, vp_linear
+from painters.levels import Levels
+from painters.schedules import vp_linear
 
 ROOT = Path(__file__).resolve().parents[3]
 COMMITTED = sorted(results.RESULTS.glob("*.json"))

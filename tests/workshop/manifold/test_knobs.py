@@ -17,7 +17,8 @@ from atelier.manifold.knobs import Facts
 from atelier.scoring import Known
 from atelier.subject import Settings, Subject, subject
 from painters import Gaussian, Levels, noise
-from painters.levels import NOISE, vp_linear
+from painters.levels import NOISE
+from painters.schedules import vp_linear
 
 FACTORS = (Factor("size", "areas"), Factor("hue", "masses", ("a", "b", "c")))
 SHAPE = (2, 3, 4)

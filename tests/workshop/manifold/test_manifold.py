@@ -14,8 +14,8 @@ from atelier.manifold import SamplerMap, alignment, knobs, record, searched, ste
 from atelier.manifold.knobs import Knob
 from atelier.subject import Settings, Subject, subject
 from painters import Gaussian, Levels
-from painters.levels import vp_linear
 from painters.sampling import noise
+from painters.schedules import vp_linear
 from painters.theory.gaussian import ode_gain
 
 CI = Settings(tuple(range(8)), 10, "ci", progress=False)

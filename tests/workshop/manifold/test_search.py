@@ -7,8 +7,8 @@ from atelier.linalg import singular
 from atelier.manifold import SamplerMap, endpoint_directions, searched, step_map, whole_directions
 from atelier.manifold.search import PULL, PUSH
 from painters import Gaussian, Levels, load, noise, solve
-from painters.levels import edm, flow, vp_linear
 from painters.linalg import jacobian
+from painters.schedules import edm, flow, vp_linear
 from painters.theory.gaussian import ode_gain
 
 

@@ -9,7 +9,8 @@ from partners import randn as random
 from atelier.manifold import walks
 from atelier.scoring import distance
 from painters import Gaussian, Levels
-from painters.levels import NOISE, vp_linear
+from painters.levels import NOISE
+from painters.schedules import vp_linear
 
 
 def gaussian(dim=24):

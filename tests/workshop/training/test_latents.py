@@ -17,7 +17,8 @@ from atelier.training import captions, latents
 from atelier.training.latent_packing import pack_latents, reconstruction
 from atelier.training.loop import Session
 from atelier.training.recipes import RECIPES
-from painters.levels import Levels, scaled_linear
+from painters.levels import Levels
+from painters.schedules import scaled_linear
 from painters.theory import Gaussian, Moments
 
 WHOLE = RECIPES["scenes-sd"]

@@ -18,7 +18,8 @@ from atelier.training.evaluation import denoising_loss
 from atelier.training.loop import Session
 from atelier.training.recipes import RECIPES, Pace, Pixels, Recipe
 from atelier.training.targets import missed
-from painters.levels import Levels, vp_linear
+from painters.levels import Levels
+from painters.schedules import vp_linear
 from painters.theory import Gaussian
 
 NETWORK = {

@@ -6,8 +6,8 @@ from partners import randn as random
 
 from atelier import variations
 from painters import Gaussian, Levels, load, noise, solve
-from painters.levels import vp_linear
 from painters.sampling import paint_on
+from painters.schedules import vp_linear
 from painters.theory.gaussian import ode_gain
 
 

@@ -15,7 +15,7 @@ from atelier.subject import Settings, Subject, subject
 from atelier.variations import record
 from atelier.variations.ways import ANGLES, changed_at, ways
 from painters import Gaussian, Levels, noise, solve
-from painters.levels import vp_linear
+from painters.schedules import vp_linear
 from painters.theory.gaussian import variance
 
 DIM = 16
