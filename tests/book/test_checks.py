@@ -91,11 +91,11 @@ def in_place(x):
     [
         (None, "not written yet"),
         (lambda x: None, "not written yet"),
-        (lambda x: ..., "fails with TypeError"),
+        (lambda x: ..., "returns ellipsis of object, where real numbers"),
         (lambda x: NotImplemented, "not written yet"),
         (fail, "your function fails with RuntimeError: not today"),
         (lambda x, y: x, "your function fails with TypeError"),
-        (lambda x: x[:2], r"the shape is \(2,\), expected \(3,\)"),
+        (lambda x: x[:2], r"returns the shape \(2,\), where \(3,\) is expected"),
         (lambda x: 2 * x + 1e-3, r"not right yet\. Relative error 0\.00\d+, where 1e-06 would pass"),
         (lambda x: x * float("nan"), "Relative error inf"),
     ],

@@ -1,16 +1,18 @@
 """The exercises with code: their solutions pass, slips do not, and other code of the book agrees with them."""
 
 import math
+import re
 from importlib import import_module
 from pkgutil import iter_modules
 
+import numpy as np
 import pytest
 import torch
 
 import atelier.exercises
 import painters as P
 from atelier import variations
-from atelier.exercises import find, judge
+from atelier.exercises import Task, find, judge
 from atelier.exercises.derivation import level
 from atelier.gans import pullback
 from atelier.learning.guidance import guided_gain
@@ -42,6 +44,61 @@ def test_a_solution_passes_and_a_slip_does_not(task):
     assert judge(task, task.reference).right
     assert judge(task, slip).says.startswith("not right yet")
     assert judge(task, lambda *arguments: None).says == "not written yet."
+
+
+ONE, TWO, NAN = torch.tensor(2.0), torch.tensor([2.0, 2.0]), float("nan")
+
+
+@pytest.mark.parametrize(
+    ("want", "got", "says"),
+    [
+        (ONE, torch.zeros(0), r"returns the shape \(0,\), where one number"),
+        (ONE, torch.full((3,), 2.0), r"the shape \(3,\), where one number"),
+        (ONE, ONE[None], r"the shape \(1,\), where one number"),
+        (ONE, [], r"the shape \(0,\)"),
+        (ONE, (), r"the shape \(0,\)"),
+        (ONE, ONE + 0j, "of complex64, where real"),
+        (ONE, True, "of bool, where real"),
+        (ONE, "2.0", "returns str of <U3, where real"),
+        (ONE, {2.0}, "returns set of object"),
+        (ONE, {"a": 2.0}, "returns dict of object"),
+        (ONE, NAN, "Relative error inf"),
+        (ONE, -math.inf, "Relative error inf"),
+        (ONE, [[2.0], [2.0, 2.0]], "returns list of object"),
+        (TWO, ONE, r"the shape \(\), where \(2,\)"),
+        (TWO, TWO[None], r"the shape \(1, 2\)"),
+        (TWO, torch.tensor([2.0, NAN]), "Relative error inf"),
+        (TWO, [2.0, None], "of object, where real"),
+        (TWO, TWO[:, None], r"the shape \(2, 1\)"),
+        ((ONE, TWO), (ONE,), "returns tuple of 1, where a tuple of 2"),
+        ((ONE, TWO), (ONE, TWO, TWO), "returns tuple of 3, where a tuple of 2"),
+        ((ONE, TWO), [ONE, TWO], "returns list, where a tuple of 2"),
+        ((ONE, TWO), TWO, "returns Tensor, where a tuple of 2"),
+        ((ONE, TWO), (ONE, None), "not written yet"),
+        ((ONE, TWO), (ONE, TWO[:0]), r"the shape \(0,\), where \(2,\)"),
+        (torch.zeros(2), torch.zeros(0), r"the shape \(0,\)"),
+    ],
+)
+def test_an_answer_of_another_kind_is_named_and_never_right(want, got, says):
+    task = Task("ex-intro-kind", "kind", lambda: want, lambda generator: ())
+    verdict = judge(task, lambda: got)
+    assert not verdict.right and re.search(says, verdict.says), verdict.says
+
+
+@pytest.mark.parametrize(
+    ("want", "got"),
+    [
+        (2.0, ONE),
+        (ONE, 2),
+        (ONE, np.float32(2)),
+        (TWO, [2, 2.0]),
+        (TWO, (ONE, ONE)),
+        (TWO, TWO.double()),
+        (TWO, TWO.int()),
+    ],
+)
+def test_an_answer_of_the_right_value_may_be_of_any_type_of_real_number(want, got):
+    assert judge(Task("ex-intro-kind", "kind", lambda: want, lambda generator: ()), lambda: got).right
 
 
 def test_the_exact_flow_and_its_steps():

@@ -46,6 +46,10 @@ class _Unfinished(Exception):
     """The reader's function returns nothing yet."""
 
 
+class _Misfit(Exception):
+    """The reader's function returns another kind of thing than is wanted."""
+
+
 def find(label: str) -> Task:
     """Return the exercise with a label.
 
@@ -62,14 +66,28 @@ def find(label: str) -> Task:
 
 
 def _error(got: Any, want: Any) -> float:
-    """Return the relative error of one answer; of a tuple, the largest."""
+    """Return the relative error of one answer; of a tuple, the largest. Nothing is broadcast, and nothing left out.
+
+    Raises:
+        _Misfit: if it is no real number or array, or not of the shape that is wanted.
+    """
     if got is None or got is NotImplemented:
         raise _Unfinished
+    kind = type(got).__name__
     if isinstance(want, tuple):
         if not isinstance(got, tuple) or len(got) != len(want):
-            raise ValueError(f"expected {len(want)} values, got {type(got).__name__}")
+            kind = f"{kind} of {len(got)}" if isinstance(got, tuple) else kind
+            raise _Misfit(f"{kind}, where a tuple of {len(want)} is expected")
         return max(_error(a, b) for a, b in zip(got, want))
-    error, scale = distance(got, want)
+    try:
+        array = np.asarray(got.detach().cpu() if isinstance(got, torch.Tensor) else got)
+    except ValueError:  # ragged
+        array = np.asarray(None)
+    if array.dtype.kind not in "fiu":
+        raise _Misfit(f"{kind} of {array.dtype}, where real numbers are expected")
+    if array.shape != (shape := tuple(np.shape(want))):
+        raise _Misfit(f"the shape {array.shape}, where {shape or 'one number'} is expected")
+    error, scale = distance(array, want)
     relative = error / scale if scale > 0 else error
     return relative if np.isfinite(relative) else float("inf")
 
@@ -100,9 +118,9 @@ def judge(task: Task, student: Callable[..., Any] | None) -> Verdict:
             return Verdict(False, "not written yet.")
         except Exception as problem:  # the reader's code may fail in any way
             shown = "; ".join(map(_show, inputs))
-            return Verdict(
-                False, f"your function fails with {type(problem).__name__}: {problem}. The inputs were {shown}."
-            )
+            misfit = isinstance(problem, _Misfit)
+            says = f"returns {problem}" if misfit else f"fails with {type(problem).__name__}: {problem}"
+            return Verdict(False, f"your function {says}. The inputs were {shown}.")
         if error > worst:
             worst, worst_inputs = error, inputs
     if worst > task.rtol:
