@@ -48,7 +48,10 @@ class Book:
 
 
 def toc_pages(toc: dict) -> Iterator[tuple[str, bool]]:
-    """Yield each page of `_toc.yml` in order, and whether its chapter is numbered."""
+    """Yield each page of `_toc.yml` in order, and whether its chapter is numbered.
+
+    Pages below another one, those of the API's modules, hold nothing but docstrings and are left out.
+    """
     yield toc["root"], False
     for part in toc.get("parts", [{"chapters": toc.get("chapters", [])}]):
         for entry in part["chapters"]:
