@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Generator
 from pathlib import Path
 
 import hypothesis
 import numpy as np
+import partners
 import pytest
 import torch
 
@@ -29,6 +31,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if "gpu" in item.keywords:
             item.add_marker(pytest.mark.skip(reason=why))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
+    """Hand what a test compares by ``partners.agree`` to its report, for tools/trust.py."""
+    partners.COMPARED.clear()
+    outcome = yield
+    item.user_properties.append(("compared", list(partners.COMPARED)))
+    return outcome
 
 
 @pytest.fixture(params=["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])

@@ -26,6 +26,17 @@ def rel(got: Tensor | float | np.ndarray, want: Tensor | float | np.ndarray) -> 
     return float((got - want).norm()) / (scale or 1.0)
 
 
+COMPARED: list[tuple[float, float]] = []
+"""Errors and bounds of the running test, for the list of tools/trust.py; conftest.py empties it before each."""
+
+
+def agree(got: Tensor | float | np.ndarray, want: Tensor | float | np.ndarray, bound: float) -> None:
+    """Assert that two numbers or arrays agree up to a relative error, and keep the error for the book's list."""
+    error = rel(got, want)
+    COMPARED.append((error, bound))
+    assert error <= bound, f"the relative error is {error:.3g}, {bound:g} at most"
+
+
 def gaussian(
     lam: list[float], *, dim: int | None = None, rest: float = 0.0, seed: int = 0, mean: float = 1.0
 ) -> Gaussian:
