@@ -89,8 +89,6 @@ class Exercise:
             values = load(answer[1:])
         except Exception:  # they may be anything
             return False, "what it sent are no values"
-        if not all(value.numel() for value in values.values()):
-            return False, "it returns a tensor without a number"
         keys = [takewhile(values.__contains__, (f"{i}.{j}" for j in count())) for i in range(len(self.inputs))]
         got = iter([values.get(str(i), tuple(values[key] for key in of)) for i, of in enumerate(keys)])
         given = iter(self.inputs)

@@ -1,119 +1,26 @@
 """Grading: right functions score, and no hostile or broken hand-in scores, stops the batch, or gets out."""
 
 import csv
-import json
+import os
 import pickle
+import shutil
 import socket
+import subprocess
+import sys
+import tempfile
 import time
 from importlib import import_module
+from pathlib import Path
 from pkgutil import iter_modules
 
 import pytest
 import torch
+from handins import DIFFERENCE, HOSTILE, LABEL, OTHER, WHOLE, notebook, written
 
 import atelier.exercises
 from atelier.cli import main
 from atelier.commands import grade
-from atelier.commands.contained import OURS, selected
-
-LABEL, OTHER = "ex-intro-difference", "ex-intro-own"
-DIFFERENCE = """
-def my_difference(x, x0, here, there):
-    (alpha, sigma), (a, s) = here, there
-    return (a - s / sigma * alpha) * x0 - (1 - s / sigma) * x
-"""
-OWN = """
-def my_own(first, second):
-    return (torch.cdist(first.flatten(1), second.flatten(1)).argmin(1) == torch.arange(len(first))).double().mean()
-"""
-HEAD = "import torch, math\nfrom atelier.pages import check, exercise\nraise SystemExit('a chapter is never run')"
-# Each defines the function of LABEL; with what is said of it, or None if it is right all the same.
-HOSTILE = {
-    "loop": ("def my_difference(*a):\n    while True: pass", "took longer"),
-    "import-loop": ("while True: pass\n" + DIFFERENCE, "took longer"),
-    "memory": ("def my_difference(*a):\n    kept = []\n    while True: kept.append(bytearray(1 << 26))", "MemoryError"),
-    "many-memory": (
-        "import os\ndef my_difference(*a):\n    os.fork()\n    kept = [bytearray(1 << 28) for _ in range(99)]",
-        "MemoryError",
-    ),
-    "os-exit": ("import os\ndef my_difference(*a): os._exit(0)", "ended its process with status 0"),
-    "sys-exit": ("import sys\ndef my_difference(*a): sys.exit(0)", "SystemExit"),
-    "import-error": ("1 / 0\nraise KeyError\ndef other(): pass\n[][0]\nx = my_difference = y", "ZeroDivisionError"),
-    "syntax": ("def my_difference(x:\n    return", "SyntaxError"),
-    "delete": ("import shutil, os\ndef my_difference(*a):\n    shutil.rmtree(GONE)", "FileNotFoundError"),
-    "write": ("def my_difference(*a):\n    open('/usr/escaped', 'w').write('x')", "OSError"),
-    "fill": ("def my_difference(*a):\n    while True: open('f', 'ab').write(bytes(1 << 20))", ""),
-    "fork-bomb": ("import os\ndef my_difference(*a):\n    while True: os.fork()", ""),
-    "orphan": ("import os, time\ndef my_difference(*a):\n    os.fork() or time.sleep(99)\n    return 0", "BlockingIO"),
-    "flood": ("def my_difference(*a):\n    for _ in range(50): print('x' * 10**6)\n    return a[0]", "Relative error"),
-    "flood-pipe": (
-        "import os\ndef my_difference(*a):\n    while True: [os.write(3, b'T' * (1 << 20)) for _ in range(9)]",
-        "sent more than",
-    ),
-    "large": ("import torch\ndef my_difference(*a): return torch.zeros(1 << 21).double()", ""),
-    "recursion": ("def my_difference(*a): return my_difference(*a)", "RecursionError"),
-    "segfault": ("import ctypes\ndef my_difference(*a): ctypes.string_at(0)", "SIGSEGV"),
-    "network": (
-        "import socket\ndef my_difference(*a): socket.create_connection(('127.0.0.1', PORT), 1)",
-        "Network is unreachable",
-    ),
-    "find": ("from atelier.exercises import find\ndef my_difference(*a): return find('ex').reference(*a)", OURS),
-    "find-in": ("def my_difference(*a):\n    import atelier.exercises.intro as i\n    return i.difference(*a)", OURS),
-    "exercise": ("my_difference = exercise('ex-intro-difference', None)", OURS),
-    "source": (
-        "import atelier\ndef my_difference(*a):\n    exec(open(atelier.__path__[0] + '/exercises/intro.py').read())",
-        "FileNotFoundError",
-    ),
-    "objects": (
-        "import gc\ndef my_difference(*a):\n"
-        "    functions = [o for o in gc.get_objects() if type(o) is type(lambda: 0) and o.__name__ == 'difference']\n"
-        "    return [f for f in functions if 'shrink' in f.__code__.co_varnames][0](*a)",
-        "IndexError",
-    ),
-    "patched": (
-        "import numpy, torch, math\nnumpy.linalg.norm = lambda *a: 0.0\nmath.isfinite = lambda *a: True\n"
-        "torch.Tensor.__sub__ = lambda *a: 0\ndef my_difference(x, *a): return x",
-        "Relative error",
-    ),
-    "forged": (
-        "import os\ndef my_difference(*a):\n    os.write(3, b'T{\"right\": true}')\n    os._exit(0)",
-        "no values",
-    ),
-    "pickle": (
-        "import os\nclass Evil:\n    def __reduce__(self): return os.system, ('touch /tmp/evil',)\n"
-        "def my_difference(*a): return Evil()",
-        "TypeError",
-    ),
-    "no-number": ("import torch\ndef my_difference(*a): return torch.zeros(0)", "without a number"),
-    "nan": ("def my_difference(x, *a): return x * float('nan')", "Relative error inf"),
-    "text": (
-        "class E(Exception):\n    def __str__(self): raise self\ndef my_difference(*a): raise E",
-        "cannot be shown",
-    ),
-    "formula": ("class E(Exception): pass\nE.__name__ = '=1+1'\ndef my_difference(*a): raise E('\\n2')", "'=1+1: 2"),
-    "del": (DIFFERENCE + "class D:\n    def __del__(self):\n        while True: pass\nd = D()", None),
-    "thread": (DIFFERENCE + "import threading, time\nthreading.Thread(target=time.sleep, args=(99,)).start()", None),
-    "after": (DIFFERENCE + "print(painting.x)", None),
-    "kill": (
-        "import os\ndef my_difference(x, *a):\n    for p in (os.getppid(), -1):\n        os.kill(p, 9)\n    return x",
-        "",
-    ),
-}  # fmt: skip
-
-
-def notebook(own, other=OWN, *, about=True, check="exercise('{}', {})"):
-    """A hand-in of two exercises, in the form of the student edition."""
-
-    def cell(source, **painters):
-        metadata = {"painters": painters} if painters and about else {}
-        return {"cell_type": "code", "metadata": metadata, "source": source.splitlines(True), "outputs": []}
-
-    cells = [cell(HEAD)]
-    for label, name, source in ((LABEL, "my_difference", own), (OTHER, "my_own", other)):
-        if source is not None:
-            cells.append(cell(source, exercise=label, role="answer", points=1000))
-            cells.append(cell(check.format(label, name), exercise=label, role="check"))
-    return json.dumps({"cells": cells, "metadata": {}, "nbformat": 4, "nbformat_minor": 5})
+from atelier.commands.contained import selected
 
 
 @pytest.fixture(scope="module")
@@ -153,10 +60,11 @@ def hostile(place):
     with socket.create_server(("127.0.0.1", 0)) as server:
         for name, (source, _) in HOSTILE.items():
             source = source.replace("GONE", repr(str(gone))).replace("PORT", str(server.getsockname()[1]))
+            source = source.replace("KEY", repr(str(place / "hidden.key")))
             (folder / f"{name}.ipynb").write_text(notebook(source))
         for name in ("aaa", "zzz"):
             (folder / f"{name}.ipynb").write_text(notebook(DIFFERENCE))
-        rows, totals = run(place, folder, "hostile.csv", "--timeout", "2")
+        rows, totals = run(place, folder, "hostile.csv", "--timeout", "5")
     assert (gone / "file").read_text() == "kept"
     return rows, totals
 
@@ -179,28 +87,7 @@ def test_a_batch_goes_on_after_all_of_them(hostile):
 
 def test_what_is_handed_in_may_be_broken_stripped_or_a_folder(place, capsys):
     folder = place / "mixed"
-    files = {
-        "right.ipynb": notebook(DIFFERENCE),
-        "stripped.ipynb": notebook(DIFFERENCE, about=False),
-        "wrong.ipynb": notebook(DIFFERENCE.replace("1 -", "2 -"), OWN.replace(".mean", ".sum")),
-        "empty.ipynb": notebook("def my_difference(*a): ...", "def my_own(*a): return None"),
-        "missing.ipynb": notebook(None),
-        "no-cells.ipynb": json.dumps({"cells": []}),
-        "nothing.ipynb": "",
-        "json.ipynb": '{"cells": [',
-        "deep.ipynb": "[" * 100_000,
-        "list.ipynb": "[1]",
-        "bytes.ipynb": "\x00\udcff",
-        "checks.ipynb": notebook("def my_difference(*a): return 1", check="exercise = print\nexercise('{}', {})"),
-        "=cmd.ipynb": notebook(DIFFERENCE),
-        "folder/one.ipynb": notebook(None),
-        "folder/inner/two.ipynb": notebook(DIFFERENCE, None),
-        "folder/broken.ipynb": "{",
-        "no-notebook/x.txt": "",
-    }
-    for name, text in files.items():
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_text(text, encoding="utf-8", errors="surrogateescape")
+    written(folder, WHOLE)
     (folder / "link.ipynb").symlink_to(folder / "right.ipynb")
     rows, totals = run(place, folder)
     points = {name: row["points"] for name, row in totals.items()}
@@ -214,6 +101,50 @@ def test_what_is_handed_in_may_be_broken_stripped_or_a_folder(place, capsys):
     assert all("is no notebook" in says[name] for name in ("nothing", "json", "deep", "list", "bytes"))
     assert "broken.ipynb is no notebook" in totals["folder"]["first error"]
     assert "100%" in capsys.readouterr().err
+
+
+WITHOUT = """
+mount --make-rprivate / && mount --rbind / "$1" || exit 77
+case "$3" in "$HOME"/*)
+  mount -t tmpfs -o mode=755 none "$1$HOME" && mkdir -p "$1$3" && mount --bind "$3" "$1$3" || exit 77
+esac
+exec chroot --userspec 65534:65534 --groups= "$1" sh -c "$2" || exit 77
+"""
+"""Runs a command as a user to whom the kernel gives no namespaces, since the root of its files is not the system's."""
+
+
+def test_without_namespaces_it_says_so_and_grades_with_what_is_left(place, tmp_path_factory):
+    if os.getuid() or not shutil.which("unshare"):
+        pytest.skip("only root can take the namespaces away")
+    kinds = ("loop", "memory", "os-exit", "sys-exit", "find", "find-in", "patched", "forged", "flood", "orphan")
+    with tempfile.TemporaryDirectory() as name:
+        folder, root = Path(name), tmp_path_factory.mktemp("root")
+        written(folder, {f"in/{kind}.ipynb": notebook(HOSTILE[kind][0]) for kind in kinds})
+        written(folder, {"in/right.ipynb": notebook(DIFFERENCE)})
+        for file in ("exercises.csv", "hidden.key"):
+            (folder / file).write_bytes((place / file).read_bytes())
+        for path in (folder, *folder.rglob("*")):
+            path.chmod(0o777)
+        run = f"cd {folder} && {sys.executable} -m atelier.cli grade in --hidden hidden.key --timeout 6 --jobs 1"
+        command = ["unshare", "-m", "sh", "-c", WITHOUT, "sh", str(root), run, sys.base_prefix]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=240)
+        if done.returncode == 77 or "Permission denied" in done.stderr:
+            pytest.skip(f"no other user can be had here: {done.stderr}")
+        assert done.returncode == 0 and "painters: no namespaces (" in done.stderr, done.stderr
+        rows = {row["submission"]: row for row in csv.DictReader((folder / "grades-totals.csv").open())}
+    assert {name: row["points"] for name, row in rows.items()} == dict.fromkeys(kinds, "2") | {"right": "5"}
+    for kind in set(kinds) - {"orphan"}:
+        assert HOSTILE[kind][1] in rows[kind]["first error"]
+
+
+def test_without_namespaces_root_grades_nothing(monkeypatch, capsys):
+    monkeypatch.setattr(grade.Worker, "ask", lambda *arguments: b"Enone here")
+    monkeypatch.setattr(os, "getuid", lambda: 0)
+    with pytest.raises(ValueError, match=r"no namespaces \(none here\), and to root every file is open"):
+        grade.isolated.__wrapped__()
+    monkeypatch.setattr(os, "getuid", lambda: 1000)
+    assert grade.isolated.__wrapped__() is False
+    assert "files and network are open to what is graded" in capsys.readouterr().err
 
 
 def test_finished_submissions_are_kept_until_they_change(place, monkeypatch):
