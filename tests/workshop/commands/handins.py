@@ -103,7 +103,7 @@ HOSTILE = {
 }  # fmt: skip
 
 
-def notebook(own, other=OWN, *, about=True, check="exercise('{}', {})"):
+def notebook(own: str | None, other: str | None = OWN, *, about=True, check="exercise('{}', {})"):
     """A hand-in of two exercises, in the form of the student edition."""
 
     def cell(source, **painters):
