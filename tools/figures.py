@@ -1,6 +1,6 @@
 """Draw the figure pack: every captioned figure and sequence of the pages, for slides and handouts.
 
-Pages are executed with figures at twice the resolution of the site; what they show is kept in `.cache/figures` and
+Pages are executed with figures of a higher resolution than the site's; what they show is kept in `.cache/figures` and
 drawn again when the page, or what it imports, changes. A figure without pictures in it is written as SVG too.
 """
 
@@ -31,7 +31,7 @@ from matplotlib_inline.backend_inline import set_matplotlib_formats
 
 from atelier.pages import figures, sequences
 
-set_matplotlib_formats("retina", "svg")
+figures.in_notebook = lambda shell: set_matplotlib_formats("retina", "svg")
 figures.STYLE["savefig.dpi"] = 288
 sequences.MAX_BYTES = 20_000_000"""
 MAX_SVG = 400_000
@@ -42,7 +42,7 @@ LICENCE = """\
 
 Text and figures: [CC BY 4.0](https://creativecommons.org/licenses/by/4.0/). You may use and change them anywhere, also
 commercially, if you say where they come from, for example "The painters contributors, *Outline First, Details Later*,
-CC BY 4.0". PNG files have 288 dots per inch, twice those of the site. Each figure comes with its caption and with the
+CC BY 4.0". PNG files have 288 dots per inch. Each figure comes with its caption and with the
 text that says what is seen to somebody who does not see it.
 """
 

@@ -1,11 +1,15 @@
 """Strips show what they are given, and say what is wrong with what they cannot show."""
 
+import io
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from atelier.pages import set_style, strip
+from atelier.pages.figures import SHARP, packed, shown
 
 
 @pytest.fixture(autouse=True)
@@ -45,3 +49,33 @@ def test_values_outside_are_clipped():
 def test_bad_input_is_one_sentence(rows, options, says):
     with pytest.raises(ValueError, match=says):
         strip(rows, **options)
+
+
+def test_lines_are_shown_as_svg_and_pictures_as_png():
+    plot, axis = plt.subplots()
+    axis.plot([0, 1], [1, 0])
+    axis.scatter([0, 1], [0, 1])
+    svg = shown(plot, kind="svg")
+    assert svg == shown(plot, kind="svg") and "<svg" in svg and "<image" not in svg
+    assert shown(plot, kind="png") is None
+    colours = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    picture = strip({"x": colours})
+    assert shown(picture, kind="svg") is None
+    png, size = shown(picture, kind="png")
+    drawn = Image.open(io.BytesIO(png))
+    assert abs(drawn.width / size["width"] - SHARP / 144) < 0.01
+    assert drawn.mode == "RGB"
+    cloud, axis = plt.subplots()
+    axis.scatter(*torch.zeros(2, 1001))
+    assert shown(cloud, kind="svg") is None and shown(cloud, kind="png")[0] is not None
+
+
+@pytest.mark.parametrize("colours", [200, 2000])
+def test_packing_loses_no_colour_of_a_picture(colours):
+    generator = np.random.default_rng(0)
+    pixels = generator.integers(256, size=(colours, 3), dtype=np.uint8)[generator.integers(colours, size=(90, 90))]
+    plain = io.BytesIO()
+    Image.fromarray(pixels).save(plain, "png")
+    made = Image.open(io.BytesIO(packed(plain.getvalue())))
+    assert made.mode == ("P" if colours <= 256 else "RGB")
+    assert np.array_equal(np.asarray(made.convert("RGB")), pixels)

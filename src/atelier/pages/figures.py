@@ -1,12 +1,19 @@
 """The look of the book's figures, and strips of images."""
 
+import io
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
 from cycler import cycler
+from matplotlib.collections import PathCollection, QuadMesh
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
+from PIL import Image
+
+from .shown import notebook
 
 #: Okabe and Ito's palette: told apart with any common colour blindness, and ordered by contrast.
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -31,12 +38,52 @@ STYLE: dict[str, Any] = {
     "legend.fontsize": "medium",
     "lines.linewidth": 1.8,
     "savefig.dpi": 144,
+    # The same figure has the same bytes.
+    "svg.hashsalt": "painters",
 }
+SHARP = 230
+"""Dots per inch of pictures in notebooks and on the site: two for each pixel of the page's column."""
 
 
 def set_style() -> None:
-    """Make every later figure of this session look like the book's."""
+    """Make every later figure of this session look like the book's; notebooks show lines as SVG, pictures as PNG."""
     plt.style.use(STYLE)
+    if hasattr(shell := notebook(), "kernel"):  # and not in a terminal, where figures have windows
+        in_notebook(shell)
+
+
+def in_notebook(shell: Any) -> None:
+    """Choose how a notebook shows figures, for this session."""
+    shell.run_line_magic("matplotlib", "inline")  # which would undo the choice, were it to come later
+    for kind, mime in (("svg", "image/svg+xml"), ("png", "image/png")):
+        shell.display_formatter.formatters[mime].for_type(Figure, partial(shown, kind=kind))
+
+
+def shown(figure: Figure, *, kind: str) -> Any:
+    """Encode a figure as SVG, or as PNG where it holds pictures or so many points that an SVG would be large.
+
+    For the other kind the answer is None. A PNG comes with the size at which a notebook shows it.
+    """
+    held = figure.findobj(lambda thing: isinstance(thing, (AxesImage, QuadMesh, PathCollection)))
+    dense = any(not isinstance(thing, PathCollection) or np.shape(thing.get_offsets())[0] > 1000 for thing in held)
+    if dense == (kind == "svg") or not figure.axes:
+        return None
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format=kind, bbox_inches="tight", dpi=SHARP, metadata={"Date": None} if not dense else {})
+    if not dense:
+        return buffer.getvalue().decode()
+    width, height = (round(size * 144 / SHARP) for size in Image.open(buffer).size)
+    return packed(buffer.getvalue()), {"width": width, "height": height}
+
+
+def packed(png: bytes) -> bytes:
+    """Return a PNG in fewer bytes: with a palette where nobody could tell, as in plots; pictures keep their colours."""
+    picture = Image.open(io.BytesIO(png)).convert("RGB")
+    fewer = picture.quantize(256, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
+    lost = np.abs(np.asarray(picture, np.float32) - np.asarray(fewer.convert("RGB"), np.float32)).mean()
+    buffer = io.BytesIO()
+    (fewer if lost < 0.1 else picture).save(buffer, "png", optimize=True)
+    return buffer.getvalue()
 
 
 def as_image(image: Any) -> np.ndarray:

@@ -11,7 +11,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image
 
-from .figures import as_image
+from .figures import as_image, packed
 from .shown import Shown, embedded
 
 MAX_BYTES = 2_000_000
@@ -25,9 +25,8 @@ def _png(frame: Any) -> bytes:
         frame.savefig(buffer, format="png")
         plt.close(frame)
     else:
-        pixels = np.round(as_image(frame) * 255).astype(np.uint8)
-        Image.fromarray(pixels).save(buffer, "png", optimize=True)
-    return buffer.getvalue()
+        Image.fromarray(np.round(as_image(frame) * 255).astype(np.uint8)).save(buffer, "png")
+    return packed(buffer.getvalue())
 
 
 def sequence(
