@@ -8,7 +8,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from partners import gaussian, randn, rel, target
+from partners import agree, gaussian, randn, rel, target
 
 import painters
 from painters import Levels, solve
@@ -28,6 +28,7 @@ LEGAL = [(p, c) for p, c in LEGAL if (p, c) not in {("v_prediction", "ve"), ("v_
 LEGAL = [(p, c) for p, c in LEGAL if p != "flow_prediction" or c == "flow"]
 
 
+@pytest.mark.statement("prop-reverse-parameters")
 @pytest.mark.parametrize(("prediction", "coordinates"), LEGAL)
 @given(t=st.floats(0.01, 0.99), seed=st.integers(0, 99))
 def test_target_and_endpoint_are_inverse(prediction, coordinates: Coordinates, t: float, seed: int) -> None:
@@ -36,7 +37,7 @@ def test_target_and_endpoint_are_inverse(prediction, coordinates: Coordinates, t
     x0, eps = randn(2, 3, seed=seed), randn(2, 3, seed=seed + 1)
     x = a * x0 + s * eps
     output = target(x0, eps, a, s, prediction=prediction)
-    assert rel(endpoint(x, output, a, s, prediction=prediction), x0) < 1e-9
+    agree(endpoint(x, output, a, s, prediction=prediction), x0, 1e-9)
 
 
 def test_conversion_table() -> None:

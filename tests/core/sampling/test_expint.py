@@ -8,7 +8,7 @@ from functools import cache, partial
 
 import pytest
 import torch
-from partners import gaussian, randn, rel
+from partners import agree, gaussian, randn, rel
 from scipy.integrate import quad
 
 from painters import Gaussian, Levels, Mixture, solve
@@ -24,6 +24,7 @@ def modes() -> Mixture:
     return Mixture(torch.tensor([0.5, 0.3, 0.2]), tuple(gaussian([4.0, 1.0, 0.2], seed=i, mean=3.0) for i in range(3)))
 
 
+@pytest.mark.statement("prop-faster-leftover")
 @pytest.mark.parametrize("schedule", SCHEDULES, ids=lambda s: s.name)
 @pytest.mark.parametrize("n", [1, 2, 7])
 def test_its_own_gaussian_is_followed_exactly(schedule, n: int) -> None:
@@ -32,7 +33,8 @@ def test_its_own_gaussian_is_followed_exactly(schedule, n: int) -> None:
     levels = Levels.of(schedule, n)
     x = levels.start(randn(4, 7, seed=2))
     run = solve(g, x, levels, solver="expint", surrogate=g, progress=False)
-    assert rel(run.x, g.trajectory(x, levels).x) < 1e-12 and run.nfe == n
+    agree(run.x, g.trajectory(x, levels).x, 1e-12)
+    assert run.nfe == n
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES, ids=lambda s: s.name)
@@ -131,6 +133,7 @@ def test_a_kick_is_not_corrected_away() -> None:
     assert rel(moved.x, g.flow(kicked, frm=levels[3])) < 1e-12
 
 
+@pytest.mark.statement("prop-faster-leftover")
 @pytest.mark.parametrize(("s0", "s1"), [(9.0, 2.0), (0.3, 0.1)])
 def test_weights_are_the_integrals_they_stand_for(s0: float, s1: float) -> None:
     lam, nodes = torch.tensor([0.0, 1e-4, 0.5, 30.0]).double(), (2 * s0, 1.4 * s0, s0)
@@ -142,7 +145,7 @@ def test_weights_are_the_integrals_they_stand_for(s0: float, s1: float) -> None:
 
     want = [[quad(integrand, math.log(s1), math.log(s0), (j, v))[0] for v in lam.tolist()] for j in range(3)]
     got = weights(lam, s0, s1, nodes)
-    assert rel(got, torch.tensor(want, dtype=torch.float64)) < 1e-9
+    agree(got, torch.tensor(want, dtype=torch.float64), 1e-9)
     assert rel(got.sum(0), weights(lam, s0, s1, nodes[:1])[0]) < 1e-9  # the polynomials sum to 1
     assert torch.equal(weights(lam, math.inf, 0.0, nodes[:1]), torch.ones(1, 4).double())
 

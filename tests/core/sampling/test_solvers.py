@@ -7,7 +7,7 @@ import math
 
 import pytest
 import torch
-from partners import gaussian, randn, rel
+from partners import agree, gaussian, randn, rel
 
 from painters import Gaussian, Levels, solve
 from painters.levels import Spacing
@@ -28,13 +28,14 @@ def amplitude(lam: list[float], levels: Levels) -> torch.Tensor:
     return (ddim / g.flow(x, frm=next(iter(levels))))[0]
 
 
+@pytest.mark.statement("prop-steps-cosine")
 @pytest.mark.parametrize("spacing", ["leading", "trailing", "linspace"])
 @pytest.mark.parametrize("n", [1, 2, 10, 51, 100])
 def test_ddim_loses_a_cosine_at_every_step(spacing: Spacing, n: int) -> None:
     lam = [0.01, 1.0, 10.0, 100.0, 1000.0]
     levels = Levels.of(vp_linear(), n, spacing=spacing)
     theta = torch.atan2(levels.alpha[:, None] * torch.tensor(lam).double().sqrt(), levels.sigma[:, None])
-    assert rel(amplitude(lam, levels), theta.diff(dim=0).cos().prod(0)) < 1e-10
+    agree(amplitude(lam, levels), theta.diff(dim=0).cos().prod(0), 1e-10)
 
 
 @pytest.mark.parametrize(
@@ -54,9 +55,10 @@ def test_ddim_amplitudes(n: int, spacing: Spacing, lam: float, share: float) -> 
     assert float(amplitude([lam], Levels.of(vp_linear(), n, spacing=spacing))) == pytest.approx(share, abs=6e-4)
 
 
+@pytest.mark.statement("prop-steps-cosine")
 def test_ddim_on_uniform_angles() -> None:
     """Cosine schedule, lam = 1: N equal angles lose cos(pi/2N)^N, about exp(-pi^2/8N)."""
-    assert float(amplitude([1.0], Levels.of(cosine(), 50))) == pytest.approx(math.cos(math.pi / 100) ** 50, rel=1e-9)
+    agree(float(amplitude([1.0], Levels.of(cosine(), 50))), math.cos(math.pi / 100) ** 50, 1e-9)
     assert math.cos(math.pi / 100) ** 50 == pytest.approx(0.9756, abs=1e-4)
 
 
@@ -110,6 +112,7 @@ def test_many_steps_reach_the_exact_flow(solver: str, schedule) -> None:
 # coordinates
 
 
+@pytest.mark.statement("prop-reverse-rescale")
 @pytest.mark.parametrize("solver", SOLVERS)
 def test_vp_ve_and_flow_coordinates_make_one_run(solver: str) -> None:
     g, levels = gaussian([4.0, 1.0, 0.1, 0.0], seed=5), Levels.of(vp_linear(), 15)
@@ -118,8 +121,8 @@ def test_vp_ve_and_flow_coordinates_make_one_run(solver: str) -> None:
     for coordinates in ("ve", "flow"):
         moved = levels.to(coordinates)
         other = solve(g, noise * float(moved.alpha[0] / levels.alpha[0]), moved, solver=solver, progress=False)
-        assert rel(other.final, vp.final) < 1e-10
-        assert rel(other.x0, vp.x0) < 1e-10
+        agree(other.final, vp.final, 1e-10)
+        agree(other.x0, vp.x0, 1e-10)
         assert rel(other.x, vp.to(coordinates).x) < 1e-10
 
 
@@ -172,6 +175,7 @@ def test_ancestral_without_noise_is_ddim() -> None:
     assert rel(half.final, quiet.final) > 0.01 and rel(full.final, half.final) > 0.01
 
 
+@pytest.mark.statement("prop-steps-ancestral")
 def test_ancestral_step_is_the_ddpm_posterior() -> None:
     """One step has the mean and variance of q(x_s | x_t, x0_hat), from Bayes' rule on the joint Gaussian."""
     g = Gaussian(torch.zeros(5000).double(), torch.zeros(5000, 0).double(), torch.zeros(0).double(), rest=1.0)

@@ -8,8 +8,8 @@ import math
 import numpy as np
 import pytest
 import torch
-from partners import randn, rel
-from scipy.optimize import linprog
+from partners import agree, randn, rel
+from scipy.optimize import nnls
 from sklearn.datasets import load_digits
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -226,19 +226,17 @@ def test_runs_where_the_state_is(device: torch.device) -> None:
 # what the theory says
 
 
+@pytest.mark.statement("prop-derivation-hull")
 @pytest.mark.parametrize("sigma", [0.1, 1.0, 10.0])
 def test_estimate_is_in_the_convex_hull(sigma: float) -> None:
-    """A linear program finds weights >= 0 with sum 1 that make D from the points; for x itself it finds none."""
+    """Non-negative least squares finds weights with sum 1 that make D of the points; for x itself it finds none."""
     cloud = PointCloud(randn(15, 4, seed=9))
     x = 4 * randn(5, 4, seed=10)
     D = cloud(x, 1.0, sigma)
     y = np.vstack([cloud.points.T.numpy(), np.ones(15)])
-    ok = {"inside": D, "outside": x}
-    found = {
-        key: [linprog(np.zeros(15), A_eq=y, b_eq=[*row.tolist(), 1.0]).status == 0 for row in rows]
-        for key, rows in ok.items()
-    }
-    assert all(found["inside"]) and not any(found["outside"])
+    for inside, outside in zip(D.tolist(), x.tolist()):
+        agree(y @ nnls(y, [*inside, 1.0])[0], np.array([*inside, 1.0]), 1e-9)
+        assert nnls(y, [*outside, 1.0])[1] > 0.1
 
 
 @pytest.mark.parametrize("sigma_min", [0.05, 0.002])
@@ -269,6 +267,7 @@ def test_collapse_of_the_effective_number(digits: PointCloud) -> None:
     assert digits.labels is not None and sure[3][0] > 0.95
 
 
+@pytest.mark.statement("prop-derivation-regression")
 @pytest.mark.parametrize("sigma", [0.5, 2.0, 8.0])
 def test_pythagoras(digits: PointCloud, sigma: float) -> None:
     """E|x_0 - D_gauss|^2 = E|x_0 - D|^2 + E|D - D_gauss|^2 within Monte Carlo error; the left side is a sum."""
@@ -282,6 +281,7 @@ def test_pythagoras(digits: PointCloud, sigma: float) -> None:
     assert sigma > 4 or float(apart_.mean()) > 0.05 * float(best.mean())  # in the far field they coincide
 
 
+@pytest.mark.statement("prop-gaussian-bound", "rem-gaussian-factors")
 @pytest.mark.parametrize("sigma", [0.5, 1.0, 2.0, 4.0, 10.0])
 def test_emergence_and_factors_are_never_later_than_the_gaussian_says(digits: PointCloud, sigma: float) -> None:
     """PC by PC: Var(u . D) >= lam sigmoid(log-SNR + ln lam). For f = 'is it a 0': Var E[f|x] >= the linear R^2."""
@@ -311,6 +311,7 @@ def test_emergence_and_factors_are_never_later_than_the_gaussian_says(digits: Po
 # the far field
 
 
+@pytest.mark.statement("prop-modes-far")
 def test_far_field_slopes(digits: PointCloud) -> None:
     """|D - D_gauss| falls as sigma^-2, and as sigma^-3 or faster once the third cumulant is added."""
     far = FarField.of(digits.points)
@@ -341,6 +342,7 @@ def test_correction_in_one_dimension() -> None:
     assert float(mirror.correction(x, 1.0, 3.0).abs().max()) < 1e-14
 
 
+@pytest.mark.statement("prop-modes-far")
 def test_correction_is_the_tensor_formula_at_any_level() -> None:
     y = randn(30, 2, 2, seed=15).exp()
     far, flat = FarField.of(y), y.flatten(1)
@@ -354,7 +356,7 @@ def test_correction_is_the_tensor_formula_at_any_level() -> None:
         h = torch.linalg.solve(V, state - a * flat.mean(0))
         A = torch.outer(h, h) - torch.linalg.inv(V)
         rows.append(a**2 * s**2 / 2 * torch.linalg.solve(V, torch.einsum("ijk,jk->i", K, A)))
-    assert rel(far.correction(x, alpha, sigma), torch.stack(rows).reshape(5, 2, 2)) < 1e-12
+    agree(far.correction(x, alpha, sigma), torch.stack(rows).reshape(5, 2, 2), 1e-12)
     assert rel(far(x, alpha, sigma), far.gaussian(x, alpha, sigma) + far.correction(x, alpha, sigma)) == 0
     few = FarField.of(randn(3, 6, seed=17))  # fewer points than dimensions
     assert bool(torch.isfinite(few(randn(2, 6, seed=18), 1.0, 2.0)).all())

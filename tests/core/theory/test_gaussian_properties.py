@@ -8,7 +8,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from partners import dense, gaussian, randn, rel
+from partners import agree, dense, gaussian, randn, rel
 
 from painters import Gaussian, Levels, Mixture, Moments, PointCloud, noise
 from painters.levels import CLEAN, Level
@@ -67,10 +67,11 @@ def test_flow_returns_from_clean_data_where_there_is_variance(g: Gaussian, to: L
     assert rel(g.flow(g.flow(x, frm=CLEAN, to=to), frm=to), x) < 1e-9
 
 
+@pytest.mark.statement("thm-gaussian-flow")
 @given(g=gaussians(), frm=noisy(), to=st.one_of(noisy(), st.just(CLEAN)), seed=st.integers(0, 99))
 def test_flow_carries_one_marginal_into_the_other(g: Gaussian, frm: Level, to: Level, seed: int) -> None:
     z = randn(3, g.dim, seed=seed)
-    assert rel(g.flow(g.sample(z, level=frm), frm=frm, to=to), g.sample(z, level=to)) < 1e-9
+    agree(g.flow(g.sample(z, level=frm), frm=frm, to=to), g.sample(z, level=to), 1e-9)
 
 
 @given(g=gaussians(), level=st.one_of(noisy(), st.just(CLEAN)))
@@ -83,21 +84,23 @@ def test_sample_covariance(g: Gaussian, level: Level) -> None:
     assert rel(root @ root.T, level[0] ** 2 * dense(g) + level[1] ** 2 * eye) < 1e-11
 
 
+@pytest.mark.statement("prop-gaussian-wiener")
 @given(g=gaussians(), level=noisy(), seed=st.integers(0, 99))
 def test_denoiser_is_the_dense_wiener_filter(g: Gaussian, level: Level, seed: int) -> None:
     a, s = level
     x, covariance = states(g, level, seed), dense(g)
     V = a**2 * covariance + s**2 * torch.eye(g.dim, dtype=torch.float64)
     want = g.mu + a * torch.linalg.solve(V, (x - a * g.mu).T).T @ covariance
-    assert rel(g(x, a, s), want) < 1e-9
+    agree(g(x, a, s), want, 1e-9)
 
 
+@pytest.mark.statement("thm-derivation-tweedie")
 @given(g=gaussians(), level=noisy(), seed=st.integers(0, 99))
 def test_tweedie(g: Gaussian, level: Level, seed: int) -> None:
     """alpha x0_hat = x + sigma^2 score, also at alpha = 0."""
     a, s = level
     x = states(g, level, seed)
-    assert float((a * g(x, a, s) - x - s**2 * g.score(x, a, s)).norm()) < 1e-9 * float(x.norm() + a * g.mu.norm())
+    agree((a * g(x, a, s) - x - s**2 * g.score(x, a, s)).norm() / (x.norm() + a * g.mu.norm()), 0.0, 1e-9)
 
 
 @given(g=gaussians(), seed=st.integers(0, 99))
@@ -119,11 +122,12 @@ def test_log_prob_is_torchs(g: Gaussian, level: Level, seed: int) -> None:
     assert float((g.log_prob(x, a, s) - want).abs().max()) < 1e-7 * float(1 + want.abs().max())
 
 
+@pytest.mark.statement("prop-gaussian-wiener")
 @given(g=gaussians(), level=noisy(), seed=st.integers(0, 99))
 def test_score_is_the_gradient_of_log_prob(g: Gaussian, level: Level, seed: int) -> None:
     x = states(g, level, seed).requires_grad_()
     (gradient,) = torch.autograd.grad(g.log_prob(x, *level).sum(), x)
-    assert rel(g.score(x.detach(), *level), gradient) < 1e-9
+    agree(g.score(x.detach(), *level), gradient, 1e-9)
 
 
 @given(g=gaussians(), level=noisy())

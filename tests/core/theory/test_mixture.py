@@ -9,7 +9,7 @@ from statistics import NormalDist
 
 import pytest
 import torch
-from partners import dense, gaussian, matched, randn, rel
+from partners import agree, dense, gaussian, matched, randn, rel
 from scipy import stats
 from sklearn.cluster import KMeans
 from sklearn.datasets import load_digits
@@ -124,14 +124,15 @@ def test_one_level_per_sample() -> None:
     assert rel(m(x, alpha.reshape(4, 1), sigma.reshape(4, 1)), together[2]) == 0
 
 
+@pytest.mark.statement("thm-derivation-tweedie")
 @pytest.mark.parametrize("level", [(0.6, 0.8), (1.0, 0.3), (0.2, 0.98)])
 def test_score_is_the_slope_of_the_density_and_tweedie_holds(level: tuple[float, float]) -> None:
     for m in (skewed(), three(2), three()):
         x = m.sample(9, seed=8, level=level).requires_grad_()
         (slope,) = torch.autograd.grad(m.log_prob(x, *level).sum(), x)
-        assert rel(m.score(x, *level).detach(), slope) < 1e-10
+        agree(m.score(x, *level).detach(), slope, 1e-10)
         tweedie = (x + level[1] ** 2 * slope) / level[0]
-        assert rel(m(x, *level).detach(), tweedie.detach()) < 1e-10
+        agree(m(x, *level).detach(), tweedie.detach(), 1e-10)
 
 
 @pytest.mark.parametrize("level", [(0.6, 0.8), (1.0, 0.3), (1.0, 3.0), (0.1, 0.99), (0.0, 1.0)])
@@ -320,6 +321,7 @@ def noisy_axis(m: Mixture, level: tuple[float, float]) -> tuple[Tensor, Tensor]:
     return x, p
 
 
+@pytest.mark.statement("prop-derivation-regression", "prop-gaussian-wiener")
 @pytest.mark.parametrize("level", [(0.1, 0.995), (0.6, 0.8), (0.98, 0.2), (1.0, 0.05), (1.0, 6.0)])
 def test_gaussian_error_is_the_best_error_plus_the_distance_to_the_best(level: tuple[float, float]) -> None:
     """Pythagoras: E|x_0 - D_gauss|^2 = E|x_0 - D|^2 + E|D - D_gauss|^2, with E|x_0 - D|^2 = E x_0^2 - E D^2."""
@@ -327,10 +329,11 @@ def test_gaussian_error_is_the_best_error_plus_the_distance_to_the_best(level: t
     g, (x, p) = matched(m), noisy_axis(m, level)
     best = float(m.mean.square() + g.lam) - float(p @ m(x, *level)[:, 0].square())
     apart = float(p @ (m(x, *level) - g(x, *level))[:, 0].square())
-    assert best + apart == pytest.approx(g.mmse(level), rel=1e-7)
+    agree(best + apart, g.mmse(level), 1e-7)
     assert apart > 0.01 * best or level[1] > 5 * level[0]
 
 
+@pytest.mark.statement("prop-gaussian-bound", "rem-gaussian-factors", "prop-factors-law")
 @pytest.mark.parametrize("level", [(0.1, 0.995), (0.4, 0.92), (0.6, 0.8), (0.98, 0.2), (1.0, 6.0)])
 def test_emergence_and_factors_are_never_later_than_the_gaussian_says(level: tuple[float, float]) -> None:
     """Var D >= lam sigmoid(log-SNR + ln lam), and Var E[f|x] >= alpha^2 c^2 / V for the factor f = 'third bump'."""
@@ -339,13 +342,13 @@ def test_emergence_and_factors_are_never_later_than_the_gaussian_says(level: tup
     D = m(x, *level)[:, 0]
     share = float(p @ (D - m.mean) ** 2 / lam)
     bound = float(emergence(lam, level))
-    assert bound <= share <= 1 + 1e-9
+    agree(max(bound - share, share - 1, 0.0), 0.0, 1e-9)
     pi = float(m.weights[2])
     known = m.responsibilities(x, *level)[:, 2]
     c = pi * float(m.components[2].mu - m.mean)  # Cov(x_0, f)
     law = level[0] ** 2 * c**2 / float(level[0] ** 2 * lam + level[1] ** 2) / (pi * (1 - pi))
     posterior = float(p @ (known - pi) ** 2) / (pi * (1 - pi))
-    assert law <= posterior <= 1 + 1e-9
+    agree(max(law - posterior, posterior - 1, 0.0), 0.0, 1e-9)
     if 0.2 < bound < 0.95:
         assert share > 1.01 * bound and posterior > 1.01 * law
 
@@ -407,13 +410,16 @@ def test_jacobian_reads_the_local_covariance_and_rises_where_modes_merge() -> No
     assert tops[3] > 10 * tops[0] and tops[4] > tops[3]
 
 
-def test_posterior_covariance_is_the_jacobian() -> None:
+@pytest.mark.statement("rem-derivation-second")
+@pytest.mark.parametrize("alpha", [1.0, 0.6])
+def test_posterior_covariance_is_the_jacobian(alpha: float) -> None:
     m, x, sigma = skewed(), torch.tensor([0.9]).double(), 0.8
     z = torch.linspace(-8, 8, 40_001, dtype=torch.float64)
-    density = m.log_prob(z[:, None]).exp() * (-((x - z) ** 2) / (2 * sigma**2)).exp()
+    density = m.log_prob(z[:, None]).exp() * (-((x - alpha * z) ** 2) / (2 * sigma**2)).exp()
     density /= density.sum()
     variance = density @ z**2 - (density @ z) ** 2
-    assert float(sigma**2 * jacobian(m, x, sigma)) == pytest.approx(float(variance), rel=1e-9)
+    slope = torch.autograd.functional.jacobian(lambda y: m(y[None], alpha, sigma)[0], x)
+    agree(sigma**2 / alpha * float(slope), float(variance), 1e-9)
 
 
 @pytest.mark.parametrize(("place", "c"), [(2.0, 0.5), (3.0, 1.0), (1.0, 0.0)])

@@ -1,11 +1,9 @@
 """``painters moments``: the mean and covariance of pictures and of samples, what is kept, and what is refused."""
 
 import sys
-from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
-import partners
 import pipelines
 import pytest
 import torch
@@ -14,7 +12,6 @@ from safetensors.torch import load_file
 
 import painters
 from atelier.cli import main
-from atelier.commands.moments import agreement
 from atelier.pictures import read
 from painters.models import moments
 
@@ -76,23 +73,13 @@ def test_moments_of_a_models_own_samples_say_that_they_are_circular(tmp_path, ca
     assert "circular" in capsys.readouterr().out
     gaussian, facts = moments.load_moments(out)
     assert facts["circular"] and facts["source"] == "own samples of sd" and facts["prompt"] == "a red house"
-    assert facts["seeds"] == "1000000-1000005" and "halves" not in facts
+    assert facts["seeds"] == "1000000-1000005"
     model = painters.load(tmp_path / "sd", device="cpu")
     levels = model.levels(2)
     x = levels.start(painters.noise(range(10**6, 10**6 + 6), model.shape))
     want = painters.solve(model.denoiser("a red house"), x, levels, solver="dpmpp2m", progress=False).final
     np.testing.assert_allclose(gaussian.mu, want.flatten(1).mean(0), atol=1e-4)
     assert not out.with_name("own.safetensors.parts").exists()
-
-
-def test_the_agreement_of_halves_is_that_of_their_dense_covariances():
-    one, two = (partners.gaussian([9.0, 4.0, 1.0], dim=6, seed=seed) for seed in (0, 1))
-    assert agreement(one, one) == {"pcs": [1, 2, 3], "overlap": [1.0] * 3, "eigenvalues": [0.0] * 3}
-    found = agreement(one, replace(two, lam=two.lam * torch.tensor([1.0, 3.0, 1.0])))
-    for k, overlap in zip(found["pcs"], found["overlap"]):
-        onto = [g.U[:, :k] @ g.U[:, :k].T for g in (one, two)]
-        assert overlap == pytest.approx(float((onto[0] @ onto[1]).trace()) / k, abs=1e-4)
-    assert found["eigenvalues"] == pytest.approx([0.0, (1 / 2) ** 0.5, (1 / 3) ** 0.5], abs=1e-4)
 
 
 def test_pictures_are_encoded_for_a_latent_model(tmp_path):

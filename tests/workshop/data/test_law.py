@@ -7,10 +7,11 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from partners import TwoModes, dense, gaussian, r2, randn, rel
+from partners import TwoModes, agree, dense, gaussian, r2, randn, rel
 
 from atelier.data.law import FactorLaw
 from painters import Gaussian, Moments
+from painters.theory import emergence
 
 LEVELS = [(0.0, 1.0), (0.05, 1.0), (0.6, 0.8), (1.0, 0.3), (1.0, 3.0), (0.99, 0.01)]
 
@@ -21,6 +22,7 @@ def law_of(g: Gaussian, *, m: int = 3, seed: int = 0) -> FactorLaw:
     return FactorLaw(g, c, randn(m, seed=seed + 1), (c * torch.linalg.pinv(dense(g)).matmul(c)).sum(0) + 0.5)
 
 
+@pytest.mark.statement("prop-factors-law")
 @pytest.mark.parametrize("level", LEVELS)
 @pytest.mark.parametrize("rest", [0.0, 0.2])
 def test_it_is_the_dense_formula(level: tuple[float, float], rest: float) -> None:
@@ -28,10 +30,14 @@ def test_it_is_the_dense_formula(level: tuple[float, float], rest: float) -> Non
     law, (alpha, sigma) = law_of(g), level
     noisy = alpha**2 * dense(g) + sigma**2 * torch.eye(6, dtype=torch.float64)
     weights = alpha * torch.linalg.solve(noisy, law.covariance)
-    assert rel(law.weights(level), weights) < 1e-9
-    assert rel(r2(law, level), alpha * (weights * law.covariance).sum(0) / law.variance) < 1e-9
+    agree(law.weights(level), weights, 1e-9)
+    agree(r2(law, level), alpha * (weights * law.covariance).sum(0) / law.variance, 1e-9)
+    lam, axes = torch.linalg.eigh(dense(g))
+    tells = torch.where(lam[:, None] > 1e-9, (axes.T @ law.covariance) ** 2 / lam[:, None], 0.0) / law.variance
+    agree(r2(law, level), emergence(lam.clamp(min=0), level) @ tells, 1e-9)  # each component tells when it stands
 
 
+@pytest.mark.statement("prop-factors-law")
 def test_a_regression_on_noised_data_finds_the_same_share_and_the_same_estimate() -> None:
     """The data are far from Gaussian: the law needs moments only. Partner: ordinary least squares in numpy."""
     n, draw = 40_000, np.random.default_rng(0)
@@ -70,6 +76,7 @@ def test_coordinates_do_not_matter_and_less_noise_tells_more(scale: float, angle
     assert bool((r2(law, less) >= r2(law, level) - 1e-12).all() & (r2(law, less) <= 1).all())
 
 
+@pytest.mark.statement("prop-factors-law", "rem-gaussian-factors")
 @pytest.mark.parametrize(("alpha", "sigma"), [(1.0, 0.3), (1.0, 1.0), (0.3, 1.0), (0.02, 1.0)])
 def test_it_is_a_lower_bound_of_what_can_be_known(alpha: float, sigma: float) -> None:
     """Two modes at +-m: E[side | x] is known, and explains more, or as much where all is noise."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections import Counter, defaultdict
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,7 +18,11 @@ from atelier.data.scenes import FACTORS, NAMES, Factors, caption, parse, render,
 from atelier.data.scenes import captions as wording
 from atelier.data.scenes.drawing import _Canvas
 from atelier.data.scenes.factors import factor
-from atelier.data.scenes.shares import CAUSES, Share, pick_freeze, shares, variance_shares
+from atelier.data.scenes.shares import variance_shares
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "tools"))
+
+from shares import CAUSES, pick_freeze, share_of, shares
 
 SEED = 61_000
 
@@ -337,7 +343,7 @@ def test_estimators_on_the_ishigami_function() -> None:
     generator = torch.Generator().manual_seed(0)
     a, b = ((torch.rand(20_000, 3, generator=generator, dtype=torch.float64) * 2 - 1) * pi for _ in range(2))
     for columns, total in {(0,): v1 + v13, (1,): v2, (2,): v13, (0, 2): v1 + v13}.items():
-        share = Share.of(pick_freeze(ishigami(a), ishigami(b), ishigami(swapped(a, b, [*columns]))))
+        share = share_of(pick_freeze(ishigami(a), ishigami(b), ishigami(swapped(a, b, [*columns]))))
         assert abs(share.total - total / v) < 4 * share.total_error and 0 < share.total_error < 0.02
 
 
@@ -348,7 +354,7 @@ def test_standard_errors_are_the_spread_of_repeated_runs() -> None:
     for seed in range(200):
         generator = torch.Generator().manual_seed(seed)
         a, b = (torch.randn(100, 2, generator=generator, dtype=torch.float64) for _ in range(2))
-        estimates.append(Share.of(pick_freeze(a @ weights, b @ weights, swapped(a, b, [1]) @ weights)))
+        estimates.append(share_of(pick_freeze(a @ weights, b @ weights, swapped(a, b, [1]) @ weights)))
     values, stated = (torch.tensor([getattr(e, key) for e in estimates]) for key in ("total", "total_error"))
     assert abs(values.mean() - 0.2) < 4 * values.std() / 200**0.5 + 0.002
     assert 0.8 < float(stated.mean() / values.std()) < 1.25
@@ -361,7 +367,7 @@ def test_committed_shares_agree_with_new_scenes() -> None:
     for cause in ("sky", "ground", "horizon", "tree side", "door", "brush", "grain", "hand"):
         own = {cause: b.values[cause]} if cause in NAMES else {}
         mixed = Factors(a.values | own, b.seeds if cause == "hand" else a.seeds)
-        new, old = Share.of(pick_freeze(f_a, f_b, to_unit(render(mixed)))), committed[cause]
+        new, old = share_of(pick_freeze(f_a, f_b, to_unit(render(mixed)))), committed[cause]
         assert abs(new.total - old.total) < 4 * math.hypot(new.total_error, old.total_error), cause
 
 

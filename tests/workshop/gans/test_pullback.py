@@ -20,6 +20,7 @@ def random(*shape, seed=0):
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
+@pytest.mark.statement("prop-gans-fixed")
 def test_the_linear_generator_has_the_covariance_as_its_metric_everywhere():
     g = world()
     H, J = pullback.metric(pullback.linear_generator(g.U, g.lam, g.mu, (12,)), random(5, 12))

@@ -24,6 +24,7 @@ def guided(w, mu_u=CENTRE, lam_u=WIDE, mu_c=CLASS, lam_c=NARROW):
     return lambda x, a, s: all_data(x, a, s) + w * (one_class(x, a, s) - all_data(x, a, s))
 
 
+@pytest.mark.statement("prop-guidance-law")
 @pytest.mark.parametrize("w", [0.0, 1.0, 3.0, 7.5])
 @pytest.mark.parametrize("schedule", [vp_linear(), edm(), flow()], ids=lambda s: s.name)
 def test_the_law_is_the_flow_of_the_guided_denoiser(w, schedule):

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from partners import agree
 
 from atelier.data.scenes.factors import factor
 from atelier.manifold.knobs import Facts
@@ -34,6 +35,7 @@ def states(affine, n=5):
     return affine.gaussian.sample(fresh, level=LEVEL)
 
 
+@pytest.mark.statement("prop-variations-ask")
 def test_an_order_is_carried_out_in_the_image_and_nothing_else_is_moved(affine):
     x = states(affine)
     before = affine.read(asking.white(affine.gaussian, x, LEVEL))
@@ -41,17 +43,18 @@ def test_an_order_is_carried_out_in_the_image_and_nothing_else_is_moved(affine):
     image = affine.gaussian.flow(sent, frm=LEVEL, to=CLEAN)
     after = affine.read(asking.white(affine.gaussian, image, CLEAN))
     pink = torch.tensor([0.0, 0.0, 1.0, 0.0]).double()
-    torch.testing.assert_close(after[:, :4], pink.expand(5, 4))
-    torch.testing.assert_close(after[:, 4], torch.full((5,), 0.9).double())
-    torch.testing.assert_close(after[:, 5:], before[:, 5:])
+    agree(after[:, :4], pink.expand(5, 4), 1e-6)
+    agree(after[:, 4], torch.full((5,), 0.9), 1e-6)
+    agree(after[:, 5:], before[:, 5:], 1e-6)
 
 
+@pytest.mark.statement("prop-variations-ask")
 def test_no_shorter_step_does_it(affine):
     z = asking.white(affine.gaussian, states(affine), LEVEL)
     step = affine.step(z, {"clouds": "cloudy"})
     want = affine.wanted(z, {"clouds": "cloudy"}) - affine.read(z)
     shortest = torch.linalg.lstsq(affine.weights.T, want.T, driver="gelsd").solution.T
-    torch.testing.assert_close(step, shortest)
+    agree(step, shortest, 1e-6)
 
 
 def test_white_and_coloured_undo_each_other(affine):

@@ -16,6 +16,7 @@ def world(dim=12):
     return Gaussian(torch.arange(dim).double(), U, torch.logspace(2, -2, dim, dtype=torch.float64))
 
 
+@pytest.mark.statement("prop-variations-share")
 @pytest.mark.parametrize("i", [0, 25])
 @pytest.mark.parametrize("keep", ["outline", "details"])
 def test_what_is_kept_is_kept_exactly_in_the_image(keep, i):
