@@ -12,6 +12,7 @@ What lives is explained in `tests/survivors.toml`: the same program in other wor
 from __future__ import annotations
 
 import argparse
+import gc
 import hashlib
 import importlib
 import importlib.abc
@@ -109,8 +110,8 @@ class Faulty(importlib.abc.MetaPathFinder, importlib.abc.Loader):
 def _pytest(files: list[str], *plugins: Any) -> int:
     import pytest
 
-    quiet = ["-q", "--tb=line", "-p", "no:cacheprovider", "-p", "no:xdist", "-p", "no:nbval", "-W", "ignore"]
-    return int(pytest.main([*quiet, *files], plugins=plugins))
+    bare = "-q --tb=line --assert=plain -W ignore -p no:cacheprovider -p no:unraisableexception"
+    return int(pytest.main([*bare.split(), *files], plugins=plugins))
 
 
 class Chosen:
@@ -231,6 +232,8 @@ def warm(names: list[str]) -> None:
                 importlib.import_module(name)
             except Exception:  # one of another machine's: whoever needs it will say so
                 continue
+    gc.collect()
+    gc.freeze()  # or each fork would copy every page, to look at what it never changes
 
 
 # What is kept
@@ -350,7 +353,7 @@ def main(arguments: list[str] | None = None) -> int:
     def say(text: str) -> None:
         print(text, flush=True)
 
-    os.environ |= {"OMP_NUM_THREADS": "1", "HYPOTHESIS_PROFILE": "mutants"}
+    os.environ |= {"OMP_NUM_THREADS": "1", "HYPOTHESIS_PROFILE": "mutants", "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
     os.environ["PYTHONPATH"] = str(ROOT / "src")
     sys.path.insert(0, str(ROOT / "src"))
     KEPT.mkdir(parents=True, exist_ok=True)

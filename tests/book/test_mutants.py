@@ -103,7 +103,7 @@ def place(tmp_path, monkeypatch):
         monkeypatch.setattr(mutants, name, value)
     monkeypatch.setitem(mutants.SCOPE, "painters", ["plain_area"])
     monkeypatch.setattr(sys, "path", [*sys.path])  # main puts the tree's src in front
-    for name in ("OMP_NUM_THREADS", "HYPOTHESIS_PROFILE", "PYTHONPATH"):
+    for name in ("OMP_NUM_THREADS", "HYPOTHESIS_PROFILE", "PYTEST_DISABLE_PLUGIN_AUTOLOAD", "PYTHONPATH"):
         monkeypatch.setenv(name, "")
     return tmp_path
 
@@ -137,18 +137,15 @@ def test_what_tests_can_see_is_found_and_what_they_cannot_lives(place, capsys):
     assert "it does not matter" in (place / "result.md").read_text()
 
 
-def test_a_test_that_fails_by_itself_finds_nothing(place):
+def test_a_test_that_fails_by_itself_finds_nothing(place, monkeypatch):
     tests = place / "tests" / "core" / "test_plain_area.py"
     tests.write_text(
-        "import os\nimport plain_area\n\n"
-        "def test_moody():\n    plain_area.area(1)\n    assert 'TRACED' in os.environ or not os.environ\n"
+        "import os\nimport plain_area\n\ndef test_moody():\n    plain_area.area(1)\n    assert 'TRACED' in os.environ\n"
     )
-    mutants.os.environ["TRACED"] = "1"
+    monkeypatch.setenv("TRACED", "1")
     kept = mutants.Map([tests])
-    try:
-        kept.collect(print, lambda: False)
-    finally:
-        del mutants.os.environ["TRACED"]
+    kept.collect(print, lambda: False)
+    monkeypatch.delenv("TRACED")
     record = mutants.Record(place / "kept" / "results.jsonl", "tests")
     path = place / "src" / "plain_area.py"
     fault = next(fault for fault in find(path.read_text(), "plain_area") if fault.before == "a * b")
