@@ -23,7 +23,6 @@ from atelier.ranks import place, share
 from painters.files import claim
 from painters.models import Model, load
 from painters.models.moments import FIRST, each, facts_in, gaussian_of, kept, painted, save_moments
-from painters.theory.gaussian import Gaussian
 
 
 @dataclass(frozen=True)
@@ -105,25 +104,6 @@ def counted(parts: Iterable[Tensor], total: int | None, *, digest: Any = None) -
             bar.update(len(part))
 
 
-def agreement(a: Gaussian, b: Gaussian) -> dict[str, list[float]]:
-    """Return how far the moments of two halves of some samples agree, for the first 1, 2, 4, ... and all PCs.
-
-    ``overlap``: the share |U_a^T U_b|^2/k of the first ``pcs`` k of one that lies in the span of those of the other.
-    ``eigenvalues``: the rms of 2 (lam_a - lam_b)/(lam_a + lam_b) over them. All samples together, twice a half, have
-    about half of that error of an eigenvalue.
-    """
-    rank = min(len(a.lam), len(b.lam))
-    counts = [2**i for i in range(rank.bit_length()) if 2**i < rank] + [rank]
-    turned = (a.U.T @ b.U).square()
-    both = (a.lam[:rank] + b.lam[:rank]).clamp(min=1e-300)
-    apart = (2 * (a.lam[:rank] - b.lam[:rank]) / both).square()
-    return {
-        "pcs": counts,
-        "overlap": [round(float(turned[:k, :k].sum()) / k, 4) for k in counts],
-        "eigenvalues": [round(float(apart[:k].mean().sqrt()), 4) for k in counts],
-    }
-
-
 def _dealt(samples: Samples, keep: Path, out: Path, facts: Mapping[str, Any]) -> str | None:
     """Make this process's share of the samples; why the moments are not for it to write, ``None`` if they are."""
     mine = share(samples.numbers)
@@ -153,9 +133,6 @@ def command(options: argparse.Namespace) -> int:
             print(why)
             return 0
         gaussian, n = gaussian_of(batches, rank=options.rank)
-        if facts["circular"] and n >= 8:
-            halves = (gaussian_of(samples.make(samples.numbers[i::2]), rank=options.rank)[0] for i in (0, 1))
-            facts["halves"] = agreement(*halves)
     finally:  # all the more if too few are left
         if samples.skipped:
             print(told(samples.skipped))

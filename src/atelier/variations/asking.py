@@ -17,10 +17,8 @@ import torch
 from torch import Tensor
 
 from atelier.data.scenes.factors import Factor
-from atelier.manifold.knobs import BLUR, LEVEL, MANY, Facts
+from atelier.manifold.knobs import BLUR, LEVEL, Facts
 from atelier.networks.readers import columns
-from atelier.scoring import Ruler
-from atelier.statistics import short
 from atelier.subject import Subject, levels_at
 from painters.levels import NOISE, Level, Levels
 from painters.sampling import noise, paint_on, solve
@@ -124,44 +122,5 @@ def states_at(subject: Subject, seeds: Sequence[int], ratio: float, steps: int) 
 
 
 def asked() -> dict[str, Any]:
-    """Return the committed measurement of ``scenes-sd``: ``at`` each of some levels what :func:`obeyed` found."""
+    """Return the committed measurement of ``scenes-sd``: ``at`` each of some levels what ``tools/asked.py`` found."""
     return json.loads((Path(__file__).parent / "asked.json").read_text(encoding="utf-8"))
-
-
-def obeyed(
-    subject: Subject, ruler: Ruler, affine: Affine, seeds: Sequence[int], ratio: float, *, steps: int = 20
-) -> dict[str, Any]:
-    """Ask every seed's picture for one thing of each factor that it does not show, and return what becomes of it.
-
-    Asked are, at the level sigma/alpha next to ``ratio``, a kind that the reader does not see, drawn at random, or the
-    other end of a size: .05 or .95. ``granted`` (S, F): 1 where the reader sees the kind, or the size on the asked side
-    of 1/2. ``others`` (S, F): what all other factors change by, in units of unrelated pictures. ``null_granted`` and
-    ``null_others``: the same after steps as long in random directions of the first PCs. ``price`` (F,): length of the
-    step in standard deviations, before it is made louder.
-    """
-    levels, start, x = states_at(subject, seeds, ratio, steps)
-    g, level, generator = affine.gaussian, levels[start], torch.Generator().manual_seed(0)
-    z, kinds = white(g, x, level), columns(ruler.factors)
-
-    def seen(states: Tensor) -> Tensor:
-        return ruler.answers(paint_on(subject.denoise, states, levels, start=start, solver="dpmpp2m"))
-
-    before = seen(x)
-    found: dict[str, list[Tensor]] = {name: [] for name in ("granted", "others", "null_granted", "null_others")}
-    price = []
-    for i, (factor, shown) in enumerate(zip(ruler.factors, before.split(kinds, 1))):
-        n = len(factor.kinds)
-        now = shown.argmax(1) if n else (shown[:, 0] > 0.5).long()
-        other = (now + torch.randint(1, n or 2, now.shape, generator=generator)) % (n or 2)
-        orders = [{factor.name: factor.kinds[k] if n else (0.05, 0.95)[k]} for k in other.tolist()]
-        step = torch.cat([affine.step(z[j : j + 1], order) for j, order in enumerate(orders)])
-        price.append(step.norm(dim=1).mean())
-        random = torch.randn(len(x), MANY, generator=generator, dtype=torch.float64) @ g.U[:, :MANY].T
-        for tail, way in (("", step), ("null_", random * (step.norm(dim=1) / random.norm(dim=1))[:, None])):
-            after = seen(coloured(g, z + LOUD * way, level, x))
-            says = after.split(kinds, 1)[i]
-            found[f"{tail}granted"].append((says.argmax(1) if n else (says[:, 0] > 0.5).long()) == other)
-            change = ruler.change(before, after) / ruler.unrelated
-            found[f"{tail}others"].append((change.sum(1) - change[:, i]) / (change.shape[1] - 1))
-    said = {name: short(torch.stack(part, 1).double()) for name, part in found.items()}
-    return {"level": float(levels.ratio[start]), "price": short(torch.stack(price))} | said

@@ -127,16 +127,10 @@ def test_an_interruption_keeps_the_samples_that_are_painted(tmp_path, capsys, mo
     ]
     gaussian, facts = moments.load_moments(out)
     model = painters.load("fashion-ddpm", device="cpu")
-    whole, *halves = (
-        moments.gaussian_of(moments.painted(model, part, prompt="Bag", steps=2))[0]
-        for part in (seeds, seeds[::2], seeds[1::2])
-    )
+    whole, _ = moments.gaussian_of(moments.painted(model, seeds, prompt="Bag", steps=2))
     assert facts["n"] == 12
     np.testing.assert_allclose(gaussian.mu, whole.mu, atol=1e-4)
     np.testing.assert_allclose(gaussian.lam, whole.lam, rtol=1e-3)
-    assert facts["halves"]["pcs"] == [1, 2, 3]
-    for key, value in agreement(*halves).items():
-        np.testing.assert_allclose(facts["halves"][key], value, atol=2e-3)
 
 
 def test_identical_pictures_are_refused(tmp_path, capsys):

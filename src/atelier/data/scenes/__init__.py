@@ -6,8 +6,8 @@ Both follow from the scene's seed alone, so a scene is the same in any batch and
 by one grey level where machines round differently. At another size its strokes and grain are as fine as the new pixels.
 
 Scenes under a condition, a prompt for instance, have some factors set and the rest left to chance:
-``render(sample(n).replace(parse("a moon in a pink sky")))``. How much of the pictures each factor decides is measured
-in :mod:`atelier.data.scenes.shares`.
+``render(sample(n).replace(parse("a moon in a pink sky")))``. How much of the pictures each factor decides says
+:mod:`atelier.data.scenes.shares`.
 """
 
 from atelier.data.images import ImageData

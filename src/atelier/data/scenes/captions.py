@@ -2,46 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from atelier.data.scenes.factors import NAMES, Factors, factor
+from atelier.data.scenes.parsing import VOCABULARY
 
 SHARES = (0.3, 0.6, 0.95)
 OPENINGS = ("", "", "a painting of ", "a landscape with ", "a picture of ")
 
-SIDES = {side: (f"on the {side}", f"to the {side}") for side in ("left", "right")}
-
-WORDS: dict[str, dict[str, tuple[str, ...]]] = {
-    "sky": {kind: (f"{kind} sky",) for kind in ("blue", "golden", "pink", "indigo")},
-    "clouds": {"clear": ("clear",), "cloudy": ("cloudy",)},
-    "ground": {
-        "meadow": ("a green meadow", "a meadow", "green grass"),
-        "wheat": ("a wheat field", "a field of wheat", "golden wheat"),
-        "snow": ("snow", "a field of snow", "white snow"),
-        "heather": ("heather", "a field of heather", "purple heather"),
-    },
-    "horizon": {"low": ("a low horizon",), "high": ("a high horizon",)},
-    "relief": {"hills": ("hills", "rolling hills", "green hills"), "mountains": ("mountains", "snowy mountains")},
-    "relief height": {"low": ("low",), "high": ("high",)},
-    "orb": {
-        "yellow sun": ("yellow sun", "bright sun"),
-        "red sun": ("red sun",),
-        "moon": ("moon", "crescent moon", "white moon"),
-    },
-    "orb side": SIDES,
-    "orb height": {"low": ("low",), "high": ("high",)},
-    "tree": {"oak": ("oak", "round oak"), "pine": ("pine", "dark pine"), "poplar": ("poplar", "slender poplar")},
-    "tree side": SIDES,
-    "tree height": {"low": ("small", "little"), "high": ("tall", "big")},
-    "house side": SIDES,
-    "house size": {"low": ("small", "little"), "high": ("large", "big")},
-    "walls": {kind: (kind,) for kind in ("white", "ochre", "brick", "blue")},
-    "roof": {"red": ("a red roof",), "slate": ("a slate roof", "a grey roof"), "thatch": ("a thatched roof",)},
-    "door": {kind: (f"a {kind} door",) for kind in ("green", "red", "blue")},
-    "windows": {"dark": ("dark windows",), "lit": ("lit windows", "bright windows")},
-}
+WORDS: dict[str, dict[str, list[str]]] = VOCABULARY["said"]
 """The ways to say each kind; a continuous factor is "low" in its lowest third and "high" in its highest."""
 
 
@@ -138,9 +110,9 @@ def _join(*parts: str) -> str:
     return " ".join(filter(None, parts))
 
 
-def _one_of(ways: tuple[str, ...], draw: np.random.Generator) -> str:
+def _one_of(ways: Sequence[str], draw: np.random.Generator) -> str:
     """Draw one of a few phrases: the same draw as ``Generator.choice``, many times faster."""
-    return ways[draw.integers(len(ways))]
+    return ways[int(draw.integers(len(ways)))]
 
 
 _ARTICLES = {"a", "an", "the"}

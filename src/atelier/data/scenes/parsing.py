@@ -3,55 +3,20 @@
 from __future__ import annotations
 
 import re
+import tomllib
+from pathlib import Path
+from typing import Any
 
-_THINGS = {
-    "orb": "sun moon",
-    "sky": "sky",
-    "clouds": "cloud",
-    "tree": "tree oak pine poplar",
-    "house": "house cottage",
-    "walls": "wall",
-    "roof": "roof",
-    "door": "door",
-    "windows": "window",
-    "relief": "hill mountain",
-    "ground": "ground field meadow grass wheat snow heather",
-    "horizon": "horizon",
-}
-_NOUNS = {noun: thing for thing, nouns in _THINGS.items() for noun in nouns.split()}
+VOCABULARY: dict[str, Any] = tomllib.loads(Path(__file__).with_name("words.toml").read_text(encoding="utf-8"))
+"""What captions say and prompts mean: ``said``, ``things`` and ``means``."""
+_NOUNS = {noun: thing for thing, nouns in VOCABULARY["things"].items() for noun in nouns.split()}
 _SIDE_OF = {"orb": "orb side", "tree": "tree side"} | dict.fromkeys(
     ("house", "walls", "roof", "door", "windows"), "house side"
 )
 
-_LOW_HIGH = {"low": "low", "high": "high"}
-_WALLS = {kind: kind for kind in ("white", "ochre", "brick", "blue")}
-# thing -> factor -> kind -> the words that mean it beside this thing; where several apply, the first kind counts
-_MEANINGS: dict[str, dict[str, dict[str, str]]] = {
-    "orb": {
-        "orb": {"moon": "moon", "red sun": "red", "yellow sun": "yellow bright"},
-        "orb height": _LOW_HIGH,
-    },
-    "sky": {
-        "sky": {kind: kind for kind in ("blue", "golden", "pink", "indigo")},
-        "clouds": {"clear": "clear", "cloudy": "cloudy"},
-    },
-    "clouds": {"clouds": {"cloudy": "cloud"}},
-    "tree": {
-        "tree": {kind: kind for kind in ("oak", "pine", "poplar")},
-        "tree height": {"low": "small little", "high": "tall big"},
-    },
-    "house": {"walls": _WALLS, "house size": {"low": "small little", "high": "large big"}},
-    "walls": {"walls": _WALLS},
-    "roof": {"roof": {"red": "red", "slate": "slate grey gray", "thatch": "thatch thatched"}},
-    "door": {"door": {kind: kind for kind in ("green", "red", "blue")}},
-    "windows": {"windows": {"lit": "lit bright", "dark": "dark"}},
-    "relief": {"relief": {"hills": "hill", "mountains": "mountain"}, "relief height": _LOW_HIGH},
-    "ground": {"ground": {"snow": "snow snowy", "wheat": "wheat", "heather": "heather", "meadow": "meadow grass"}},
-    "horizon": {"horizon": _LOW_HIGH},
-}
-_READINGS = {  # the same as thing -> [(factor, kind, words)]
+_READINGS = {  # thing -> [(factor, kind, words)]
     thing: [(name, kind, frozenset(words.split())) for name, kinds in named.items() for kind, words in kinds.items()]
-    for thing, named in _MEANINGS.items()
+    for thing, named in VOCABULARY["means"].items()
 }
 
 _ARTICLES = {"a", "an", "the"}

@@ -1,34 +1,12 @@
-"""How much of the pictures each factor decides: its share of the pixel variance, by pick-freeze sampling.
-
-Let f be the picture, a function of independent causes (the factors and the painter's hand), and V its variance, summed
-over pixels and channels. Of two independent sets of scenes A and B, let A_i be A with cause i taken from B. Then
-
-    2 V = E |f(A) - f(B)|^2,        2 V T_i = E |f(A) - f(A_i)|^2,
-
-and the total effect T_i = E Var[f | all but i] / V is what cause i decides alone or together with others. Over all
-causes they sum to at least 1, and to 1 if the causes add up. Estimator: Jansen (1999), with V from the same pairs, so
-that a small T_i has a small error.
-
-``python -m atelier.data.scenes.shares`` measures ``shares.json`` anew.
-"""
+"""How much of the pictures each factor decides: its share of the pixel variance, measured by ``tools/shares.py``."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-from torch import Tensor
-
-from atelier.data.images import to_unit
-from atelier.data.scenes.drawing import render
-from atelier.data.scenes.factors import NAMES, TEST_SEEDS, Factors, sample
-from painters.files import replacing
-
-CAUSES = (*NAMES, "hand")
 FILE = Path(__file__).with_name("shares.json")
-_BLOCK = 250
 
 
 @dataclass(frozen=True)
@@ -38,61 +16,7 @@ class Share:
     total: float
     total_error: float
 
-    @classmethod
-    def of(cls, terms: Tensor) -> Share:
-        """Return the ratio of the means of ``terms`` (n, 2), see :func:`pick_freeze`, its error by linearisation."""
-        mean = terms.mean(0)
-        ratio = float(mean[0] / mean[1])
-        return cls(ratio, float((terms[:, 0] - ratio * terms[:, 1]).std() / mean[1] / len(terms) ** 0.5))
-
-
-def pick_freeze(a: Tensor, b: Tensor, mixed: Tensor) -> Tensor:
-    """Return what each of n draws says of V T_i and V, float64 (n, 2).
-
-    ``a``, ``b`` and ``mixed``, (n, ...), are f(A), f(B) and f(A_i). :meth:`Share.of` makes a share of the result.
-    """
-    return torch.stack([(a - x).flatten(1).double().square().sum(1) / 2 for x in (mixed, b)], dim=1)
-
-
-def shares(n: int = 10_000, seed: int = TEST_SEEDS.stop, size: int = 32) -> dict[str, Share]:
-    """Measure the share of each of ``CAUSES`` in the variance of the pictures.
-
-    Takes the 2 n scenes from ``seed`` on, at ``size`` pixels, and draws 23 n pictures.
-    """
-    blocks = [(start, min(_BLOCK, n - start)) for start in range(0, n, _BLOCK)]
-    terms = [_terms(sample(k, seed + start), sample(k, seed + n + start), size) for start, k in blocks]
-    return {name: Share.of(part) for name, part in zip(CAUSES, torch.cat(terms, dim=1))}
-
 
 def variance_shares() -> dict[str, Share]:
-    """Return the committed shares of each of ``CAUSES`` at 32 px, from ``shares.json``."""
+    """Return the committed shares of all factors and of the painter's hand, at 32 px, from ``shares.json``."""
     return {name: Share(**row) for name, row in json.loads(FILE.read_text())["shares"].items()}
-
-
-def _terms(scenes: Factors, others: Factors, size: int) -> Tensor:
-    """Return :func:`pick_freeze` for every cause, (21, n, 2); the hand is the seed."""
-    a, b = (to_unit(render(x, size)) for x in (scenes, others))
-    mixed = [Factors(scenes.values | {name: others.values[name]}, scenes.seeds) for name in NAMES]
-    mixed.append(Factors(scenes.values, others.seeds))
-    return torch.stack([pick_freeze(a, b, to_unit(render(x, size))) for x in mixed])
-
-
-def _main() -> None:
-    n, seed, size = 10_000, TEST_SEEDS.stop, 32
-    record = {
-        "what": "share of the pixel variance of painted scenes: total effect, standard error",
-        "command": "python -m atelier.data.scenes.shares",
-        "n": n,
-        "seeds": [seed, seed + 2 * n - 1],
-        "size": size,
-        "shares": {
-            name: {key: float(f"{value:.4g}") for key, value in asdict(share).items()}
-            for name, share in shares(n, seed, size).items()
-        },
-    }
-    with replacing(FILE) as file:
-        file.write_text(json.dumps(record, indent=1) + "\n")
-
-
-if __name__ == "__main__":
-    _main()
