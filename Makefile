@@ -1,5 +1,6 @@
 # make book    build the site into _build/html
 # make test    everything that must hold before a change is merged
+# make pdf     the whole book as one PDF, _build/painters.pdf
 # make course  editions for students and teachers, and the figures, into _build/course
 #
 # Both create .venv on their first call. Options:
@@ -14,13 +15,17 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 INDEX := $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
-.PHONY: book course test lint export serve clean help
+.PHONY: book pdf course test lint export serve clean help
 
 help:
 	@sed -n '1,/^$$/s/^# //p' Makefile
 
 book: $(STAMP)
 	@$(BIN)/python tools/build.py
+
+# The whole site on paper: _build/painters.pdf. Needs Chromium.
+pdf: book
+	@$(BIN)/python tools/pdf.py
 
 course: $(STAMP)
 	@$(BIN)/python tools/course.py

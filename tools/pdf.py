@@ -1,0 +1,297 @@
+"""Write the whole book as one PDF, `_build/painters.pdf`, from the built site, and say what a reader of it would miss.
+
+    python tools/pdf.py                    every page, in the order of _toc.yml
+    python tools/pdf.py gaussian guidance  these pages, into _build/pages.pdf
+
+All articles are set one after the other in one document, which Chromium prints: links between pages, the outline and
+the numbers of pages are its own work, and `book/_static/print.css` is the style, as for a reader who prints a page.
+The status is 1 if a page is missing, text is cut or hidden, a formula is raw, a picture or a
+frame of a sequence is blank, or the PDF lacks a word that the site has.
+"""
+
+import argparse
+import base64
+import mimetypes
+import re
+import sys
+import time
+import tomllib
+import unicodedata
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urljoin, urlsplit
+
+import pypdfium2
+import yaml
+from bs4 import BeautifulSoup, Tag
+from chromium import chromium
+
+ROOT = Path(__file__).resolve().parent.parent
+SITE = "http://book.invalid/"
+ASSETS = Path(__file__).parent / "print"
+WIDTH = 673
+"""Pixels between the margins of A4, as `print.css` sets them: the width at which text is looked at before printing."""
+MISSED = 0.002
+"""The share of pieces of text that may not be found in the PDF: those that a page's end cuts in two."""
+
+NUMBER = "n => document.querySelectorAll('[data-starts]').forEach(s => { s.textContent = n[s.dataset.starts] ?? ''; })"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A page of the book: its file, its part, and how deep it stands below the part."""
+
+    file: str
+    part: str
+    depth: int = 1
+
+    @property
+    def key(self) -> str:
+        """What its ids begin with."""
+        return self.file.replace("/", "-")
+
+
+def contents(root: Path) -> list[Entry]:
+    """Return every page of `_toc.yml` in order, those below another one included."""
+    toc = yaml.safe_load((root / "_toc.yml").read_text(encoding="utf-8"))
+
+    def below(chapters: Iterable[dict], part: str, depth: int) -> Iterable[Entry]:
+        for chapter in chapters:
+            yield Entry(chapter["file"], part, depth)
+            yield from below(chapter.get("sections", ()), part, depth + 1)
+
+    found = [Entry(toc["root"], "")]
+    for part in toc.get("parts", ()):
+        found += below(part["chapters"], part.get("caption", ""), 1)
+    return found
+
+
+# One document
+
+
+def article(html: Path, entry: Entry, inside: dict[str, str]) -> Tag:
+    """Return a page's article: ids are unique in the book, and links to its pages lead there.
+
+    Args:
+        html: the built site.
+        entry: the page.
+        inside: the key of each page of the book, by its path on the site.
+    """
+    path = f"{entry.file}.html"
+    found = BeautifulSoup((html / path).read_text(encoding="utf-8"), "html.parser").find("article")
+    assert isinstance(found, Tag), f"{path} has no article"
+    # Without its script a sequence shows all frames, and a table all rows.
+    for node in found.select("script, .headerlink, link"):
+        node.decompose()
+    for node in found.find_all(True):
+        for name in ("id", "for", "aria-labelledby", "aria-describedby"):
+            if node.get(name):
+                node[name] = f"{entry.key}--{node[name]}"
+        if node.get("src"):
+            node["src"] = urljoin(SITE + path, str(node["src"]))
+            node["loading"] = "eager"
+    for link in found.find_all("a", href=True):
+        target = urlsplit(urljoin(SITE + path, str(link["href"])))
+        if f"{target.scheme}://{target.netloc}/" != SITE:
+            continue
+        key = inside.get(unquote(target.path).removeprefix("/"))
+        if key is None:
+            del link["href"]  # a file beside the pages
+        else:
+            link["href"] = f"#{key}--{unquote(target.fragment)}" if target.fragment else f"#{key}"
+    for level in range(6, 0, -1):  # a chapter stands below its part in the outline, and looks as it did
+        for heading in found.find_all(f"h{level}"):
+            add_class(heading, f"h{level}")
+            heading.name = f"h{min(6, level + entry.depth)}"
+    found["id"] = entry.key
+    add_class(found, "chapter")
+    return found
+
+
+def add_class(node: Tag, name: str) -> None:
+    """Add a class to those of an element."""
+    node["class"] = " ".join(filter(None, [*node.get_attribute_list("class"), name]))
+
+
+def title_of(found: Tag) -> str:
+    """Return the title of an article, with its number."""
+    heading = found.select_one(".h1")
+    return " ".join(heading.get_text().split()) if heading else ""
+
+
+def front(root: Path, entries: Sequence[Entry], titles: dict[str, str]) -> str:
+    """Return the title page and the table of contents."""
+    config = yaml.safe_load((root / "_config.yml").read_text(encoding="utf-8"))
+    version = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
+    lines, part = [], None
+    for entry in entries:
+        if entry.part != part:
+            part = entry.part
+            lines.append(f'<p class="part">{part}</p>')
+        lines.append(
+            f'<p class="depth-{entry.depth}"><a href="#{entry.key}">{titles[entry.key]}</a>'
+            f'<span class="number" data-starts="{entry.key}"></span></p>'
+        )
+    text = (ASSETS / "front.html").read_text(encoding="utf-8")
+    picture = base64.b64encode((root / "book" / "images" / "painting.png").read_bytes()).decode()
+    values = {"title": config["title"], "author": config["author"], "version": version, "picture": picture}
+    values["contents"] = "\n".join(lines)
+    return re.sub(r"\{(\w+)\}", lambda match: values[match[1]], text)
+
+
+def compose(root: Path, html: Path, entries: Sequence[Entry]) -> str:
+    """Return the book as one document."""
+    inside = {f"{entry.file}.html": entry.key for entry in entries}
+    articles = {entry.key: article(html, entry, inside) for entry in entries}
+    titles = {key: title_of(found) for key, found in articles.items()}
+    page = BeautifulSoup((html / f"{entries[0].file}.html").read_text(encoding="utf-8"), "html.parser")
+    assert page.head and page.body and page.html and page.title
+    for script in page.head.find_all("script"):
+        if "katex" not in str(script.get("src", "")):
+            script.decompose()
+    page.html["data-theme"] = page.html["data-mode"] = "light"
+    page.title.string = "Outline First, Details Later"
+    style = (ASSETS / "book.css").read_text(encoding="utf-8")
+    for key, title in titles.items():
+        text = title.replace("\\", "\\\\").replace('"', '\\"')
+        style += f'@page {key} {{ @top-left {{ content: "{text}"; }} }}\n#{key} {{ page: {key}; }}\n'
+    body, part = [front(root, entries, titles)], ""
+    for entry in entries:
+        if entry.part != part:
+            part = entry.part
+            body.append(f'<section class="part" id="part-{len(body)}"><h1>{part}</h1></section>')
+        body.append(str(articles[entry.key]))
+    page.body.replace_with(BeautifulSoup(f"<body>{''.join(body)}</body>", "html.parser"))
+    page.head.append(BeautifulSoup(f"<style>{style}</style>", "html.parser"))
+    return str(page)
+
+
+# What Chromium makes of it
+
+
+def serve(view: Any, html: Path, document: str) -> None:
+    """Let a browser's page read the site's files and the document, and nothing else."""
+
+    def answer(route: Any) -> None:
+        path = unquote(urlsplit(route.request.url).path).lstrip("/")
+        file = html / path
+        if not route.request.url.startswith(SITE):
+            route.abort()
+        elif path == "book/print.html":
+            route.fulfill(body=document, content_type="text/html; charset=utf-8")
+        elif file.is_file():
+            kind = mimetypes.guess_type(file.name)[0] or "application/octet-stream"
+            route.fulfill(body=file.read_bytes(), content_type=kind)
+        else:
+            route.fulfill(status=404, body="")
+
+    view.route(re.compile("^(?!data:|blob:)"), answer)
+
+
+def ready(view: Any) -> None:
+    """Wait until formulas are set, and fonts and pictures are there."""
+    view.evaluate("() => document.fonts.ready.then(() => true)")
+    view.evaluate("() => Promise.all([...document.images].map(i => i.decode().catch(() => 0))).then(() => true)")
+
+
+def look(view: Any) -> list[str]:
+    """Return what would be wrong on paper with the open page, a sentence each."""
+    return view.evaluate((ASSETS / "look.js").read_text(encoding="utf-8"))
+
+
+def text_of(view: Any) -> dict[str, list[str]]:
+    """Return the pieces of text of each article that a reader of it on paper must find, formulas left out."""
+    return view.evaluate((ASSETS / "text.js").read_text(encoding="utf-8"))
+
+
+def squeezed(text: str) -> str:
+    """Return the letters and digits of a text, ligatures resolved: what is left of it whatever the line breaks."""
+    return re.sub(r"[^a-z0-9]", "", unicodedata.normalize("NFKC", text).lower())
+
+
+def first_pages(pdf: pypdfium2.PdfDocument, titles: dict[str, str]) -> dict[str, int]:
+    """Return the page, from 0, on which each page of the book begins, by the PDF's outline, if it is there."""
+    marks = [(squeezed(mark.get_title()), mark.get_dest()) for mark in pdf.get_toc()]
+    found, at = {}, 0
+    for key, title in titles.items():
+        index = next((i for i, (text, dest) in enumerate(marks[at:], at) if text == squeezed(title) and dest), None)
+        if index is not None and (dest := marks[index][1]):
+            found[key], at = dest.get_index(), index + 1
+    return found
+
+
+def missing(pdf: pypdfium2.PdfDocument, titles: dict[str, str], pieces: dict[str, list[str]]) -> list[str]:
+    """Return a sentence for each page of the book that the PDF lacks, or of which it lacks text."""
+    first = first_pages(pdf, titles)
+    found = [f"{key}: the outline lacks its page" for key in titles if key not in first]
+    ends = [*sorted(first.values())[1:], len(pdf)]
+    for (key, start), end in zip(sorted(first.items(), key=lambda item: item[1]), ends):
+        text = ""
+        for number in range(start, end):
+            page = squeezed(pdf[number].get_textpage().get_text_bounded())
+            for margin in (squeezed(titles[key]), str(number + 1)):  # the head and the number of a page
+                page = page.removeprefix(margin).removesuffix(margin)
+            text += page
+        lost = [piece for piece in pieces[key] if squeezed(piece) not in text]
+        if len(lost) > max(1, MISSED * len(pieces[key])):
+            found.append(f"{key}: {len(lost)} of {len(pieces[key])} pieces of text are not in the PDF: {lost[:3]}")
+    return found
+
+
+def write(browser: Any, html: Path, document: str, output: Path) -> list[str]:
+    """Print the document; return what is wrong with it. The numbers in its contents take a second printing."""
+    view = browser.new_page(viewport={"width": WIDTH, "height": 900})
+    view.emulate_media(media="print")
+    serve(view, html, document)
+    view.goto(f"{SITE}book/print.html", wait_until="load")
+    ready(view)
+    problems, pieces = look(view), text_of(view)
+    soup = BeautifulSoup(document, "html.parser")
+    titles = {str(found["id"]): title_of(found) for found in soup.find_all("article")}
+    output.parent.mkdir(exist_ok=True)
+    for _ in range(2):
+        view.pdf(path=str(output), prefer_css_page_size=True, print_background=True, outline=True, tagged=True)
+        with pypdfium2.PdfDocument(output) as pdf:
+            numbers = {key: page + 1 for key, page in first_pages(pdf, titles).items()}
+        view.evaluate(NUMBER, numbers)
+    view.close()
+    with pypdfium2.PdfDocument(output) as pdf:
+        return problems + missing(pdf, titles, pieces)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Write the PDF; return the exit status."""
+    parser = argparse.ArgumentParser(description="Write the book as one PDF from the built site.")
+    parser.add_argument("pages", nargs="*", help="only these pages, into _build/pages.pdf")
+    parser.add_argument("--root", type=Path, default=ROOT, help="the project's folder")
+    options = parser.parse_args(arguments)
+    root, start = options.root.resolve(), time.monotonic()
+    html = root / "_build" / "html"
+    if not (html / "index.html").exists():
+        print("There is no site in _build/html; run make book.", file=sys.stderr)
+        return 1
+    entries = contents(root)
+    if unknown := set(options.pages) - {entry.file.rpartition("/")[2] for entry in entries}:
+        print(f"_toc.yml has no page {', '.join(sorted(unknown))}.", file=sys.stderr)
+        return 1
+    if options.pages:
+        entries = [entry for entry in entries if entry.file.rpartition("/")[2] in options.pages]
+    output = root / "_build" / ("pages.pdf" if options.pages else "painters.pdf")
+    try:
+        with chromium() as browser:
+            problems = write(browser, html, compose(root, html, entries), output)
+    except FileNotFoundError as missing_file:
+        print(missing_file, file=sys.stderr)
+        return 1
+    for problem in problems:
+        print(problem, file=sys.stderr)
+    with pypdfium2.PdfDocument(output) as pdf:
+        print(f"{output.relative_to(root)}: {len(entries)} pages of the book on {len(pdf)} of paper, "
+              f"{output.stat().st_size / 1e6:.1f} MB, in {time.monotonic() - start:.0f} s.")  # fmt: skip
+    return 1 if problems else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
