@@ -37,7 +37,9 @@ OTHER: dict[type[ast.AST], tuple[type[ast.AST], ...]] = {
 PAIRS = "mean sum, min max, amin amax, argmin argmax, minimum maximum, any all, floor ceil, std var, sin cos, log exp"
 PARTNER = {a: b for pair in PAIRS.split(", ") for a, b in (pair.split(), reversed(pair.split()))}
 ALONG = set(PARTNER) - {"minimum", "maximum", "floor", "ceil", "sin", "cos", "log", "exp"}
-ALONG |= {"norm", "cumsum", "flip", "softmax", "logsumexp", "diff", "median", "cat", "stack"}
+ALONG |= {"norm"}
+ORDERED = {"cumsum", "flip", "softmax", "logsumexp", "diff", "median", "cat", "stack"}
+LIBRARIES = {"torch", "np", "math", "F", "stats"}
 SYMMETRIC = {"min", "max", "minimum", "maximum", "hypot", "isinstance", "allclose", "zip", "getattr", "hasattr"}
 FLAGS = {"keepdim", "descending", "reverse", "largest", "unbiased", "replacement", "endpoint"}
 SILENT = {
@@ -219,11 +221,14 @@ def _changes(node: ast.AST) -> Iterator[tuple[str, ast.AST]]:
             yield "constant", ast.Constant(value / 2)
         case ast.Call():
             yield from _calls(node)
-        case ast.Return(value=ast.BinOp(left=left)):
+        case ast.Return(value=ast.BinOp(left=left, right=right)) if not _text(left, right):
             yield "sign", ast.Return(ast.UnaryOp(ast.USub(), node.value))  # type: ignore[arg-type]
             yield "earlier", ast.Return(left)
-        case ast.Return(value=ast.Call(func=ast.Attribute(value=ast.Name() | ast.Call() as value))):
-            yield "earlier", ast.Return(value)
+        case ast.Return(value=ast.Call(func=ast.Attribute(value=value), args=args)):
+            if _name(value) not in LIBRARIES:
+                yield "earlier", ast.Return(value)
+            elif args:
+                yield "earlier", ast.Return(args[0])
         case ast.Assign(targets=[ast.Name(id=name)], value=value) if _uses(value, name):
             yield "earlier", ast.Pass()
         case ast.Expr(value=ast.Call() as call) if _name(call) not in SILENT:
@@ -246,7 +251,7 @@ def _calls(node: ast.Call) -> Iterator[tuple[str, ast.AST]]:
         rest = [*node.keywords[:i], *node.keywords[i + 1 :]]
         if word.arg in ("dim", "axis") and (axis := _whole(word.value)) is not None:
             yield "axis", ast.Call(node.func, node.args, [*rest, ast.keyword(word.arg, _other_axis(axis))])
-            if name in ALONG - {"cat", "stack"}:
+            if name in ALONG and not any(other.arg == "keepdim" for other in rest):
                 yield "axis", ast.Call(node.func, node.args, rest)
         elif word.arg in ("min", "max"):
             yield "reduction", ast.Call(node.func, node.args, [*rest, ast.keyword(PARTNER[word.arg], word.value)])
@@ -255,10 +260,10 @@ def _calls(node: ast.Call) -> Iterator[tuple[str, ast.AST]]:
                 "condition",
                 ast.Call(node.func, node.args, [*rest, ast.keyword(word.arg, ast.Constant(not word.value.value))]),
             )
-    if method and name in ALONG and node.args and (axis := _whole(node.args[-1])) is not None:
+    if method and name in ALONG | ORDERED and node.args and (axis := _whole(node.args[-1])) is not None:
         yield "axis", ast.Call(node.func, [*node.args[:-1], _other_axis(axis)], node.keywords)
-        if len(node.args) == 1:
-            yield "axis", ast.Call(node.func, [], node.keywords)
+        if len(node.args) == 1 and name in ALONG and not node.keywords:
+            yield "axis", ast.Call(node.func, [], [])
 
 
 def _other_axis(axis: int) -> ast.Constant:

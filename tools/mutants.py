@@ -49,6 +49,8 @@ WARM = (
     "safetensors",
     "tokenizers",
 )
+SLOW = ("commands", "training")
+"""Tests that are not asked, since they start processes or train networks."""
 MEMORY = 16 << 30
 SPEND = 90.0
 """Seconds of tests, as measured without a fault, that one fault is worth."""
@@ -362,6 +364,7 @@ def main(arguments: list[str] | None = None) -> int:
     phases = [hypothesis.Phase.explicit, hypothesis.Phase.generate]  # a failure need not be made small
     hypothesis.settings.register_profile("mutants", deadline=None, max_examples=60, derandomize=True, phases=phases)
     files = [file for room in ("core", "workshop") for file in sorted((ROOT / "tests" / room).rglob("test_*.py"))]
+    files = [file for file in files if file.parent.name not in SLOW]
     tests, shares, texts = Map(files), [], []
     record = Record(KEPT / "results.jsonl", digest(*sorted((ROOT / "tests").rglob("*.py"))))
     try:

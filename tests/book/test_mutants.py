@@ -47,7 +47,7 @@ def test_faults_of_a_small_module():
         ("sign", "return x / b", "return -(x / b)"),
         ("swapped", "x / b", "(b / x)"),
         ("axis", "(x - y).square().sum(1, keepdim=True)", "((x - y).square().sum(0, keepdim=True))"),
-        ("axis", "(x - y).square().sum(1, keepdim=True)", "((x - y).square().sum(keepdim=True))"),
+        ("condition", "(x - y).square().sum(1, keepdim=True)", "((x - y).square().sum(1, keepdim=False))"),
         ("reduction", "(x - y).square().sum(1, keepdim=True)", "((x - y).square().mean(1, keepdim=True))"),
         ("reduction", "(x - y).square().sum(1, keepdim=True).min(dim=0)",
          "((x - y).square().sum(1, keepdim=True).max(dim=0))"),
@@ -77,7 +77,8 @@ def test_a_seed_draws_the_same_faults_of_every_kind():
     faults = find(TEXT, "m")
     drawn = draw(faults, 9, seed=1)
     assert drawn == draw(faults, 9, seed=1) != draw(faults, 9, seed=2)
-    assert {fault.kind for fault in drawn} == {fault.kind for fault in faults} - {"comparison"}
+    # one of each of the nine kinds, but for one whose only place another kind has taken
+    assert len({fault.kind for fault in faults}) == 9 and len({fault.kind for fault in drawn}) >= 8
     every = draw(faults, 1000, seed=1)
     assert len({(fault.start, fault.end) for fault in every}) == len(every) == len({(f.start, f.end) for f in faults})
 
