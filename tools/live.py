@@ -22,6 +22,7 @@ import onnx
 import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 import painters
 from painters.models.model import Model
@@ -48,6 +49,28 @@ def packed(moments: Gaussian) -> bytes:
     """Return mean, variances and PCs, one after the other, in float32."""
     parts = (moments.mu, moments.lam, moments.U.T)
     return b"".join(part.contiguous().numpy().astype("<f4").tobytes() for part in parts)
+
+
+def linear(model: Model, *, n: int = 400) -> tuple[bytes, dict[str, float]]:
+    """Return a linear decoder of latents, and what it is worth, fitted to pictures of the Gaussian's samples.
+
+    Each cell with its eight neighbours gives a square of the picture: weights (outputs, inputs) in float32, the last
+    input 1. ``explains``: which share of the variance of other samples' pictures it gives.
+    """
+    assert model.moments is not None
+    z = model.moments.sample(painters.noise(range(n), model.shape)).reshape(n, *model.shape).float()
+    with torch.no_grad():
+        pictures = torch.cat([model.decode(part) for part in z.split(50)])
+    factor = pictures.shape[-1] // model.shape[-1]
+    cells = F.unfold(F.pad(z, (1, 1, 1, 1), mode="replicate"), 3).transpose(1, 2)
+    cells = torch.cat([cells, torch.ones_like(cells[..., :1])], 2).double()
+    squares = F.unfold(pictures, factor, stride=factor).transpose(1, 2).double()
+    fit, other = slice(0, n * 3 // 4), slice(n * 3 // 4, n)
+    weights = torch.linalg.lstsq(cells[fit].flatten(0, 1), squares[fit].flatten(0, 1)).solution
+    missed = (cells[other] @ weights - squares[other]).square().mean()
+    spread = (squares[other] - squares[fit].mean(0)).square().mean()
+    facts = {"factor": factor, "explains": round(1 - float(missed / spread), 3)}
+    return weights.T.contiguous().numpy().astype("<f4").tobytes(), facts
 
 
 class Bare(nn.Module):
@@ -140,8 +163,13 @@ def make(name: str, folder: Path) -> None:
     model = painters.load(name, device="cpu", dtype=torch.float32)
     assert model.moments is not None
     moments = shortened(model.moments, PCS)
-    (folder / f"{name}.bin").write_bytes(packed(moments))
+    numbers = packed(moments)
     facts = about(model, name) | {"pcs": PCS, "rest": moments.rest, "numbers": f"{name}.bin", "networks": {}}
+    if model.codec is not None:
+        weights, worth = linear(model)
+        facts["linear"] = worth | {"from": len(numbers) // 4}
+        numbers += weights
+    (folder / f"{name}.bin").write_bytes(numbers)
     for part, (network, inputs) in networks(model).items():
         path = folder / f"{name}-{part}.onnx"
         export(network, inputs, path)

@@ -88,9 +88,10 @@ def put(view, form: str, name: str, value) -> None:
     view.evaluate(f"live.{form}.then(instrument => instrument.draw())")
 
 
-def pictures(view, row: str = "theory") -> list[str]:
+def pictures(view, form: str = "clothes", row: str = "theory") -> list[str]:
+    view.evaluate(f"live.{form}.then(instrument => instrument.draw())")
     return view.eval_on_selector_all(
-        f"#live-clothes canvas[data-row={row}], #live-clothes .live-pad", "all => all.map(c => c.toDataURL())"
+        f"#live-{form} canvas[data-row={row}], #live-{form} .live-pad", "all => all.map(c => c.toDataURL())"
     )
 
 
@@ -167,21 +168,53 @@ def test_no_control_of_the_theory_does_nothing(view):
         "direction": "random",
         "at": 2,
         "strength": 3,
-        "step": 12,
+        "step": 7,
     }
     for name, value in moves.items():
         before = pictures(view)
         put(view, "clothes", name, value)
         assert pictures(view) != before, name
-    assert "step 12" in view.get_attribute("#live-clothes [data-shows=estimate]", "aria-label")
-    assert "Step 12 of 20" in view.inner_text("#live-clothes [name=now]")
+    assert "step 7" in view.get_attribute("#live-clothes [data-shows=estimate]", "aria-label")
+    assert "At step 7" in view.inner_text("#live-clothes [name=now]")
     loaded = view.evaluate("performance.getEntriesByType('resource').map(entry => entry.name)")
     assert not [name for name in loaded if "/ort/" in name or name.endswith(".onnx")]
-    said = view.inner_text("#live-scenes [name=answer]")
-    for name, value in {"at": 9, "strength": -2, "direction": "5", "seed": 8}.items():
+    for name, value in {"at": 9, "strength": -2, "direction": "5", "seed": 8, "step": 3}.items():
+        before = pictures(view, "scenes")
         put(view, "scenes", name, value)
-        assert view.inner_text("#live-scenes [name=answer]") != said or name == "seed", name
-        said = view.inner_text("#live-scenes [name=answer]")
+        assert pictures(view, "scenes") != before, name
+
+
+def grey(view, selector: str) -> np.ndarray:
+    """The red, green and blue of a canvas, (height, width, 3)."""
+    data = view.eval_on_selector(
+        selector,
+        "c => [c.height, c.width, ...c.getContext('2d').getImageData(0, 0, c.width, c.height).data]",
+    )
+    return np.array(data[2:], dtype=float).reshape(data[0], data[1], 4)[..., :3]
+
+
+def test_the_first_kick_is_seen_and_every_step_is_shown(view):
+    """The two ends differ to the eye, a film has a picture for each step, and pressing one of them shows it."""
+    kicked, end = (grey(view, f"#live-clothes [data-row=theory][data-shows={shows}]") for shows in ("kicked", "end"))
+    assert np.abs(kicked - end).mean() > 20  # of 255
+    film = grey(view, "#live-clothes .live-film [data-row=theory]")
+    assert film.shape == (28, 21 * 28, 3)
+    frames = np.split(film, 21, axis=1)
+    assert all(np.abs(a - b).max() > 0 for a, b in zip(frames, frames[1:], strict=False))
+    box = view.locator("#live-clothes .live-film [data-row=theory]").bounding_box()
+    view.mouse.click(box["x"] + box["width"] * 16.5 / 21, box["y"] + box["height"] / 2)
+    assert view.input_value("#live-clothes [name=step]") == "16"
+    view.wait_for_function("document.querySelector('#live-clothes [name=now]').textContent.includes('step 16')")
+    shown = grey(view, "#live-clothes [data-row=theory][data-shows=estimate]")
+    assert np.abs(shown - frames[16]).max() <= 1
+
+
+def test_what_no_caption_had_is_named_as_it_is_typed(view):
+    """Before any network is there, and so that the word can be changed."""
+    view.fill("#live-scenes [name=prompt]", "a dragon by the house")
+    assert "“dragon”" in view.inner_text("#live-scenes [name=problem]")
+    view.fill("#live-scenes [name=prompt]", "a house")
+    assert not view.inner_text("#live-scenes [name=problem]")
 
 
 def test_strokes_are_drawn_by_pointer_and_by_keyboard_and_cleared(view):
@@ -195,6 +228,10 @@ def test_strokes_are_drawn_by_pointer_and_by_keyboard_and_cleared(view):
     view.mouse.up()
     drawn = pictures(view)
     assert drawn != clean
+    seen = grey(view, "#live-clothes .live-pad")
+    colour = np.ptp(seen, axis=2)
+    assert colour.max() > 60 and (colour > 40).sum() > 20  # strokes are coloured, the noise is grey
+    assert colour[:2].max() <= 4
     pad.focus()
     view.select_option("#live-clothes [name=brush]", "dark")
     pad.focus()
@@ -222,6 +259,50 @@ def test_without_webassembly_the_page_says_so(browser, address):
         assert "no WebAssembly" in page.inner_text(f"#live-{form}")
         assert not page.query_selector(f"#live-{form} [name=load]")
     context.close()
+
+
+def test_while_a_network_loads_the_page_answers_and_says_how_far_it_is(fresh_page):
+    """The file comes late: the bar stands between its ends, controls work; a file that does not come can be asked again."""
+    view = fresh_page("live")
+    view.wait_for_selector("#live-clothes:not([hidden])")
+    held = []
+    view.route("**/*.onnx", lambda route: held.append(route))
+    view.click("#live-clothes [name=load]")
+    view.wait_for_function("document.querySelector('#live-clothes progress').value > 0.5")
+    assert view.locator("#live-clothes progress").is_visible()
+    assert view.eval_on_selector("#live-clothes progress", "bar => bar.value") < 1
+    before = pictures(view)
+    put(view, "clothes", "seed", 5)
+    assert pictures(view) != before
+    held.pop().abort()
+    view.wait_for_function("document.querySelector('#live-clothes [name=problem]').textContent.includes('Try again')")
+    view.unroute("**/*.onnx")
+    paint(view, "clothes")
+    assert not view.query_selector("#live-clothes progress")
+
+
+def test_networks_compute_in_a_worker(view):
+    """A frame of the page never waits for a call of the network."""
+    paint(view, "clothes")
+    assert len(view.workers) == 1
+    put(view, "clothes", "seed", 3)
+    rest(view, "clothes")
+
+
+@pytest.mark.parametrize("form", ["clothes", "scenes"])
+def test_on_a_phone_network_and_controls_are_seen_together(fresh_page, form):
+    view = fresh_page("live", width=390)
+    view.wait_for_selector(f"#live-{form}:not([hidden])")
+    view.locator(f"#live-{form} [name=strength]").scroll_into_view_if_needed()
+    view.evaluate("scrollBy(0, 200)")
+    boxes = [
+        view.locator(f"#live-{form} {selector}").bounding_box()
+        for selector in ("[data-row=theory][data-shows=kicked]", ".live-load", "[name=step]", "[name=strength]")
+    ]
+    assert all(box["y"] > 0 and box["y"] + box["height"] < 900 for box in boxes)
+    tops = [box["y"] for box in boxes]
+    assert tops == sorted(tops)
+    assert view.evaluate("document.documentElement.scrollWidth") <= 390
 
 
 def test_the_network_of_clothes_is_that_of_pytorch(view, models):

@@ -5,40 +5,68 @@ import { TRAINED, size } from "./theory.js";
 const RUNTIME = new URL("../ort/", import.meta.url);
 let loading;
 
-/** Load onnxruntime-web from this site, once. */
-function runtime() {
-  loading ??= new Promise((done, failed) => {
-    const script = document.createElement("script");
-    script.src = new URL("ort.wasm.min.js", RUNTIME);
-    script.onload = () => {
-      // One thread: more of them need headers that a plain file server does not send.
-      Object.assign(window.ort.env.wasm, { wasmPaths: RUNTIME.href, numThreads: 1 });
-      done(window.ort);
-    };
-    script.onerror = () => failed(new Error("onnxruntime-web was not found"));
-    document.head.append(script);
+/** Fetch a file whole; `progress` is called with the number of bytes of each piece. */
+async function download(url, progress) {
+  const response = await fetch(url);
+  if (!response.ok) throw new Error(`${url} was not found`);
+  const pieces = [];
+  const reader = response.body.getReader();
+  for (let part = await reader.read(); !part.done; part = await reader.read()) {
+    pieces.push(part.value);
+    progress(part.value.length);
+  }
+  return new Uint8Array(await new Blob(pieces).arrayBuffer());
+}
+
+function script(url) {
+  return new Promise((done, failed) => {
+    const node = Object.assign(document.createElement("script"), { src: url, onload: done });
+    node.onerror = () => failed(new Error("onnxruntime-web was not found"));
+    document.head.append(node);
+  });
+}
+
+/** Load onnxruntime-web from this site, once. It computes in a worker, so that the page never stands still. */
+function runtime(progress) {
+  const start = async () => {
+    const wasm = download(new URL("ort-wasm-simd-threaded.wasm", RUNTIME), progress);
+    await script(new URL("ort.wasm.min.js", RUNTIME));
+    // One thread: more of them need headers that a plain file server does not send.
+    const settings = { wasmPaths: RUNTIME.href, wasmBinary: await wasm, numThreads: 1, proxy: true };
+    Object.assign(window.ort.env.wasm, settings);
+    return window.ort;
+  };
+  loading ??= start().catch((error) => {
+    loading = undefined; // so that it can be tried again
+    throw error;
   });
   return loading;
 }
 
 /** One ONNX file: call it with arrays by name, as [array, shape], and get the array of its only output. */
-async function load(url) {
-  const ort = await runtime();
-  const session = await ort.InferenceSession.create(url);
+async function load(url, progress) {
+  const [ort, file] = await Promise.all([runtime(progress), download(url, progress)]);
+  const session = await ort.InferenceSession.create(file);
   const kinds = { Float32Array: "float32", BigInt64Array: "int64" };
   return async (inputs) => {
-    const tensor = ([data, shape]) => new ort.Tensor(kinds[data.constructor.name], data, shape);
+    const tensor = ([data, shape]) => new ort.Tensor(kinds[data.constructor.name], data.slice(), shape);
     const feeds = Object.fromEntries(Object.entries(inputs).map(([name, value]) => [name, tensor(value)]));
     return (await session.run(feeds)).y.data;
   };
 }
 
-/** All networks of a model, by name; `facts` is what tools/live.py wrote about it. */
-export async function loadAll(facts, base) {
-  const parts = await Promise.all(
-    Object.entries(facts.networks).map(async ([name, { file }]) => [name, await load(new URL(file, base).href)]),
-  );
-  return Object.fromEntries(parts);
+/** How many bytes the networks of a model still have to fetch. */
+export function cost(facts) {
+  return Object.values(facts.networks).reduce((sum, { bytes }) => sum + bytes, loading ? 0 : facts.runtime);
+}
+
+/** All networks of a model, by name; `facts` is what tools/live.py wrote, `progress` hears which share has come. */
+export async function loadAll(facts, base, progress) {
+  const whole = cost(facts);
+  let come = 0;
+  const more = (bytes) => progress(Math.min(1, (come += bytes) / whole));
+  const parts = Object.entries(facts.networks).map(async ([name, { file }]) => [name, await load(new URL(file, base), more)]);
+  return Object.fromEntries(await Promise.all(parts));
 }
 
 /** The time a network is asked about a level: the index of its training level, between two of them by log-SNR. */

@@ -1,11 +1,13 @@
 // The instruments of the live page: a form of controls, rows of pictures, and what they say.
 
 import { Gaussian, dot, emergence, levels, noise, plus, scaled, size } from "./theory.js";
-import { Tokenizer, denoiser, loadAll, paint } from "./network.js";
+import { Tokenizer, cost, denoiser, loadAll, paint } from "./network.js";
+import { fill, linear, put } from "./pictures.js";
 
 const STEPS = 20;
 const FILES = new URL("./", import.meta.url);
 const RANDOM = 2 ** 29; // the seed of a random direction, far from those of pictures
+const [LIGHT, DARK] = [[1, 0.62, 0], [0, 0.45, 0.9]]; // the colours of strokes on the noise
 const CLOCKS = [1, 2, 3, 5, 10, 20, 50, 100, 150];
 const SHOWN = { state: "state", estimate: "endpoint estimate", end: "end without the kick", kicked: "end with the kick" };
 
@@ -16,37 +18,27 @@ const nextFrame = () => new Promise(requestAnimationFrame);
 const lessMotion = () => matchMedia("(prefers-reduced-motion: reduce)").matches;
 const pause = (ms) => new Promise((done) => setTimeout(done, ms));
 
-/** Fill a canvas with values in [0, 1], one or three channels one after the other. */
-function fill(canvas, values, [channels, height, width]) {
-  Object.assign(canvas, { width, height });
-  const image = new ImageData(width, height);
-  const n = width * height;
-  for (let i = 0; i < n; i++) {
-    for (let c = 0; c < 3; c++) image.data[4 * i + c] = 255 * values[channels === 1 ? i : c * n + i];
-    image.data[4 * i + 3] = 255;
-  }
-  canvas.getContext("2d").putImageData(image, 0, 0);
-}
-
 /** What both instruments share: from controls to runs, and from runs to pictures. */
 class Instrument {
   constructor(form, facts, whole) {
     Object.assign(this, { form, facts, whole, runs: {}, turn: 0, queue: Promise.resolve() });
-    this.canvases = [...form.querySelectorAll("canvas[data-row]")];
+    this.canvases = [...form.querySelectorAll("canvas[data-shows]")];
+    this.films = [...form.querySelectorAll(".live-film canvas")];
+    for (const film of this.films) film.addEventListener("click", (event) => this.pick(event));
     form.addEventListener("submit", (event) => {
       event.preventDefault();
       this.anew = true;
       if (this.networks) this.repaint({ watch: true });
+      else form.elements.load?.click();
     });
     form.addEventListener("input", ({ target }) => this.changed(target.name));
     const load = form.elements.load;
-    const bytes = Object.values(facts.networks).reduce((sum, { bytes }) => sum + bytes, facts.runtime);
-    load.textContent += ` (${(bytes / 1e6).toFixed(0)} MB)`;
+    load.textContent += ` (${(cost(facts) / 1e6).toFixed(0)} MB)`;
     load.addEventListener("click", () => this.load(load));
     if (typeof WebAssembly === "undefined") {
       load.replaceWith("This browser has no WebAssembly, without which the network cannot paint here.");
     }
-    form.elements.play?.addEventListener("click", () => this.play());
+    form.elements.play.addEventListener("click", () => this.play());
     form.hidden = false;
   }
 
@@ -83,6 +75,7 @@ class Instrument {
     const { at } = this.kick;
     const later = frames(this.theory.paint(this.kicked(base[at].state), this.levels, at));
     this.runs.theory = { base, kicked: [...base.slice(0, at), ...later] };
+    this.dirty = false;
   }
 
   /** The same two runs of the network, shown as they go. `watch` moves the slider along. */
@@ -120,37 +113,56 @@ class Instrument {
     return this.queue;
   }
 
-  /** A control was moved: theory at once, the network when the hand rests. */
+  /** A control was moved: theory with the next frame, the network when the hand rests. */
   changed(name) {
-    if (name === "prompt" || name === "brush") return;
-    if (name !== "step") this.paintTheory();
-    if (this.networks && !["step", "pcs"].includes(name)) {
+    if (name === "brush") return;
+    this.dirty ||= name !== "step";
+    if (this.networks && !["step", "pcs", "prompt"].includes(name)) {
       this.turn++;
       this.anew ||= !["at", "strength", "direction"].includes(name);
       this.form.classList.add("live-stale");
       clearTimeout(this.timer);
       this.timer = setTimeout(() => this.repaint(), 250);
     }
-    this.draw();
+    this.soon ??= nextFrame().then(() => {
+      this.soon = undefined;
+      return this.draw();
+    });
   }
 
   async load(button) {
-    button.disabled = true;
-    button.textContent = "Loading …";
+    const [name, bar] = [button.textContent, button.parentElement.querySelector("progress")];
+    Object.assign(button, { disabled: true, textContent: "Loading …" });
+    bar.hidden = false;
+    this.say("problem", "");
     try {
-      this.networks = await loadAll(this.facts, FILES);
+      this.networks = await loadAll(this.facts, FILES, (share) => {
+        bar.value = share;
+        if (share === 1) button.textContent = "Starting …";
+      });
     } catch (error) {
-      button.replaceWith(`The network could not be loaded: ${error.message}.`);
+      this.say("problem", `The network could not be loaded: ${error.message}. Try again, or reload the page.`);
+      Object.assign(button, { disabled: false, textContent: name });
+      bar.hidden = true;
       return;
     }
-    button.remove();
+    button.parentElement.remove();
+    this.dirty = true;
     for (const node of this.form.querySelectorAll("[data-needs=network]")) node.hidden = false;
     await this.repaint({ watch: true });
   }
 
-  /** Let the run pass by; who asks for less motion gets its end. */
+  /** Show the step whose picture in a film was pressed. */
+  pick(event) {
+    const box = event.target.getBoundingClientRect();
+    this.form.elements.step.value = Math.floor(((event.clientX - box.left) / box.width) * (STEPS + 1));
+    this.draw();
+  }
+
+  /** Let the run pass by, once however often it is asked; who asks for less motion gets its end. */
   async play() {
-    for (let i = lessMotion() ? STEPS : 0; i <= STEPS; i++) {
+    const playing = (this.playing = {});
+    for (let i = lessMotion() ? STEPS : 0; i <= STEPS && playing === this.playing; i++) {
       this.form.elements.step.value = i;
       await this.draw();
       await pause(150);
@@ -158,8 +170,12 @@ class Instrument {
   }
 
   async draw() {
+    if (this.dirty) this.paintTheory();
     const step = this.number("step");
     const turn = (this.drawing = {});
+    this.form.style.setProperty("--step", step);
+    this.form.style.setProperty("--kick", this.kick.at);
+    this.tell(step);
     for (const canvas of this.canvases) {
       const { row, shows } = canvas.dataset;
       const runs = this.runs[row];
@@ -169,11 +185,22 @@ class Instrument {
       if (at < 0) continue;
       const picture = await this.picture(frames[at], shows, this.levels[at]);
       if (turn !== this.drawing) return;
-      fill(canvas, picture.values, picture.shape);
+      fill(canvas, picture);
       const when = shows === "state" || shows === "estimate" ? ` at step ${at} of ${STEPS}` : "";
       canvas.setAttribute("aria-label", `${row === "theory" ? "Theory" : "Network"}: ${SHOWN[shows]}${when}`);
     }
-    this.tell(step);
+    await nextFrame(); // a hand that drags sees the pictures move before the films
+    for (const film of this.films) {
+      if (turn !== this.drawing) return;
+      const frames = this.runs[film.dataset.row]?.kicked;
+      for (let i = 0; frames && i <= STEPS; i++) {
+        if (film.frames?.[i] === (frames[i] ?? null)) continue;
+        const picture = frames[i] && (await this.picture(frames[i], "estimate", this.levels[i]));
+        if (turn !== this.drawing) return;
+        put(film, picture, i, STEPS + 1);
+        (film.frames ??= [])[i] = frames[i] ?? null;
+      }
+    }
   }
 
   say(name, text) {
@@ -192,23 +219,20 @@ class Instrument {
       output.textContent = this.form.elements[output.name.replace("show-", "")].value.replace("-", "−");
     }
     const { alpha, sigma } = this.levels[step];
-    const { at, length } = this.kick;
+    const { at, length, unit } = this.kick;
     const { theory, network } = this.runs;
     const standing = share(this.theory.standing(this.levels[step]));
-    this.say("now", `Step ${step} of ${STEPS}, σ/α = ${few(sigma / alpha)}: ${standing} of the theory's variance stands.`);
-    const moved = this.answer(theory);
-    let text = `A kick of ${few(length)} at step ${at} moves the theory's end by ${few(moved)} along the kick`;
-    if (!network) {
-      this.say("answer", `${text}.`);
-      return;
-    }
-    const answered = this.answer(network);
-    text += Number.isNaN(answered) ? "; the network is painting." : `, the network's by ${few(answered)}.`;
-    const frame = network.kicked[Math.min(step, network.kicked.length - 1)];
-    if (frame) {
-      const i = Math.min(step, network.kicked.length - 1);
-      const [a, b] = [frame, theory.kicked[i]].map(({ estimate }) => plus(estimate, this.whole.mu, -1));
-      text += ` Less the mean, their estimates correlate at ${few(dot(a, b) / (norm(a) * norm(b) || 1))}.`;
+    this.say("now", `At step ${step} σ/α = ${few(sigma / alpha)}, and ${standing} of the theory's variance stands.`);
+    const spread = Math.sqrt(dot(unit, this.whole.apply(unit, (lam) => lam)));
+    const moved = ({ base, kicked }) => dot(unit, plus(kicked[STEPS].estimate, base[STEPS].estimate, -1)) / spread;
+    const complete = network && network.base !== network.kicked && network.kicked.length > STEPS;
+    const also = complete ? ` and the network's by ${few(moved(network))}` : "";
+    let text = `The kick of ${few(length)} at step ${at} moves the theory's end by ${few(moved(theory))}${also}`;
+    text += ", in standard deviations of the pictures along it.";
+    const i = Math.min(step, (network?.kicked.length ?? 0) - 1);
+    if (i >= 0) {
+      const [a, b] = [network, theory].map(({ kicked }) => plus(kicked[i].estimate, this.whole.mu, -1));
+      text += ` Less the mean, their estimates at step ${i} correlate at ${few(dot(a, b) / (norm(a) * norm(b) || 1))}.`;
     }
     this.say("answer", text);
   }
@@ -245,7 +269,12 @@ class Clothes extends Instrument {
 
   picture(frame, shows, level) {
     const [values, range] = shows === "state" ? [scaled(frame.state, 1 / size(level)), 1 + level.sigma / size(level)] : [frame.estimate, 1];
-    return { values: values.map((value) => 0.5 + value / (2 * range)), shape: this.facts.shape };
+    return this.grey(values, 2 * range);
+  }
+
+  /** Values around 0 as greys, `range` of them from black to white. */
+  grey(values, range) {
+    return { values: values.map((value) => 0.5 + value / range), shape: this.facts.shape };
   }
 
   /** A picture of a PC in a ring that fills as its variance comes to stand. */
@@ -256,7 +285,7 @@ class Clothes extends Instrument {
     canvas.setAttribute("role", "img");
     const row = this.whole.rows[pc - 1];
     const most = Math.max(...row.map(Math.abs));
-    fill(canvas, row.map((value) => 0.5 + value / (2 * most)), this.facts.shape);
+    fill(canvas, this.grey(row, 2 * most));
     item.append(canvas, text);
     list.append(item);
     return { pc, item, canvas, text };
@@ -272,7 +301,15 @@ class Clothes extends Instrument {
       text.innerHTML = `PC ${pc}<br>${share(value)}`;
       canvas.setAttribute("aria-label", `PC ${pc}, of which ${share(value)} stands`);
     }
-    fill(this.padCanvas, this.noise.map((value) => 0.5 + value / 6), this.facts.shape);
+    this.showPad();
+  }
+
+  /** The noise in greys, and the strokes on it in two colours. */
+  showPad() {
+    const [grey, tint] = [this.grey(this.noise, 6).values, this.strokes.map((value) => 0.8 * Math.abs(value))];
+    const channel = (c) => grey.map((value, i) => value + tint[i] * ((this.strokes[i] > 0 ? LIGHT : DARK)[c] - value));
+    const [, height, width] = this.facts.shape;
+    fill(this.padCanvas, { values: [0, 1, 2].flatMap((c) => [...channel(c)]), shape: [3, height, width] });
     this.cursor?.();
   }
 
@@ -285,7 +322,7 @@ class Clothes extends Instrument {
       const sign = this.form.elements.brush.value === "light" ? 1 : -1;
       this.strokes.forEach((value, i) => {
         const distance = (i % width - brush.x) ** 2 + (Math.floor(i / width) - brush.y) ** 2;
-        this.strokes[i] = Math.min(1, Math.max(-1, value + 0.3 * sign * Math.exp(-distance / 5)));
+        this.strokes[i] = Math.min(1, Math.max(-1, value + 0.4 * sign * Math.exp(-distance / 5)));
       });
       this.changed("strokes");
     };
@@ -295,17 +332,26 @@ class Clothes extends Instrument {
       context.strokeStyle = "#d00";
       context.strokeRect(Math.round(brush.x) - 1.5, Math.round(brush.y) - 1.5, 4, 4);
     };
-    const move = (event) => {
+    const place = (event) => {
       const box = canvas.getBoundingClientRect();
-      brush.x = ((event.clientX - box.left) / box.width) * width - 0.5;
-      brush.y = ((event.clientY - box.top) / box.height) * height - 0.5;
-      dab();
+      return [(event.clientX - box.left) / box.width, (event.clientY - box.top) / box.height];
+    };
+    // A quick stroke has no gaps: dabs stand at most 1.5 pixels apart.
+    const move = (event, jump) => {
+      const [x, y] = place(event);
+      const [dx, dy] = [x * width - 0.5 - brush.x, y * height - 0.5 - brush.y];
+      const dabs = jump ? 1 : Math.ceil(Math.hypot(dx, dy) / 1.5);
+      for (let i = 0; i < dabs; i++) {
+        brush.x += dx / dabs;
+        brush.y += dy / dabs;
+        dab();
+      }
     };
     canvas.addEventListener("pointerdown", (event) => {
       canvas.setPointerCapture(event.pointerId);
-      move(event);
+      move(event, true);
     });
-    canvas.addEventListener("pointermove", (event) => event.buttons && move(event));
+    canvas.addEventListener("pointermove", (event) => event.buttons && move(event, false));
     const keys = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
     canvas.addEventListener("keydown", (event) => {
       if (event.key === " ") dab();
@@ -324,11 +370,15 @@ class Clothes extends Instrument {
   }
 }
 
-/** Scenes: a small Stable Diffusion. A state is a latent, so even the theory is seen through the decoder. */
+/** Scenes: a small Stable Diffusion. A state is a latent, so even the theory is seen through a decoder. */
 class Scenes extends Instrument {
-  constructor(form, facts, whole) {
+  constructor(form, facts, whole, buffer) {
     super(form, facts, whole);
     Object.assign(this, { tokenizer: new Tokenizer(facts.tokens), theory: whole, pictures: new WeakMap() });
+    const { from, factor, explains } = facts.linear;
+    this.standIn = linear(new Float32Array(buffer, 4 * from), facts.shape, factor);
+    const note = form.querySelector(".live-load p");
+    note.textContent = `Until then a linear decoder shows the theory; it gives ${share(explains)} of the pictures' variance.`;
     this.levels = levels(facts.schedule, STEPS);
     this.decoding = Promise.resolve();
     for (const prompt of facts.prompts) {
@@ -337,35 +387,42 @@ class Scenes extends Instrument {
     this.changed();
   }
 
+  /** The tokens of the prompt, or null if it is too long; what is wrong with it is said. */
+  get tokens() {
+    const prompt = this.form.elements.prompt.value;
+    const tokens = this.tokenizer.encode(prompt);
+    const unknown = this.tokenizer.unknown(prompt).map((word) => `“${word}”`);
+    let text = unknown.length ? `In no caption of its training: ${unknown.join(", ")}.` : "";
+    if (!tokens) text = `The prompt has more tokens than the ${this.facts.tokens.limit} that this model reads: shorten it.`;
+    this.say("problem", text);
+    return tokens;
+  }
+
+  changed(name) {
+    if (name === "prompt") this.tokens;
+    else super.changed(name);
+  }
+
   /** The network for the prompt, guided away from the empty one. */
   async denoiser() {
     const { limit } = this.facts.tokens;
-    const prompt = this.form.elements.prompt.value;
-    const tokens = ["", prompt].map((text) => this.tokenizer.encode(text));
-    if (!tokens[1]) {
-      this.say("problem", `The prompt has more tokens than the ${limit} that this model reads: shorten it.`);
-      return null;
-    }
-    const unknown = this.tokenizer.unknown(prompt).map((word) => `“${word}”`);
-    this.say("problem", unknown.length ? `In no caption of its training: ${unknown.join(", ")}.` : "");
+    const tokens = [this.tokenizer.encode(""), this.tokens];
+    if (!tokens[1]) return null;
     const embed = (one) => this.networks.text({ tokens: [one, [1, limit]] });
     const embeddings = [await embed(tokens[0]), await embed(tokens[1])];
     const width = embeddings[0].length / limit;
     return denoiser(this.networks.unet, this.facts, "text", embeddings, [limit, width], this.number("guidance"));
   }
 
-  /** A frame's endpoint estimate through the decoder, one at a time and once each. */
+  /** A frame's endpoint estimate through the decoder, one at a time and once each; until it is there, a stand-in. */
   picture(frame) {
+    if (!this.networks) return this.standIn(frame.estimate);
     if (!this.pictures.has(frame)) {
       const z = [Float32Array.from(frame.estimate), [1, ...this.facts.shape]];
       this.decoding = this.decoding.then(() => this.networks.decoder({ z }));
       this.pictures.set(frame, this.decoding);
     }
     return this.pictures.get(frame).then((values) => ({ values, shape: [3, 64, 64] }));
-  }
-
-  draw() {
-    return this.networks ? super.draw() : this.tell(this.number("step"));
   }
 }
 
@@ -375,7 +432,7 @@ async function begin(Kind, name, id) {
   const facts = await (await fetch(new URL(`${name}.json`, FILES))).json();
   const buffer = await (await fetch(new URL(facts.numbers, FILES))).arrayBuffer();
   form.previousElementSibling.remove();
-  return new Kind(form, facts, Gaussian.read(buffer, facts));
+  return new Kind(form, facts, Gaussian.read(buffer, facts), buffer);
 }
 
 window.live = {

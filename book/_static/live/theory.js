@@ -28,6 +28,11 @@ export function gain(lam, from, to = CLEAN) {
   return Math.sqrt(variance(to) / variance(from));
 }
 
+/** What the endpoint estimate makes of a state's deviation along a direction of variance lam. */
+export function shrink(lam, { alpha, sigma }) {
+  return lam > 0 ? (alpha * lam) / (alpha ** 2 * lam + sigma ** 2) : 0;
+}
+
 /** N(mu, Sigma) with variance lam[k] along the unit vector rows[k], and `rest` in every other direction. */
 export class Gaussian {
   constructor(mu, rows, lam, rest) {
@@ -48,22 +53,30 @@ export class Gaussian {
     return new Gaussian(this.mu, this.rows.slice(0, n), this.lam.subarray(0, n), others / (D - n));
   }
 
-  /** Multiply the vector y by f(lam) along each PC, and by f(rest) outside them. */
-  apply(y, f) {
-    const outside = f(this.rest);
-    const result = scaled(y, outside);
+  /** The coordinates of a deviation y along the PCs, and what of it lies outside them. */
+  split(y) {
+    const along = this.rows.map((row) => dot(row, y));
+    return { along, outside: this.combine({ along: along.map((c) => -c), outside: y }, () => 1) };
+  }
+
+  /** The vector whose parts are multiplied by f(lam) along each PC, and by f(rest) outside them. */
+  combine({ along, outside }, f) {
+    const result = scaled(outside, f(this.rest));
     this.rows.forEach((row, k) => {
-      const along = (f(this.lam[k]) - outside) * dot(row, y);
-      for (let i = 0; i < result.length; i++) result[i] += along * row[i];
+      const c = f(this.lam[k]) * along[k];
+      for (let i = 0; i < result.length; i++) result[i] += c * row[i];
     });
     return result;
   }
 
+  /** Multiply the vector y by f(lam) along each PC, and by f(rest) outside them. */
+  apply(y, f) {
+    return this.combine(this.split(y), f);
+  }
+
   /** The endpoint estimate E[x0 | x] at a level. */
   estimate(x, level) {
-    const { alpha, sigma } = level;
-    const shrink = (lam) => (alpha * lam) / (alpha ** 2 * lam + sigma ** 2);
-    return plus(this.mu, this.apply(plus(x, this.mu, -alpha), shrink));
+    return plus(this.mu, this.apply(plus(x, this.mu, -level.alpha), (lam) => shrink(lam, level)));
   }
 
   /** Follow the flow exactly from one level to another, in one step. */
@@ -75,8 +88,12 @@ export class Gaussian {
   /** States and endpoint estimates at all levels of a run that is at x at level `start`. */
   paint(x, levels, start = 0) {
     const later = levels.slice(start);
-    const states = later.map((level) => this.flow(x, later[0], level));
-    return { states, estimates: states.map((state, i) => this.estimate(state, later[i])) };
+    const parts = this.split(plus(x, this.mu, -later[0].alpha));
+    const at = (level, times, f) => plus(this.combine(parts, (lam) => f(lam) * gain(lam, later[0], level)), this.mu, times);
+    return {
+      states: later.map((level) => at(level, level.alpha, () => 1)),
+      estimates: later.map((level) => at(level, 1, (lam) => shrink(lam, level))),
+    };
   }
 
   /** The share of all variance that stands in the endpoint estimate at a level. */
