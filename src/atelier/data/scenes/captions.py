@@ -7,13 +7,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from atelier.data.scenes.factors import NAMES, Factors, factor
-from atelier.data.scenes.parsing import VOCABULARY
+from atelier.data.scenes.factors import NAMES, TABLES, Factors, factor
 
 SHARES = (0.3, 0.6, 0.95)
 OPENINGS = ("", "", "a painting of ", "a landscape with ", "a picture of ")
 
-WORDS: dict[str, dict[str, list[str]]] = VOCABULARY["said"]
+WORDS: dict[str, dict[str, list[str]]] = TABLES["said"]
 """The ways to say each kind; a continuous factor is "low" in its lowest third and "high" in its highest."""
 
 

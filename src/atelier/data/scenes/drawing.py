@@ -8,29 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from atelier.data.scenes.factors import Factors, factor
+from atelier.data.scenes.factors import TABLES, Factors, factor
 
-# Colours: RGB in [0, 1], one row a kind, in the order of the factor's kinds. A sky has two: zenith and horizon.
-SKY = np.array(
-    [
-        [[0.25, 0.52, 0.83], [0.84, 0.92, 0.94]],
-        [[0.87, 0.57, 0.24], [1.00, 0.89, 0.62]],
-        [[0.57, 0.42, 0.68], [1.00, 0.76, 0.70]],
-        [[0.06, 0.09, 0.26], [0.33, 0.36, 0.60]],
-    ]
-)
-# The light that each sky throws on the land: factors of its colours.
-LIGHT = np.array([[1.0, 1.0, 1.0], [1.02, 0.94, 0.82], [0.96, 0.86, 0.90], [0.60, 0.62, 0.84]])
-GROUND = np.array([[0.37, 0.58, 0.25], [0.88, 0.72, 0.30], [0.91, 0.93, 0.97], [0.55, 0.33, 0.50]])
-RELIEF = np.array([[0.34, 0.50, 0.47], [0.42, 0.44, 0.58]])
-ORB = np.array([[1.00, 0.93, 0.55], [0.93, 0.28, 0.16], [0.97, 0.97, 0.90]])
-TREE = np.array([[0.24, 0.45, 0.17], [0.08, 0.27, 0.22], [0.55, 0.60, 0.16]])
-WALLS = np.array([[0.97, 0.95, 0.90], [0.90, 0.68, 0.32], [0.70, 0.34, 0.25], [0.42, 0.60, 0.74]])
-ROOF = np.array([[0.75, 0.20, 0.14], [0.28, 0.31, 0.37], [0.60, 0.46, 0.24]])
-DOOR = np.array([[0.12, 0.38, 0.24], [0.66, 0.10, 0.12], [0.12, 0.25, 0.58]])
-WINDOWS = np.array([[0.13, 0.16, 0.22], [1.00, 0.88, 0.42]])
-TRUNK = np.array([0.33, 0.22, 0.16])
-CLOUD = np.array([1.0, 0.97, 0.94])
+COLOURS = {name: np.array(rgb) for name, rgb in TABLES["colours"].items()}
 
 
 def render(factors: Factors, size: int = 32) -> Tensor:
@@ -88,18 +68,18 @@ def _draw(factors: Factors, size: int) -> np.ndarray:
     centre = (np.arange(size, dtype=np.float32) + np.float32(0.5)) / np.float32(size)
     x, y = centre[None, None, :], centre[None, :, None]
     horizon = 0.5 + 0.17 * v["horizon"]
-    light = LIGHT[v["sky"]]
-    sky = SKY[v["sky"]]
+    light = COLOURS["light"][v["sky"]]
+    sky = COLOURS["sky"][v["sky"]]
     canvas = _Canvas(_sky(sky, y, horizon, size), x, y)
-    _orb(canvas, v, hand, ORB[v["orb"]])
-    _clouds(canvas, v, hand, horizon, 0.6 * CLOUD + 0.4 * sky[:, 1])
-    relief = 0.65 * RELIEF[v["relief"]] * light + 0.35 * sky[:, 1]
+    _orb(canvas, v, hand, COLOURS["orb"][v["orb"]])
+    _clouds(canvas, v, hand, horizon, 0.6 * COLOURS["cloud"] + 0.4 * sky[:, 1])
+    relief = 0.65 * COLOURS["relief"][v["relief"]] * light + 0.35 * sky[:, 1]
     _relief(canvas, v, hand, horizon, relief, 0.75 * light + 0.25 * sky[:, 1])
-    _ground(canvas, horizon, hand, GROUND[v["ground"]] * light)
-    _tree(canvas, v, hand, horizon, TREE[v["tree"]] * light, TRUNK * light)
+    _ground(canvas, horizon, hand, COLOURS["ground"][v["ground"]] * light)
+    _tree(canvas, v, hand, horizon, COLOURS["tree"][v["tree"]] * light, COLOURS["trunk"] * light)
     lit = 0.85 * (v["windows"] == 1)[:, None]
-    windows = WINDOWS[v["windows"]] * (light + lit * (1 - light))
-    house = {name: p[v[name]] * light for name, p in (("walls", WALLS), ("roof", ROOF), ("door", DOOR))}
+    windows = COLOURS["windows"][v["windows"]] * (light + lit * (1 - light))
+    house = {name: COLOURS[name][v[name]] * light for name in ("walls", "roof", "door")}
     _house(canvas, v, hand, horizon, house | {"windows": windows})
     _strokes(canvas, v, hands)
     return (np.clip(canvas.rgb, 0, 1) * 255 + 0.5).astype(np.uint8)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -17,27 +20,10 @@ class Factor:
     kinds: tuple[str, ...] = ()
 
 
-FACTORS: tuple[Factor, ...] = (
-    Factor("sky", "areas", ("blue", "golden", "pink", "indigo")),
-    Factor("ground", "areas", ("meadow", "wheat", "snow", "heather")),
-    Factor("horizon", "areas"),
-    Factor("relief", "masses", ("hills", "mountains")),
-    Factor("relief height", "masses"),
-    Factor("orb", "masses", ("yellow sun", "red sun", "moon")),
-    Factor("orb side", "masses", ("left", "right")),
-    Factor("orb height", "masses"),
-    Factor("clouds", "masses", ("clear", "cloudy")),
-    Factor("tree", "objects", ("oak", "pine", "poplar")),
-    Factor("tree side", "objects", ("left", "right")),
-    Factor("tree height", "objects"),
-    Factor("house side", "objects", ("left", "right")),
-    Factor("house size", "objects"),
-    Factor("walls", "objects", ("white", "ochre", "brick", "blue")),
-    Factor("roof", "objects", ("red", "slate", "thatch")),
-    Factor("door", "details", ("green", "red", "blue")),
-    Factor("windows", "details", ("dark", "lit")),
-    Factor("brush", "details"),
-    Factor("grain", "details"),
+TABLES: dict[str, Any] = tomllib.loads(Path(__file__).with_name("scenes.toml").read_text(encoding="utf-8"))
+"""``factors``, ``colours``, and the words of captions and prompts."""
+FACTORS: tuple[Factor, ...] = tuple(
+    Factor(name, band, tuple(kinds)) for band, named in TABLES["factors"].items() for name, kinds in named.items()
 )
 THIRDS = {"low": 0, "high": 2}
 """The words for a continuous factor below 1/3 and above 2/3; between, it has none."""

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import re
-import tomllib
-from pathlib import Path
-from typing import Any
 
-VOCABULARY: dict[str, Any] = tomllib.loads(Path(__file__).with_name("words.toml").read_text(encoding="utf-8"))
-"""What captions say and prompts mean: ``said``, ``things`` and ``means``."""
-_NOUNS = {noun: thing for thing, nouns in VOCABULARY["things"].items() for noun in nouns.split()}
+from atelier.data.scenes.factors import TABLES
+
+_NOUNS = {noun: thing for thing, nouns in TABLES["things"].items() for noun in nouns.split()}
 _SIDE_OF = {"orb": "orb side", "tree": "tree side"} | dict.fromkeys(
     ("house", "walls", "roof", "door", "windows"), "house side"
 )
 
 _READINGS = {  # thing -> [(factor, kind, words)]
     thing: [(name, kind, frozenset(words.split())) for name, kinds in named.items() for kind, words in kinds.items()]
-    for thing, named in VOCABULARY["means"].items()
+    for thing, named in TABLES["means"].items()
 }
 
 _ARTICLES = {"a", "an", "the"}
