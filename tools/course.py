@@ -135,16 +135,11 @@ def student_source(path: Path) -> str:
 
 @dataclass
 class Edition(Renderer):
-    """Renders a page of an edition: links stay in the folder, and solutions and answers, if there are any, are open."""
+    """Renders a page of an edition: pictures are files beside it, and solutions and answers, if any, are open."""
 
-    def address(self, page: str) -> str:
-        """Return a page's address: its notebook in the same folder, or its file in the repository."""
-        notebook = any(p.name == page and p.has_notebook for p in self.book.pages)
-        return f"{page}.ipynb" if notebook else super().address(page)
-
-    def picture(self, block: Block) -> str:
-        """Render a picture by its place in the edition."""
-        return super().picture(block).replace(f"{self.repository}/raw/main/book/", "")
+    def image(self, block: Block) -> str:
+        """Return a picture's place in the edition."""
+        return block.argument
 
     def directive(self, block: Block) -> str:
         """Render a directive."""

@@ -15,6 +15,7 @@ FENCE = re.compile(r"^(?P<indent> *)(?P<mark>`{3,}|~{3,}|:{3,})\s*(?:\{(?P<name>
 HEADING = re.compile(r"^(#{1,6}) +(.+?)\s*$")
 TARGET = re.compile(r"^\(([^()\s]+)\)=\s*$")
 OPTION = re.compile(r"^:([\w-]+):\s*(.*)$")
+SEQUENCE = re.compile(r"^sequence\(", re.M)
 MATH_END = re.compile(r"^(?P<body>.*?)\$\$\s*(?:\((?P<label>[^()\s]+)\))?\s*$")
 
 
@@ -51,6 +52,14 @@ class Page:
     def has_notebook(self) -> bool:
         """Whether the page becomes a notebook: it has code cells."""
         return any(block.name == "code-cell" for block in self.blocks)
+
+    @property
+    def opening(self) -> Block | None:
+        """The cell of the page's first figure."""
+        cells = (block for block in self.blocks if block.name == "code-cell")
+        return next(
+            (c for c in cells if "figure" in c.options.get("mystnb", {}) or SEQUENCE.search("\n".join(c.lines))), None
+        )
 
 
 def read_page(path: Path) -> Page:

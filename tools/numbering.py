@@ -6,7 +6,7 @@ anew as "1.1", and pages without a number share one count. `tests/site` compares
 
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import yaml
@@ -40,11 +40,12 @@ class Target:
 
 @dataclass(frozen=True)
 class Book:
-    """All pages in order, the titles of pages, and the targets of labels."""
+    """All pages in order, the titles of pages, the targets of labels, and the numbers of headings by page and line."""
 
     pages: tuple[Page, ...]
     titles: dict[str, str]
     targets: dict[str, Target]
+    headings: dict[tuple[str, int], str] = field(default_factory=dict)
 
 
 def toc_pages(toc: dict) -> Iterator[tuple[str, bool]]:
@@ -101,7 +102,7 @@ def read_book(root: Path) -> Book:
         MystError: if two things share a label.
     """
     toc = yaml.safe_load((root / "_toc.yml").read_text(encoding="utf-8"))
-    pages, titles, targets = [], {}, {}
+    pages, titles, targets, headings = [], {}, {}, {}
     counts: Counter = Counter()
     chapter = 0
     for file, numbered in toc_pages(toc):
@@ -117,6 +118,10 @@ def read_book(root: Path) -> Book:
                 continue
             if block.kind == "heading":
                 found = [(label, Target(page.name, "Section", "", block.argument)) for label in pending]
+                if numbered and block.name in ("#", "##"):
+                    counts["section", prefix] += block.name == "##"
+                    section = counts["section", prefix] if block.name == "##" else ""
+                    headings[page.name, block.line] = f"{prefix}{section}".rstrip(".")
             elif kind_label := _numbered(page.name, block):
                 kind, label = kind_label
                 counts[kind, prefix] += 1
@@ -128,4 +133,4 @@ def read_book(root: Path) -> Book:
                 if label in targets:
                     raise MystError(f"{page.name}.md:{block.line}: the label {label} is used twice.")
                 targets[label] = target
-    return Book(tuple(pages), titles, targets)
+    return Book(tuple(pages), titles, targets, headings)

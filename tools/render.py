@@ -1,11 +1,14 @@
 """Turn MyST blocks into Markdown that Colab, Jupyter and GitHub render."""
 
 import ast
+import base64
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from mimetypes import guess_type
 from pathlib import Path
 
+from docutils.nodes import make_id
 from minutes import reading
 from myst import Block, MystError, children
 from numbering import BOXES, STATEMENTS, Book, Target, key_of
@@ -23,13 +26,18 @@ LEFTOVERS = {
     r"\]\((?!https?:)[^)\s]+\.md\b": "a link to a source page; use {doc}",
     r"^\\begin\{": "a formula outside $$",
 }
+LINTS = re.compile(r"[ \t]*#\s*(?:noqa|type:|pyright:|ruff:).*")
+"""Comments for tools, which tell a reader nothing."""
+BLUE, PURPLE, RED, GREY = "#1976d2", "#9b51c4", "#d9392b", "#6b7280"
+"""Readable on white and on black. Colab keeps the attributes of a few old elements and drops every `style`."""
+ALARMS = {"warning", "important", "caution", "attention", "danger"}
 
 
 @dataclass
 class Renderer:
     """Renders one page; collects the works it cites.
 
-    `repository` is the address links start from, `folder` the one of the pages.
+    `repository` is the project's address, `folder` the one of the pages.
     """
 
     book: Book
@@ -54,7 +62,8 @@ class Renderer:
         if block.kind == "target":
             return ""
         if block.kind == "heading":
-            return f"{block.name} {self.inline(block.argument, block.line)}"
+            number = self.book.headings.get((self.page, block.line), "")
+            return f"{block.name} {number}{'. ' if number else ''}{self.inline(block.argument, block.line)}"
         if block.kind == "fence":
             return "\n".join((block.name, *block.lines, re.match(r" *[`~]+", block.name)[0]))  # type: ignore[index]
         if block.kind == "math":
@@ -78,7 +87,7 @@ class Renderer:
             caption = self.caption(block.options.get("name", ""), title, block.line)
             return f"{caption}\n\n{self.blocks(children(block))}"
         if name == "prf:proof":
-            return f"**Proof.** {self.blocks(children(block))} ∎"
+            return f"*Proof.* {self.ended(self.blocks(children(block)), block.line)}"
         if name in ("tab-set", "grid", "grid-item"):
             return self.blocks(children(block))
         if name == "grid-item-card":
@@ -91,26 +100,36 @@ class Renderer:
             return f"**{title}**\n\n{self.blocks(children(block))}"
         if name in ("solution", "dropdown"):
             return details(title if name == "dropdown" else "Solution", self.blocks(children(block)))
-        if name in BOXES:
-            text = self.inline(block.argument, block.line) + "\n" if block.argument else ""
-            return quote(f"**{name.capitalize()}.**", text + self.blocks(children(block)))
-        if name in ("admonition", "card"):
-            return quote(f"**{title}**", "\n\n" + self.blocks(children(block)))
-        if name == "margin":
-            return quote(f"**{title}**" if title else "", self.blocks(children(block)))
         if name == "exercise" or (name.startswith("prf:") and name[4:] in STATEMENTS):
-            return quote(self.statement_title(block, title), "\n\n" + self.blocks(children(block)))
+            head, text = self.statement_title(block), self.blocks(children(block))
+            named = f" ({title})" if title else ""
+            if name == "exercise":
+                return f"---\n\n### {head}{named}\n\n{text}"
+            return quote(f"**{coloured(head, BLUE)}**{named}", f"\n\n{text}")
+        if name in BOXES:
+            sign, colour = ("▲ ", RED) if name in ALARMS else ("", GREY)
+            return box(sign + name.capitalize(), colour, f"{title}\n{self.blocks(children(block))}".lstrip())
+        if name in ("admonition", "card", "margin"):
+            return box(title or "Aside", PURPLE if name == "admonition" else GREY, self.blocks(children(block)))
         raise self.fail(block.line, f"the exporter does not know the directive {{{name}}}")
 
     def linked(self, label: str, kind: str, text: str, line: int) -> str:
         """Render a card's or a button's link."""
         return self.role("doc" if kind == "doc" else "ref", f"{text} <{label}>", line)
 
-    def statement_title(self, block: Block, title: str) -> str:
-        """Return e.g. `**Proposition 1.2** (Tweedie)`."""
+    def statement_title(self, block: Block) -> str:
+        """Return e.g. `Proposition 1.2`."""
         target = self.book.targets.get(key_of(self.page, block))
-        text = target.text if target else block.name.removeprefix("prf:").capitalize()
-        return f"**{text}**" + (f" ({title})" if title else "")
+        return target.text if target else block.name.removeprefix("prf:").capitalize()
+
+    def ended(self, text: str, line: int) -> str:
+        """Return a proof with its mark at its end, in the formula if it ends with one, so that none stands alone."""
+        if text.endswith("$$"):
+            body, tag, number = text[:-2].rstrip().partition(" \\tag{")
+            return f"{body} \\qquad\\blacksquare{tag}{number}\n$$"
+        if text.endswith(("```", ">", "|")):
+            raise self.fail(line, "a proof ends with text or with a formula")
+        return f"{text}\u00a0∎"
 
     def math(self, lines: Iterable[str], label: str) -> str:
         """Render a displayed formula on its own lines, with the site's number as its tag."""
@@ -128,18 +147,25 @@ class Renderer:
         if (node := next(found, None)) is None:
             raise self.fail(block.line, f"{block.argument} has no {name or ':pyobject:'}")
         lines = text.splitlines()[node.lineno - 1 : node.end_lineno]
-        return "\n".join(("```python", *lines, "```"))
+        return LINTS.sub("", "\n".join(("```python", *lines, "```")))
 
     def picture(self, block: Block) -> str:
-        """Render a picture file by its address in the repository, so that Colab finds it."""
+        """Render a picture file."""
         alt = block.options.get("alt", "")
         if not alt:
             raise self.fail(block.line, f"the {block.name} {block.argument} has no :alt:")
-        image = f"![{alt}]({self.repository}/raw/main/book/{block.argument})"
+        image = f"![{alt}]({self.image(block)})"
         if block.name == "image":
             return image
         text = self.blocks(children(block))
         return f"{image}\n\n{self.caption(block.options.get('name', ''), text, block.line)}"
+
+    def image(self, block: Block) -> str:
+        """Return a picture itself as an address, since Colab has no files beside a notebook."""
+        path = self.folder / block.argument
+        if not path.is_file():
+            raise self.fail(block.line, f"there is no file {block.argument}")
+        return f"data:{guess_type(path.name)[0]};base64,{base64.b64encode(path.read_bytes()).decode()}"
 
     def caption(self, label: str, text: str, line: int) -> str:
         """Return a caption with the site's number."""
@@ -197,16 +223,23 @@ class Renderer:
         if target is None:
             raise self.fail(line, f"there is no label {label}")
         shown = text.replace("%s", target.number).replace("{number}", target.number) or self.plain(target, line)
-        return shown if target.page == self.page else f"[{shown}]({self.address(target.page)})"
+        if target.page == self.page:
+            return shown
+        address, anchor = self.address(target.page), ("equation-" if target.kind == "Equation" else "") + make_id(label)
+        return f"[{shown}]({address}{'' if address.endswith('.ipynb') else f'#{anchor}'})"
 
     def plain(self, target: Target, line: int) -> str:
         """Return a bare reference's words."""
         return target.text if target.number else self.inline(target.title, line)
 
     def address(self, page: str) -> str:
-        """Return a page's address in the repository: its notebook if it has one."""
+        """Return a page's address: the notebook beside this one, or if it has none its place on the site.
+
+        Jupyter, GitHub, Binder and, for a notebook opened from GitHub, Colab find the notebook beside this one. None of
+        them shows a page without code as it is meant.
+        """
         notebook = any(p.name == page and p.has_notebook for p in self.book.pages)
-        return f"{self.repository}/blob/main/book/{page}.{'ipynb' if notebook else 'md'}"
+        return f"{page}.ipynb" if notebook else f"{site_address(self.repository)}/book/{page}.html"
 
     def cite(self, role: str, keys: list[str], line: int) -> str:
         """Render a citation as author and year."""
@@ -263,6 +296,22 @@ def reference(entry: Entry) -> str:
     if url := of(entry, "url"):
         title = f"[{title}]({url})"
     return f"{listed}. {title}. {of(entry, 'year')}."
+
+
+def site_address(repository: str) -> str:
+    """Return where GitHub Pages publishes the site of a repository on GitHub."""
+    owner, name = repository.rstrip("/").split("/")[-2:]
+    return f"https://{owner.lower()}.github.io/{name}"
+
+
+def coloured(text: str, colour: str) -> str:
+    """Colour a few words in Jupyter and Colab; elsewhere they stay as they are."""
+    return f'<font color="{colour}">{text}</font>'
+
+
+def box(title: str, colour: str, body: str) -> str:
+    """Put text in a frame with a coloured title; where frames are not known, the title and the text are left."""
+    return f"<fieldset>\n<legend><b>{coloured(title, colour)}</b></legend>\n\n{body}\n\n</fieldset>"
 
 
 def quote(head: str, body: str) -> str:
