@@ -191,7 +191,7 @@ def serve(view: Any, html: Path, document: str) -> None:
 
 
 def ready(view: Any) -> None:
-    """Wait until formulas are set, and fonts and pictures are there."""
+    """Wait until fonts and pictures are there; formulas are set before the page is shown."""
     view.evaluate("() => document.fonts.ready.then(() => true)")
     view.evaluate("() => Promise.all([...document.images].map(i => i.decode().catch(() => 0))).then(() => true)")
 
@@ -231,9 +231,7 @@ def missing(pdf: pypdfium2.PdfDocument, titles: dict[str, str], pieces: dict[str
         text = ""
         for number in range(start, end):
             page = squeezed(pdf[number].get_textpage().get_text_bounded())
-            for margin in (squeezed(titles[key]), str(number + 1)):  # the head and the number of a page
-                page = page.removeprefix(margin).removesuffix(margin)
-            text += page
+            text += page.removeprefix(squeezed(titles[key])).removeprefix(str(number + 1))
         lost = [piece for piece in pieces[key] if squeezed(piece) not in text]
         if len(lost) > max(1, MISSED * len(pieces[key])):
             found.append(f"{key}: {len(lost)} of {len(pieces[key])} pieces of text are not in the PDF: {lost[:3]}")

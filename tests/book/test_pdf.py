@@ -71,7 +71,7 @@ def test_pages_come_in_order_with_an_outline_and_numbers(project, printed):
     assert [mark for mark in marks if mark[1] != "A place"] == [
         (0, "The first", 2), (0, "A part", 3), (1, "2. The second", 4), (2, "The third", 5)
     ]  # fmt: skip
-    assert text[-1] == "2" and [word for word in text if word.isdigit()] == ["3", "5", "6", "2"]
+    assert [word for word in text if word.isdigit()] == ["2", "3", "5", "6"]
 
 
 def test_links_lead_into_the_document(project):

@@ -26,9 +26,8 @@
       else continue;
       node.dataset.over = "said";
     }
-    for (const formula of article.querySelectorAll(".katex-display")) {
-      const inner = formula.querySelector(".katex-html");
-      if (inner && inner.getBoundingClientRect().right > innerWidth + 1) say("beyond the margin", formula, formula.parentElement.textContent);
+    for (const part of article.querySelectorAll(".katex-html > .base")) {
+      if (visible(part) && part.getBoundingClientRect().right > innerWidth + 1) say("beyond the margin", part);
     }
     for (const formula of article.querySelectorAll(".math")) {
       if (!formula.querySelector(".katex-html")) say("no formula", formula);
