@@ -1,5 +1,7 @@
 """The live page: its theory and networks against painters, its controls, and what it loads when."""
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -200,7 +202,7 @@ def test_the_first_kick_is_seen_and_every_step_is_shown(view):
     film = grey(view, "#live-clothes .live-film [data-row=theory]")
     assert film.shape == (28, 21 * 28, 3)
     frames = np.split(film, 21, axis=1)
-    assert all(np.abs(a - b).max() > 0 for a, b in zip(frames, frames[1:], strict=False))
+    assert all(np.abs(a - b).max() > 0 for a, b in itertools.pairwise(frames))
     box = view.locator("#live-clothes .live-film [data-row=theory]").bounding_box()
     view.mouse.click(box["x"] + box["width"] * 16.5 / 21, box["y"] + box["height"] / 2)
     assert view.input_value("#live-clothes [name=step]") == "16"
@@ -262,7 +264,7 @@ def test_without_webassembly_the_page_says_so(browser, address):
 
 
 def test_while_a_network_loads_the_page_answers_and_says_how_far_it_is(fresh_page):
-    """The file comes late: the bar stands between its ends, controls work; a file that does not come can be asked again."""
+    """The file comes late: the bar stands between its ends, controls work; what did not come can be asked again."""
     view = fresh_page("live")
     view.wait_for_selector("#live-clothes:not([hidden])")
     held = []
