@@ -15,7 +15,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 INDEX := $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
-.PHONY: book pdf course test lint export serve clean help
+.PHONY: check mutants book pdf course test lint export serve clean help
 
 help:
 	@sed -n '1,/^$$/s/^# //p' Makefile
@@ -35,6 +35,14 @@ test: $(STAMP)
 
 lint: $(STAMP)
 	@PATH="$(CURDIR)/$(BIN):$$PATH" bash tools/test.sh lint
+
+# Faults given to the packages, one at a time: how many do the tests find? It takes a while; ended, it goes on from there.
+mutants: $(STAMP)
+	@$(BIN)/python tools/mutants.py --count 100 --seed 0
+
+# Before a release: all of `make test`, and other faults than those that the tests were sharpened on.
+check: test
+	@$(BIN)/python tools/mutants.py --count 40 --seed 1
 
 # Write book/*.ipynb anew from book/*.md.
 export: $(STAMP)
