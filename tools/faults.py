@@ -39,7 +39,7 @@ PARTNER = {a: b for pair in PAIRS.split(", ") for a, b in (pair.split(), reverse
 ALONG = set(PARTNER) - {"minimum", "maximum", "floor", "ceil", "sin", "cos", "log", "exp"}
 ALONG |= {"norm"}
 ORDERED = {"cumsum", "flip", "softmax", "logsumexp", "diff", "median", "cat", "stack"}
-LIBRARIES = {"torch", "np", "math", "F", "stats"}
+NO_VALUES = {"torch", "np", "math", "F", "stats", "self", "cls"}
 SYMMETRIC = {"min", "max", "minimum", "maximum", "hypot", "isinstance", "allclose", "zip", "getattr", "hasattr"}
 FLAGS = {"keepdim", "descending", "reverse", "largest", "unbiased", "replacement", "endpoint"}
 SILENT = {
@@ -93,8 +93,10 @@ def find(text: str, module: str) -> list[Fault]:
 
 def draw(faults: list[Fault], count: int, seed: int) -> list[Fault]:
     """Return ``count`` faults, their kinds in turn so that rare ones are tried too, no expression twice."""
-    chance, kinds = random.Random(seed), sorted({fault.kind for fault in faults})
-    left = {kind: chance.sample(of := [f for f in faults if f.kind == kind], len(of)) for kind in kinds}
+    kinds = sorted({fault.kind for fault in faults})
+    left = {kind: [fault for fault in faults if fault.kind == kind] for kind in kinds}
+    for kind in kinds:
+        random.Random(f"{seed} {kind}").shuffle(left[kind])
     drawn: dict[tuple[str, int, int], Fault] = {}
     while len(drawn) < count and any(left.values()):
         for kind in kinds:
@@ -225,7 +227,7 @@ def _changes(node: ast.AST) -> Iterator[tuple[str, ast.AST]]:
             yield "sign", ast.Return(ast.UnaryOp(ast.USub(), node.value))  # type: ignore[arg-type]
             yield "earlier", ast.Return(left)
         case ast.Return(value=ast.Call(func=ast.Attribute(value=value), args=args)):
-            if _name(value) not in LIBRARIES:
+            if _name(value) not in NO_VALUES:
                 yield "earlier", ast.Return(value)
             elif args:
                 yield "earlier", ast.Return(args[0])
