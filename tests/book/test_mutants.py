@@ -2,6 +2,7 @@
 
 import json
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -77,8 +78,9 @@ def test_a_seed_draws_the_same_faults_of_every_kind():
     faults = find(TEXT, "m")
     drawn = draw(faults, 9, seed=1)
     assert drawn == draw(faults, 9, seed=1) != draw(faults, 9, seed=2)
-    # one of each of the nine kinds, but for one whose only place another kind has taken
-    assert len({fault.kind for fault in faults}) == 9 and len({fault.kind for fault in drawn}) >= 8
+    # kinds take turns, but for one whose places others have taken
+    turns = Counter(fault.kind for fault in drawn)
+    assert len({fault.kind for fault in faults}) == 9 and len(turns) >= 7 and max(turns.values()) <= 2
     every = draw(faults, 1000, seed=1)
     assert len({(fault.start, fault.end) for fault in every}) == len(every) == len({(f.start, f.end) for f in faults})
 
