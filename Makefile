@@ -1,5 +1,6 @@
 # make book    build the site into _build/html
 # make test    everything that must hold before a change is merged
+# make check   that, and what takes longer: slow tests, an audit of every page, faults that the tests must find
 # make pdf     the whole book as one PDF, _build/painters.pdf
 # make course  editions for students and teachers, and the figures, into _build/course
 #
@@ -15,7 +16,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 INDEX := $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
-.PHONY: check mutants book pdf course test lint export serve clean help
+.PHONY: book pdf course test check mutants lint export serve clean help
 
 help:
 	@sed -n '1,/^$$/s/^# //p' Makefile
@@ -40,9 +41,9 @@ lint: $(STAMP)
 mutants: $(STAMP)
 	@$(BIN)/python tools/mutants.py --count 100 --seed 0
 
-# Before a release: all of `make test`, and other faults than those that the tests were sharpened on.
+# Before a release: make test, slower tests, an audit of every page, and other faults than the tests were sharpened on.
 check: test
-	@$(BIN)/python tools/mutants.py --count 40 --seed 1
+	@PATH="$(CURDIR)/$(BIN):$$PATH" bash tools/test.sh check
 
 # Write book/*.ipynb anew from book/*.md.
 export: $(STAMP)
