@@ -27,8 +27,10 @@ from itertools import groupby
 from pathlib import Path
 
 import build
+import yaml
 from export import ROOT, cells_of, finished, new_cell, repository_address
 from figures import draw_all
+from leaks import Secrets, leaks, solutions
 from minutes import of_blocks, reading
 from myst import Block, MystError, Page, children, read_page
 from numbering import Book, read_book, walk
@@ -41,6 +43,7 @@ CHECK = re.compile(r"\bexercise\(\s*\"(ex-[\w-]+)\"")
 WRITE = "**Your {what}** (double-click to write it here)"
 CODE = "# Your code for {number}"
 EPOCH = (1980, 1, 1, 0, 0, 0)
+BUTTONS = ("use_repository_button", "use_issues_button", "use_edit_page_button")
 
 
 # What a student does not get
@@ -332,15 +335,46 @@ def pack(folder: Path) -> Path:
     return path
 
 
+def secrets_of(root: Path) -> Secrets:
+    """Return what no student may find: solutions, answers to predictions, notes for teachers and the exam.
+
+    What the pages say without them is no secret, in whatever solution it stands again.
+    """
+    secrets = Secrets()
+    pages = sorted((root / "book").glob("*.md"))
+    for path in pages:
+        page = read_page(path)
+        secrets.hide(*solutions(page, split(page.blocks)[1], root / "book"))
+    for path in sorted((root / "book" / "teaching").glob("*.md")):
+        secrets.hide(path.read_text(encoding="utf-8"))
+    for path in pages:
+        secrets.show(student_source(path))
+    return secrets
+
+
+def kept_secret(folder: Path, secrets: Secrets) -> bool:
+    """Say what a folder for students gives away, if anything, and whether it is nothing."""
+    found = leaks(folder, secrets)
+    for name, texts in found.items():
+        print(f"{folder.name}/{name} gives away: {texts[0]} (and {len(texts) - 1} more)", file=sys.stderr)
+    return not found
+
+
 def student_tree(root: Path, tree: Path) -> Path:
-    """Write the project as students get it, for `tools/build.py`; outputs cached there stay."""
+    """Write the project as students get it, for `tools/build.py`; outputs cached there stay.
+
+    No button leads to the repository, whose pages and notebooks hold the solutions.
+    """
     shutil.rmtree(tree / "book", ignore_errors=True)
     ignored = shutil.ignore_patterns("*.ipynb", "teaching")
     shutil.copytree(root / "book", tree / "book", ignore=ignored)
     for path in sorted((tree / "book").glob("*.md")):
         path.write_text(student_source(path), encoding="utf-8")
-    for name in ("_toc.yml", "_config.yml", "pyproject.toml", "requirements.txt"):
+    for name in ("_toc.yml", "pyproject.toml", "requirements.txt"):
         shutil.copy(root / name, tree)
+    config = yaml.safe_load((root / "_config.yml").read_text(encoding="utf-8"))
+    config |= {"launch_buttons": {}, "html": config["html"] | dict.fromkeys(BUTTONS, False)}
+    (tree / "_config.yml").write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
     for name in ("src", "tools"):
         link = tree / name
         if not link.is_symlink():
@@ -369,12 +403,15 @@ def main(arguments: list[str] | None = None) -> int:
         made.append("figures")
     for name in made:
         print(f"wrote {pack(output / name).relative_to(root)}")
+    secrets = secrets_of(root)
+    status |= not kept_secret(output / "student", secrets)
     if options.site:
         tree = student_tree(root, output / "site-source")
         status |= build.main(["--root", str(tree)])
         shutil.rmtree(output / "site", ignore_errors=True)
         shutil.copytree(tree / "_build" / "html", output / "site")
-    return status
+        status |= not kept_secret(output / "site", secrets)
+    return int(status)
 
 
 if __name__ == "__main__":
