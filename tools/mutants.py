@@ -168,7 +168,8 @@ def traced(file: str) -> dict[str, Any]:
     coverage.stop()
     data, lines = coverage.get_data(), {}
     for name, path in modules(ROOT / "src").items():
-        lines[name] = {line: names for line, names in data.contexts_by_lineno(str(path)).items()}
+        if ran := data.contexts_by_lineno(str(path)):
+            lines[name] = ran
     passed = {name: round(seconds, 3) for name, seconds in plugin.seconds.items() if name in plugin.passed}
     return {"tests": passed, "lines": lines, "imported": [n for n in sys.modules if n.split(".")[0] in WARM]}
 
@@ -183,20 +184,18 @@ class Map:
 
     def collect(self, say: Callable[[str], None], late: Callable[[], bool]) -> None:
         """Trace the files that were not, or are not what they were, and import what they need into this process."""
-        common = [*modules(ROOT / "src").values(), *sorted((ROOT / "tests").glob("*.py"))]
-        about = digest(*common)
+        paths = modules(ROOT / "src")
         for file in self.files:
             kept = KEPT / "lines" / (file.replace("/", ".") + ".json")
-            key = digest(ROOT / file) + about
-            found = json.loads(kept.read_text()) if kept.exists() else {}
-            if found.get("key") != key:
+            found = json.loads(kept.read_text()) if kept.exists() else {"lines": {}}
+            if found.get("made") != made(found, ROOT / file, paths):
                 if late():
                     raise TimeoutError
                 start = time.monotonic()
                 found = apart(traced, file, limit=900)
                 if isinstance(found, str):
                     raise RuntimeError(f"{file}: {found}, see {KEPT}/last.log")
-                found["key"] = key
+                found["made"] = made(found, ROOT / file, paths)
                 save(kept, json.dumps(found))
                 say(f"traced {file}: {len(found['tests'])} tests, {time.monotonic() - start:.0f} s")
             warm(found.pop("imported"))
@@ -219,6 +218,11 @@ class Map:
                     chosen.append(name)
                     spent += seconds
         return chosen
+
+
+def made(found: dict[str, Any], file: Path, paths: dict[str, Path]) -> str:
+    """A digest of what a trace rests on: the tests and the modules that they run."""
+    return digest(file, *(paths[name] for name in found["lines"] if name in paths))
 
 
 def of(name: str) -> str:
