@@ -187,7 +187,7 @@ class Map:
         paths = modules(ROOT / "src")
         for file in self.files:
             kept = KEPT / "lines" / (file.replace("/", ".") + ".json")
-            found = json.loads(kept.read_text()) if kept.exists() else {"lines": {}}
+            found: dict[str, Any] = json.loads(kept.read_text()) if kept.exists() else {"lines": {}}
             if found.get("made") != made(found, ROOT / file, paths):
                 if late():
                     raise TimeoutError
