@@ -40,7 +40,6 @@ NOISE = re.compile(
     r"bibtex cache|^myst v|Using jupyter-cache|Cached executed"
 )
 PROBLEM = re.compile(r"(?<!IPKernelApp\] )(WARNING|ERROR)")
-ICONS = re.compile(r"<script[^>]*fontawesome\.js[^>]*>\s*</script>|<link[^>]*preload[^>]*fontawesome\.js[^>]*>")
 EXECUTED = re.compile(r"book/(\w+)\.md: Executed notebook in ([\d.]+) seconds")
 
 
@@ -153,17 +152,6 @@ def print_tracebacks(output: Path) -> None:
         print(ANSI.sub("", report.read_text(encoding="utf-8")), file=sys.stderr)
 
 
-def lighten(html: Path) -> None:
-    """Take out of every page the theme's script of icons, 1.5 MB: its fonts draw the same ones."""
-    for page in html.rglob("*.html"):
-        text = page.read_text(encoding="utf-8")
-        page.write_text(ICONS.sub("", text), encoding="utf-8")
-    for file in (html / "_static").rglob("fontawesome.js*"):
-        file.unlink()
-    for file in (html / "_static").rglob("*.js.map"):  # for those who debug the theme
-        file.unlink()
-
-
 def main(arguments: list[str] | None = None) -> int:
     """Build the book; return the exit status."""
     parser = argparse.ArgumentParser(description="Build the book into _build/html.")
@@ -194,9 +182,11 @@ def main(arguments: list[str] | None = None) -> int:
         print_tracebacks(output)
         print("The book has errors or warnings, see above.", file=sys.stderr)
         return 1
-    lighten(output / "html")
+    import lighten  # only here, as below: they bring torch
+
+    lighten.lighten(output / "html")
     if (output / "html" / "book" / "live.html").exists():
-        import live  # only here: it brings torch and the models
+        import live
 
         live.write(output / "html" / "_static" / "live")
     print(f"Building took {time.monotonic() - start:.0f} s.")

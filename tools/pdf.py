@@ -193,6 +193,7 @@ def serve(view: Any, html: Path, document: str) -> None:
 def ready(view: Any) -> None:
     """Wait until fonts and pictures are there; formulas are set before the page is shown."""
     view.evaluate("() => document.fonts.ready.then(() => true)")
+    view.evaluate("() => document.querySelectorAll('img').forEach(i => { i.loading = 'eager'; })")
     view.evaluate("() => Promise.all([...document.images].map(i => i.decode().catch(() => 0))).then(() => true)")
 
 

@@ -90,8 +90,7 @@ def load(browser, address: str, name: str, width: int):
     view.on("response", failed)
     view.on("pageerror", lambda error: view.problems.append(f"script error: {error}"))
     view.goto(f"{address}/book/{name}.html", wait_until="load")
-    # The promise resolves to nothing, so it is waited for by evaluate and not as a condition.
-    view.evaluate("() => window.MathJax?.startup?.promise.then(() => document.fonts.ready).then(() => true)")
+    view.evaluate("() => document.fonts.ready.then(() => true)")
     return view
 
 

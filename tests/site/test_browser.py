@@ -5,14 +5,14 @@ import pytest
 pytestmark = pytest.mark.browser
 
 FORMULAS = """() => [...document.querySelectorAll(".math")].map(node => {
-  const shown = node.querySelector("mjx-container:not([hidden])");
+  const shown = node.querySelector(".katex-html");
   const box = shown ? shown.getBoundingClientRect() : {width: 0, height: 0};
   const folded = !node.checkVisibility();
   return {
     source: node.textContent.slice(0, 80),
-    drawn: shown !== null && shown.querySelector("mjx-math").childElementCount > 0,
+    drawn: shown !== null && shown.childElementCount > 0,
     visible: folded || (box.width > 1 && box.height > 1),
-    error: node.querySelector("mjx-merror, [data-mjx-error]") !== null,
+    error: node.querySelector(".katex-error") !== null,
     raw: /\\\\\\(|\\\\\\[|\\$/.test([...node.childNodes].filter(n => n.nodeType === 3).map(n => n.data).join("")),
   };
 })"""
@@ -57,7 +57,8 @@ def test_the_menus_open_on_a_phone(open_page):
 
 def test_every_picture_is_drawn(open_page, page):
     empty = open_page(page).evaluate(
-        "async () => { const all = [...document.images]; await Promise.all(all.map(i => i.decode().catch(() => 0)));"
+        "async () => { const all = [...document.images]; all.forEach(i => { i.loading = 'eager'; });"
+        " await Promise.all(all.map(i => i.decode().catch(() => 0)));"
         " return all.filter(i => i.naturalWidth === 0).map(i => i.alt); }"
     )
     assert empty == []
