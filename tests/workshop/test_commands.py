@@ -1,7 +1,12 @@
 """The workshop's commands beside those of the core, and the networks that stand in where a model cannot be fetched."""
 
 import json
+import os
+import shutil
 import signal
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,10 +15,12 @@ from standins import LABEL, stand_in
 import painters
 from atelier import judging
 from atelier.cli import main
+from atelier.commands import doctor, listing
 from atelier.data.images import ImageData
 from atelier.data.known import FASHION_CLASS, KnownStates
 from atelier.networks import bundled
 from atelier.training import pixels
+from painters.models import registry
 
 
 def test_help_lists_the_commands(capsys):
@@ -21,6 +28,9 @@ def test_help_lists_the_commands(capsys):
         main(["--help"])
     assert caught.value.code == 0
     assert "sample" in (text := capsys.readouterr().out) and "train" in text
+    with pytest.raises(SystemExit) as caught:
+        main(["--version"])
+    assert caught.value.code == 0 and capsys.readouterr().out == f"painters {painters.__version__}\n"
 
 
 @pytest.mark.parametrize(
@@ -38,7 +48,7 @@ def test_help_lists_the_commands(capsys):
         (["train", "scenes-reader", "--data", "."], "scenes are drawn by the package"),
         (["judge", "fashion-twin-v", "--n", "0"], "whole number of at least 1"),
         (["judge", "fashion-twin-v", "--n", "64"], "judging takes at least 65 pictures"),
-        (["judge", "fashion-twin-v", "--prompts", "-1"], "0 or more prompts"),
+        (["judge", "fashion-twin-v", "--prompts", "-1"], "whole number of at least 0"),
         (["judge", "fashion-twin-v", "--guidance", "a,b"], "give a number, got 'a'"),
         (["claims"], "--model NAME"),
         (["claims", "--model", "fashion-ddpm", "--only", "magic"], "no experiment magic"),
@@ -152,3 +162,56 @@ def test_a_stand_in_has_the_shape_and_the_schedule_of_the_real_model(kind, shape
     assert model.image_shape == ((3, 32, 32) if kind == "pixel" else (3, 512, 512))
     if kind == "latent":
         assert model.text is not None and model.text("a portrait of an aristocrat").shape[1] == 77
+
+
+def test_doctor_says_what_is_missing_and_what_to_do(capsys, monkeypatch, tmp_path):
+    monkeypatch.setenv("PAINTERS_DATA", str(tmp_path))
+    assert main(["doctor"]) == 0
+    said = capsys.readouterr().out
+    for what in ("python ", f"painters {painters.__version__}", torch.__version__, "9 of 9 bundled ones whole", "cpu"):
+        assert " ".join(what.split()) in " ".join(said.split())
+    assert f"optional: there is no fashion_mnist.npz in PAINTERS_DATA, {tmp_path}: set PAINTERS_DATA to" in said
+    asked = ["torch>=2.6", "absent-package>=1.0", 'numpy>=99; extra == "book"']
+    monkeypatch.setattr(doctor.metadata, "requires", lambda _: asked)
+    assert main(["doctor"]) == 1
+    said = capsys.readouterr().out
+    assert 'NEEDED: absent-package is not installed, which everything needs: pip install --upgrade "absent' in said
+    assert f"optional: numpy {doctor.metadata.version('numpy')} is older than 99, which the notebooks" in said
+
+
+def test_doctor_speaks_where_torch_cannot_be_imported(tmp_path):
+    (tmp_path / "torch.py").write_text("raise ModuleNotFoundError(\"No module named 'torch'\", name='torch')\n")
+    run = [sys.executable, "-m", "atelier.cli"]
+    path = os.pathsep.join([str(tmp_path), str(Path(painters.__file__).parents[1])])
+    runs = [
+        subprocess.run([*run, *what], capture_output=True, text=True, env={**os.environ, "PYTHONPATH": path})
+        for what in (["doctor"], ["list"])
+    ]
+    assert [one.returncode for one in runs] == [1, 1]
+    assert "NEEDED: torch cannot be imported (No module named 'torch')" in runs[0].stdout
+    assert runs[1].stderr == "painters: torch is not installed: painters doctor says what to do\n"
+
+
+def test_a_damaged_model_is_named(monkeypatch, tmp_path, capsys):
+    shutil.copytree(listing.BUNDLED / "fashion-twin-v", tmp_path / "fashion-twin-v")
+    weights = next((tmp_path / "fashion-twin-v").rglob("*.safetensors"))
+    weights.write_bytes(weights.read_bytes()[:1000])
+    monkeypatch.setattr(listing, "BUNDLED", tmp_path)
+    monkeypatch.setattr(listing, "bundled", lambda: ("fashion-twin-v",))
+    monkeypatch.setattr(listing, "published", tuple)
+    assert main(["doctor"]) == 1
+    assert "NEEDED: the files of fashion-twin-v are damaged: pip install --force-reinstall" in capsys.readouterr().out
+
+
+def test_list_knows_every_model_that_can_be_loaded(capsys):
+    assert main(["list", "--format", "json"]) == 0
+    rows = {row["name"]: row for row in json.loads(capsys.readouterr().out)}
+    for name in registry.bundled():
+        model = painters.load(name, device="cpu")
+        assert tuple(rows[name]["shape"]) == model.image_shape and rows[name]["here"]
+        assert rows[name]["parameters"] == model.card["parameters"]
+    assert rows["galaxies-hsc32"]["shape"] == [1, 32, 32] and rows["fashion-gan"]["kind"] == "generator"
+    assert set(rows) >= {card.id for card in registry.cards()} | {*registry.published(), *bundled("reader")}
+    assert main(["list"]) == 0
+    text = capsys.readouterr().out
+    assert all(name in text for name in rows) and max(map(len, text.splitlines()[1:10])) <= 120

@@ -15,11 +15,16 @@ DEALT = "Several processes, started by torchrun or accelerate launch, share the 
 OTHERS = "they are other processes', the last of which ends the work; if one was stopped, give the command again"
 
 
-def whole(text: str) -> int:
-    """Return a whole number of at least 1."""
-    if not (text.isascii() and text.isdigit() and int(text) > 0):
-        raise ArgumentTypeError(f"give a whole number of at least 1, got {text!r}")
+def whole(text: str, least: int = 1) -> int:
+    """Return a whole number of at least 1, or ``least``."""
+    if not (text.isascii() and text.isdigit() and int(text) >= least):
+        raise ArgumentTypeError(f"give a whole number of at least {least}, got {text!r}")
     return int(text)
+
+
+def count(text: str) -> int:
+    """Return a whole number of at least 0."""
+    return whole(text, 0)
 
 
 def number(text: str) -> float:
@@ -49,10 +54,13 @@ def seeds(text: str) -> list[int]:
         first, dash, last = part.strip().partition("-")
         if not first.isdigit() or (dash and not last.isdigit()):
             raise ArgumentTypeError(f"seeds are numbers and ranges such as 0-15 or 3,7,20-29, got {text!r}")
+        if dash and int(last) < int(first):
+            raise ArgumentTypeError(f"the range of seeds {part.strip()} runs backwards: give {last}-{first}")
         found += range(int(first), int(last if dash else first) + 1)
-    if not found:
-        raise ArgumentTypeError(f"there are no seeds in {text!r}")
     return found
+
+
+TYPES = {"whole": whole, "count": count, "number": number, "numbers": numbers, "wholes": wholes}
 
 
 SHARED: dict[str, dict[str, Any]] = {

@@ -21,15 +21,16 @@ class Card:
     """A model on the hub: what it is and what it costs.
 
     ``kind``: ``"pixel"`` (states are images), ``"latent"`` (text to image, states are latents of a VAE) or
-    ``"transformer"``. ``parameters`` counts each part. ``mirrors`` hold the same weights and are tried in order where
-    ``id`` is missing; ``former`` are ids under which it is no longer found. ``None`` means not known. ``served``:
-    whether :func:`painters.load` takes it.
+    ``"transformer"``. ``side``: pixels a side of its pictures, in colour. ``parameters`` counts each part. ``mirrors``
+    hold the same weights and are tried in order where ``id`` is missing; ``former`` are ids under which it is no longer
+    found. ``None`` means not known. ``served``: whether :func:`painters.load` takes it.
     """
 
     id: str
     kind: Kind
     licence: str | None
     note: str
+    side: int | None = None
     parameters: Mapping[str, int] = field(default_factory=dict)
     mirrors: Sequence[str] = ()
     former: Sequence[str] = ()
