@@ -5,7 +5,7 @@ const fit = new ResizeObserver((entries) => {
   for (const { target: place, contentRect: { width } } of entries) {
     if (widths.get(place) === width) continue;
     widths.set(place, width);
-    const formula = place.querySelector(":scope > .katex-display .katex-html");
+    const formula = place.matches("div.math") && place.querySelector(".katex-html");
     if (formula) {
       formula.style.fontSize = "";
       const share = place.clientWidth / place.scrollWidth;
