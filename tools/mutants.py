@@ -52,24 +52,27 @@ WARM = (
 SLOW = ("commands", "training")
 """Tests that are not asked, since they start processes or train networks."""
 MEMORY = 16 << 30
-SPEND = 90.0
-"""Seconds of tests, as measured without a fault, that one fault is worth."""
-PATIENCE = 60.0
-"""Seconds, beside ten times those, after which a fault is taken for an endless loop."""
+SPEND = 40.0
+"""Seconds of a processor, as measured without a fault, that the tests of one fault may take."""
+PATIENCE = 30
+"""Seconds of a processor, beside ten times those, after which a fault is taken for an endless loop."""
 
 
 # One process for each fault
 
 
 def apart(work: Callable[..., Any], *args: Any, limit: float) -> Any:
-    """Return what ``work`` returns in a fork of this process, "time" past the limit, "died" if it ended otherwise."""
+    """Return what ``work`` returns in a fork of this process, or "died" if it does not within ``limit`` seconds.
+
+    They are those of a processor, which other programs leave alone; one that waits for itself has ten times as many.
+    """
     fork = multiprocessing.get_context("fork")
     mine, theirs = fork.Pipe(False)
-    child = fork.Process(target=_child, args=(theirs, work, args))
+    child = fork.Process(target=_child, args=(theirs, int(limit), work, args))
     child.start()
     theirs.close()
     try:
-        return mine.recv() if mine.poll(limit) else "time"
+        return mine.recv() if mine.poll(10 * limit) else "died"
     except EOFError:
         return "died"
     finally:
@@ -80,8 +83,9 @@ def apart(work: Callable[..., Any], *args: Any, limit: float) -> Any:
         child.join()
 
 
-def _child(answer: Any, work: Callable[..., Any], args: tuple[Any, ...]) -> None:
+def _child(answer: Any, limit: int, work: Callable[..., Any], args: tuple[Any, ...]) -> None:
     os.setsid()
+    resource.setrlimit(resource.RLIMIT_CPU, (limit, limit + 1))
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     log = os.open(KEPT / "last.log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(log, 1)
@@ -143,16 +147,19 @@ def trial(faulty: Faulty | None, names: list[str]) -> str:
 
 
 class Traced:
-    """A plugin of pytest: the seconds of each test that passes, and its name as coverage's context."""
+    """A plugin of pytest: a processor's seconds for each test that passes, and its name as coverage's context."""
 
     def __init__(self, coverage: Any) -> None:
         self.coverage, self.seconds, self.passed = coverage, {}, set()
 
     def pytest_runtest_logstart(self, nodeid: str) -> None:
         self.coverage.switch_context(nodeid)
+        self.seconds[nodeid] = -time.process_time()
+
+    def pytest_runtest_logfinish(self, nodeid: str) -> None:
+        self.seconds[nodeid] += time.process_time()
 
     def pytest_runtest_logreport(self, report: Any) -> None:
-        self.seconds[report.nodeid] = self.seconds.get(report.nodeid, 0.0) + report.duration
         if report.when == "call" and report.passed and not hasattr(report, "wasxfail"):
             self.passed.add(report.nodeid)
 
@@ -285,7 +292,7 @@ class Record:
 
 
 def judge(fault: Fault, text: str, path: Path, tests: Map, record: Record) -> dict[str, Any]:
-    """Return the record of a fault; ``by`` is the test that found it, "time", "import" or "died", or empty."""
+    """Return the record of a fault; ``by`` is the test that found it, "import", "died", or empty."""
     key = hashlib.sha256(f"{text}{fault}".encode()).hexdigest()[:16]
     if (known := record.get(key)) is not None:
         return known
