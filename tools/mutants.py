@@ -2,9 +2,10 @@
 
 The faults are those of `tools/faults.py`, drawn under a seed. Each lives in a fork of a process that has torch at hand,
 where the faulty text is run instead of the module's: no file is touched. Only tests that run the faulty line are tried,
-the fastest first, until one fails; then the other tests of their files, which may share what was computed once. A
-failure counts if the test passes alone without the fault. Everything is kept in `.cache/mutants`, so a run that was
-ended goes on; a fault is tried again only if its module changed, or the test that found it, or, where none did, any.
+those of `tests/core` for painters and of `tests/workshop` for atelier, the fastest first, until one fails; then the
+other tests of their files, which may share what was computed once. A failure counts if the test passes alone without
+the fault. Everything is kept in `.cache/mutants`, so a run that was ended goes on; a fault is tried again only if its
+module changed, or the test that found it, or, where none did, any.
 
 What lives is explained in `tests/survivors.toml`: the same program in other words, or not worth a test, and why.
 """
@@ -49,6 +50,7 @@ WARM = (
     "safetensors",
     "tokenizers",
 )
+TESTS = {"painters": "core", "atelier": "workshop"}
 SLOW = ("commands", "training")
 """Tests that are not asked, since they start processes or train networks."""
 MEMORY = 16 << 30
@@ -374,13 +376,13 @@ def main(arguments: list[str] | None = None) -> int:
     hypothesis = sys.modules["hypothesis"]
     phases = [hypothesis.Phase.explicit, hypothesis.Phase.generate]  # a failure need not be made small
     hypothesis.settings.register_profile("mutants", deadline=None, max_examples=60, derandomize=True, phases=phases)
-    files = [file for room in ("core", "workshop") for file in sorted((ROOT / "tests" / room).rglob("test_*.py"))]
-    files = [file for file in files if file.parent.name not in SLOW]
-    tests, shares, texts = Map(files), [], []
     record = Record(KEPT / "results.jsonl", digest(*sorted((ROOT / "tests").rglob("*.py"))))
+    shares, texts = [], []
     try:
-        tests.collect(say, late)
         for package in options.package or sorted(SCOPE, reverse=True):
+            files = sorted((ROOT / "tests" / TESTS[package]).rglob("test_*.py"))
+            tests = Map([file for file in files if file.parent.name not in SLOW])
+            tests.collect(say, late)
             results = []
             for i, (fault, text, path) in enumerate(sample(package, options.count, options.seed), 1):
                 if late():
