@@ -11,6 +11,7 @@ frame of a sequence is blank, or the PDF lacks a word that the site has.
 
 import argparse
 import base64
+import logging
 import mimetypes
 import re
 import sys
@@ -20,14 +21,16 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from urllib.parse import unquote, urljoin, urlsplit
 
-import pypdfium2
 import yaml
 from bs4 import BeautifulSoup, Tag
 from chromium import chromium
+from pypdf import PdfReader, PdfWriter
+from pypdf.generic import DictionaryObject, NameObject, TextStringObject
 
+logging.getLogger("pypdf").setLevel(logging.ERROR)  # Chromium's files count fewer objects than they have
 ROOT = Path(__file__).resolve().parent.parent
 SITE = "http://book.invalid/"
 ASSETS = Path(__file__).parent / "print"
@@ -37,6 +40,9 @@ MISSED = 0.002
 """The share of pieces of text that may not be found in the PDF: those that a page's end cuts in two."""
 
 NUMBER = "n => document.querySelectorAll('[data-starts]').forEach(s => { s.textContent = n[s.dataset.starts] ?? ''; })"
+HEADINGS = (
+    "() => [...document.querySelectorAll('h1,h2,h3,h4,h5,h6')].map(h => h.innerText.replace(/\\s+/g, ' ').trim())"
+)
 
 
 @dataclass(frozen=True)
@@ -212,26 +218,59 @@ def squeezed(text: str) -> str:
     return re.sub(r"[^a-z0-9]", "", unicodedata.normalize("NFKC", text).lower())
 
 
-def first_pages(pdf: pypdfium2.PdfDocument, titles: dict[str, str]) -> dict[str, int]:
+def below(mark: DictionaryObject) -> Iterable[DictionaryObject]:
+    """Yield the entries of an outline below one of them, in order."""
+    child = mark.get("/First")
+    while child is not None:
+        entry = cast(DictionaryObject, child.get_object())
+        yield entry
+        yield from below(entry)
+        child = entry.get("/Next")
+
+
+def mend(file: Path, headings: Sequence[str]) -> list[str]:
+    """Write the headings into the outline: Chromium joins their lines, and repeats what it moved to the next page."""
+    book = PdfWriter(clone_from=file)
+    marks = list(below(cast(DictionaryObject, book.root_object["/Outlines"].get_object())))
+    for mark, heading in zip(marks, headings):
+        mark[NameObject("/Title")] = TextStringObject(" ".join(heading.split()))
+    book.write(file)
+    return [] if len(marks) == len(headings) else [f"the outline has {len(marks)} of {len(headings)} headings"]
+
+
+def outline(book: PdfReader) -> list[tuple[int, str, int]]:
+    """Return the level of each entry of the outline, its title and its page, both from 0."""
+
+    def flat(entries: list, level: int) -> Iterable[tuple[int, str, int]]:
+        for entry in entries:
+            if isinstance(entry, list):
+                yield from flat(entry, level + 1)
+            else:
+                yield level, str(entry.title), book.get_destination_page_number(entry) or 0
+
+    return list(flat(book.outline, 0))
+
+
+def first_pages(book: PdfReader, titles: dict[str, str]) -> dict[str, int]:
     """Return the page, from 0, on which each page of the book begins, by the PDF's outline, if it is there."""
-    marks = [(squeezed(mark.get_title()), mark.get_dest()) for mark in pdf.get_toc()]
+    marks = [(squeezed(title), page) for _, title, page in outline(book)]
     found, at = {}, 0
     for key, title in titles.items():
-        index = next((i for i, (text, dest) in enumerate(marks[at:], at) if text == squeezed(title) and dest), None)
-        if index is not None and (dest := marks[index][1]):
-            found[key], at = dest.get_index(), index + 1
+        index = next((i for i, (text, _) in enumerate(marks[at:], at) if text == squeezed(title)), None)
+        if index is not None:
+            found[key], at = marks[index][1], index + 1
     return found
 
 
-def missing(pdf: pypdfium2.PdfDocument, titles: dict[str, str], pieces: dict[str, list[str]]) -> list[str]:
+def missing(book: PdfReader, titles: dict[str, str], pieces: dict[str, list[str]]) -> list[str]:
     """Return a sentence for each page of the book that the PDF lacks, or of which it lacks text."""
-    first = first_pages(pdf, titles)
+    first = first_pages(book, titles)
     found = [f"{key}: the outline lacks its page" for key in titles if key not in first]
-    ends = [*sorted(first.values())[1:], len(pdf)]
+    ends = [*sorted(first.values())[1:], len(book.pages)]
     for (key, start), end in zip(sorted(first.items(), key=lambda item: item[1]), ends):
         text = ""
         for number in range(start, end):
-            page = squeezed(pdf[number].get_textpage().get_text_bounded())
+            page = squeezed(book.pages[number].extract_text())
             text += page.removeprefix(squeezed(titles[key])).removeprefix(str(number + 1))
         lost = [piece for piece in pieces[key] if squeezed(piece) not in text]
         if len(lost) > max(1, MISSED * len(pieces[key])):
@@ -250,14 +289,15 @@ def write(browser: Any, html: Path, document: str, output: Path) -> list[str]:
     soup = BeautifulSoup(document, "html.parser")
     titles = {str(found["id"]): title_of(found) for found in soup.find_all("article")}
     output.parent.mkdir(exist_ok=True)
+    headings = view.evaluate(HEADINGS)
+    unlisted = []
     for _ in range(2):
         view.pdf(path=str(output), prefer_css_page_size=True, print_background=True, outline=True, tagged=True)
-        with pypdfium2.PdfDocument(output) as pdf:
-            numbers = {key: page + 1 for key, page in first_pages(pdf, titles).items()}
+        unlisted = mend(output, headings)
+        numbers = {key: page + 1 for key, page in first_pages(PdfReader(output), titles).items()}
         view.evaluate(NUMBER, numbers)
     view.close()
-    with pypdfium2.PdfDocument(output) as pdf:
-        return problems + missing(pdf, titles, pieces)
+    return problems + unlisted + missing(PdfReader(output), titles, pieces)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -286,9 +326,8 @@ def main(arguments: list[str] | None = None) -> int:
         return 1
     for problem in problems:
         print(problem, file=sys.stderr)
-    with pypdfium2.PdfDocument(output) as pdf:
-        print(f"{output.relative_to(root)}: {len(entries)} pages of the book on {len(pdf)} of paper, "
-              f"{output.stat().st_size / 1e6:.1f} MB, in {time.monotonic() - start:.0f} s.")  # fmt: skip
+    sheets, size, spent = len(PdfReader(output).pages), output.stat().st_size / 1e6, time.monotonic() - start
+    print(f"{output.relative_to(root)}: {len(entries)} pages, {sheets} on paper, {size:.1f} MB, in {spent:.0f} s.")
     return 1 if problems else 0
 
 
