@@ -35,10 +35,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
-    """Hand what a test compares by ``partners.agree`` to its report, for tools/trust.py."""
+    """Put what ``partners.agree`` compared into the test's report, and hold its marker ``claim`` to what it judged."""
     partners.COMPARED.clear()
+    partners.JUDGED.clear()
     outcome = yield
     item.user_properties.append(("compared", list(partners.COMPARED)))
+    for row in (row for marker in item.iter_markers("claim") for row in marker.args):
+        assert partners.JUDGED.get(row) == {True, False}, f"{row}: judge a world in which it holds and one in which not"
     return outcome
 
 

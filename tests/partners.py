@@ -37,6 +37,21 @@ def agree(got: Tensor | float | np.ndarray, want: Tensor | float | np.ndarray, b
     assert error <= bound, f"the relative error is {error:.3g}, {bound:g} at most"
 
 
+JUDGED: dict[str, set[bool]] = {}
+"""Rows of the ledger that the running test judged, and whether they held; conftest.py empties it before each."""
+
+
+def judge(row: str, **records: Any) -> str:
+    """Return the verdict of a row of the ledger on a world's records, and keep it for the test's marker ``claim``."""
+    from atelier.ledger.claim import Records, evaluate
+    from atelier.ledger.rows import CLAIMS
+
+    verdict = evaluate(next(claim for claim in CLAIMS if claim.id == row), Records(records)).verdict
+    assert verdict != "not measured", f"{row} reads nothing in these records"
+    JUDGED.setdefault(row, set()).add(verdict.startswith("holds"))
+    return verdict
+
+
 def gaussian(
     lam: list[float], *, dim: int | None = None, rest: float = 0.0, seed: int = 0, mean: float = 1.0
 ) -> Gaussian:

@@ -1,6 +1,7 @@
 """Rows of the ledger on the image manifold: each reads the number that it says, and judges it by its rule."""
 
 import pytest
+from partners import judge
 
 from atelier.ledger.claim import Records, evaluate
 from atelier.ledger.rows import CLAIMS
@@ -56,16 +57,20 @@ def test_a_mean_over_few_seeds_has_their_t_interval():
     assert cell.measured.high - 0.3 == pytest.approx(4.303 * 0.1 / 3**0.5, rel=1e-3)
 
 
+@pytest.mark.claim("m-aligned", "m-far", "m-contrast", "m-knobs-turn", "m-alone")
 def test_rules_test_their_statements():
     def verdict(name, knobs=KNOBS, **changes):
-        return evaluate(BY_ID[name], Records({"manifold": record(**changes), "knobs": knobs})).verdict
+        return judge(name, manifold=record(**changes), knobs=knobs)
 
     base = record()
+    assert verdict("m-aligned") == "fails" and verdict("m-contrast") == verdict("m-knobs-turn") == "holds"
+    assert verdict("m-far") == "holds within limits"
+    assert verdict("m-far", far=base["far"] | {"pcs": [0.1, 0.2, 0.3]}) == "fails"
     assert verdict("m-aligned", whole=base["whole"] | {"images": [0.99, 1.0, 0.98]}) == "holds"
     inside = base["endpoint"]["inside"]
     assert verdict("m-contrast", endpoint={"inside": inside | {"image": [tagged(0.3)]}}) == "fails"
     coin = {"dial": {"right": [[1, 0.2], [0, 0.8]]}}
-    assert evaluate(BY_ID["m-knobs-turn"], Records({"manifold": record(knobs=coin)})).verdict == "undecided"
+    assert judge("m-knobs-turn", manifold=record(knobs=coin)) == "undecided"
     many = {"own": [0.5] * 23 + [0.52], "others": [0.1] * 24, "null": [0.2] * 24}
     assert verdict("m-alone", knobs=many) == "holds"
     assert verdict("m-alone", knobs=many | {"others": [0.2] * 24}) == "fails"

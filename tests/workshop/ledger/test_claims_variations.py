@@ -1,6 +1,7 @@
 """Rows on variations: they read the right numbers of a record."""
 
 import pytest
+from partners import judge
 
 from atelier.ledger.claim import NULL_PASSES, Records, evaluate
 from atelier.ledger.rows import CLAIMS
@@ -45,3 +46,13 @@ def test_a_model_without_named_factors_reads_not_measured():
     found = {"methods": {"state": {"level": [1.0]}}}
     for row in ("v-promise", "v-named"):
         assert evaluate(ROWS[row], Records({"variations": found})).verdict == "not measured"
+
+
+@pytest.mark.claim("v-promise", "v-named", "v-inversion")
+def test_rules_test_their_statements():
+    good, poor = record(), record()
+    poor["methods"]["state"]["most_detail_corrected"] = tagged(0.2)
+    poor["gain_corrected"]["named"] = tagged(-0.1)
+    poor["inversion"]["data"]["heun"] = poor["inversion"]["data"]["ddim"]
+    for row in ("v-promise", "v-named", "v-inversion"):
+        assert judge(row, variations=good).startswith("holds") and judge(row, variations=poor) == "fails"
