@@ -1,10 +1,11 @@
-"""Write what the live page computes with into the built site: moments as numbers, networks as ONNX.
+"""Write what pages compute with in the browser into the built site: moments as numbers, networks as ONNX.
 
-    python tools/live.py FOLDER    write the files of both models into FOLDER
+    python tools/live.py FOLDER    write the files of both models, and of the knobs, into FOLDER
 
-All is made from the bundled models and kept in `.cache/live`, under a hash of their files and of this one. A network is
-exported with a free batch size; weights that are exact in half precision, as the bundled ones are, are stored so, and
-the graph turns them back into float32, in which it computes. `live.json` says what lies where and how large it is.
+All is made from the bundled models and kept in `.cache/live`, under a hash of what it is made of and of this file. A
+network is exported with a free batch size; weights that are exact in half precision, as the bundled ones are, are
+stored so, and the graph turns them back into float32, in which it computes. `NAME.json` says what lies where and how
+large it is.
 """
 
 import hashlib
@@ -13,6 +14,7 @@ import shutil
 import sys
 import warnings
 from collections.abc import Callable
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -20,17 +22,24 @@ from typing import Any
 import numpy as np
 import onnx
 import torch
+from imports import graph, modules, reached
 from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 import painters
+from atelier.manifold.knobs import LEVEL, Facts
+from atelier.subject import subject
+from atelier.variations.asking import Affine, states_at
 from painters.models.model import Model
 from painters.theory.gaussian import Gaussian
 
 ROOT = Path(__file__).resolve().parent.parent
 BUNDLED = ROOT / "src" / "painters" / "models" / "bundled"
 MODELS = ("fashion-ddpm", "scenes-sd")
+KNOBS = "knobs"
+PAINTINGS = (21, 3, 5, 7, 12, 33)
+"""The seeds whose paintings can be given orders."""
 RUNTIME = ROOT / "book" / "_static" / "ort"
 LOADED = ("ort.wasm.min.js", "ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm")
 SCHEDULES = {"linear": "vp-linear", "scaled_linear": "scaled-linear"}
@@ -177,28 +186,71 @@ def make(name: str, folder: Path) -> None:
     (folder / f"{name}.json").write_text(json.dumps(facts), encoding="utf-8")
 
 
-def key(folder: Path) -> str:
-    """Return a hash of all that the files of a model depend on."""
-    sources = [Path(__file__), *sorted(path for path in folder.rglob("*") if path.is_file())]
+def packed_knobs(affine: Affine, states: Tensor, embedding: Tensor) -> bytes:
+    """Return readings, states and an embedding in float32: E f, the weights along the PCs, (W'W)^+, one by one."""
+    weights = affine.weights.T @ affine.gaussian.U
+    inverse = torch.linalg.pinv(affine.weights.T @ affine.weights, rtol=1e-6, hermitian=True)
+    parts = (affine.mean, weights, inverse, states, embedding)
+    return b"".join(part.contiguous().double().numpy().astype("<f4").tobytes() for part in parts)
+
+
+def readings(facts: Facts) -> Affine:
+    """Return the readings of some factors from states whose Gaussian is :func:`shortened`."""
+    gaussian = shortened(facts.gaussian, PCS)
+    return Affine.of(Facts(gaussian, facts.factors, facts.one[:PCS], facts.other[:PCS], facts.spread))
+
+
+def make_knobs(folder: Path, *, facts: int = 1200) -> None:
+    """Write the files of the knobs of `scenes-sd`, learned from so many scenes as in the chapter."""
+    painter = subject("scenes-sd", device="cpu")
+    assert painter.reader is not None and painter.model is not None and painter.model.text is not None
+    said = Facts.of(painter, painter.reader.factors, facts)
+    assert said is not None
+    affine = readings(said)
+    levels, start, states = states_at(painter, PAINTINGS, LEVEL, 20)
+    embedding = painter.model.text([""])[0]
+    (folder / f"{KNOBS}.bin").write_bytes(packed_knobs(affine, states.flatten(1), embedding))
+    told = {
+        "factors": [{"name": factor.name, "kinds": factor.kinds} for factor in affine.factors],
+        "seeds": PAINTINGS,
+        "levels": [{"alpha": float(a), "sigma": float(s)} for a, s in levels[start:]],
+        "embedding": embedding.numel(),
+        "limit": len(embedding),
+        "numbers": f"{KNOBS}.bin",
+    }
+    (folder / f"{KNOBS}.json").write_text(json.dumps(told), encoding="utf-8")
+
+
+def key(*sources: Path) -> str:
+    """Return a hash of files and folders that something depends on, and of this one."""
+    files = [path for source in sources for path in ([source] if source.is_file() else sorted(source.rglob("*")))]
     digest = hashlib.sha256(f"{version('torch')} {version('onnx')} {version('diffusers')}".encode())
-    for path in sources:
-        digest.update(path.read_bytes())
+    for path in (Path(__file__), *files):
+        if path.is_file() and path.suffix != ".pyc":
+            digest.update(path.read_bytes())
     return digest.hexdigest()[:16]
 
 
+def keep(name: str, kept: Path, output: Path, make: Callable[[Path], None]) -> None:
+    """Copy a kept folder into the output, after making it if it is not there, in place of older ones of its name."""
+    if not kept.exists():
+        for old in kept.parent.glob(f"{name}-*"):
+            shutil.rmtree(old)
+        part = kept.parent / f".{kept.name}"
+        part.mkdir(parents=True, exist_ok=True)
+        make(part)
+        part.rename(kept)
+    shutil.copytree(kept, output, dirs_exist_ok=True)
+
+
 def write(output: Path, *, cache: Path = ROOT / ".cache" / "live") -> None:
-    """Write the files of all models into a folder, out of the cache where they are known there."""
+    """Write the files of all models and of the knobs into a folder, out of the cache where they are known there."""
     output.mkdir(parents=True, exist_ok=True)
     for name in MODELS:
-        kept = cache / f"{name}-{key(BUNDLED / name)}"
-        if not kept.exists():
-            for old in cache.glob(f"{name}-*"):
-                shutil.rmtree(old)
-            part = cache / f".{kept.name}"
-            part.mkdir(parents=True, exist_ok=True)
-            make(name, part)
-            part.rename(kept)
-        shutil.copytree(kept, output, dirs_exist_ok=True)
+        keep(name, cache / f"{name}-{key(BUNDLED / name)}", output, partial(make, name))
+    paths, edges = modules(ROOT / "src"), graph(ROOT / "src")
+    code = [paths[name] for name in sorted(reached({"atelier.variations.asking"}, edges))]
+    keep(KNOBS, cache / f"{KNOBS}-{key(BUNDLED / MODELS[1], *code)}", output, make_knobs)
 
 
 if __name__ == "__main__":

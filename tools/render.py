@@ -81,6 +81,8 @@ class Renderer:
             return "\n".join((f"```{block.argument}", *block.lines, "```"))
         if name == "literalinclude":
             return self.included(block)
+        if name == "raw":
+            return "*Here the site has an instrument that computes in the browser.*"
         if name in ("figure", "image"):
             return self.picture(block)
         if name == "table":

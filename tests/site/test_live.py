@@ -1,7 +1,9 @@
 """The live page: its theory and networks against painters, its controls, and what it loads when."""
 
 import itertools
+import json
 
+import live
 import numpy as np
 import pytest
 import torch
@@ -10,6 +12,7 @@ from live import PCS, shortened
 import painters
 from painters import Levels, noise, solve
 from painters.levels import CLEAN
+from painters.sampling import paint_on
 from painters.sampling.noise import RANDOM
 from painters.schedules import edm, vp_linear
 
@@ -356,3 +359,111 @@ def test_tokens_are_those_of_the_tokenizer(view, models):
     )
     limit = models["scenes-sd"].text.limit
     assert got == [tokenizer(text, padding="max_length", max_length=limit).input_ids for text in texts]
+
+
+def test_the_linear_decoder_is_that_of_its_weights(view, site):
+    """One latent through the page's stand-in, and through a convolution with the weights of the file."""
+    facts = json.loads((site / "_static" / "live" / "scenes-sd.json").read_text(encoding="utf-8"))
+    numbers = np.fromfile(site / "_static" / "live" / facts["numbers"], "<f4")[facts["linear"]["from"] :]
+    weights = torch.from_numpy(numbers).double().reshape(192, 73)
+    z = noise([11], (8, 8, 8), dtype=torch.float64)
+    got = view.evaluate("z => live.scenes.then(i => [...i.standIn(z).values])", z.flatten().tolist())
+    cells = torch.nn.functional.unfold(torch.nn.functional.pad(z, (1, 1, 1, 1), mode="replicate"), 3)
+    squares = weights[:, :-1] @ cells[0] + weights[:, -1:]
+    assert error(got, torch.nn.functional.fold(squares[None], 64, 8, stride=8)) < 1e-6
+
+
+ORDERS = {"sky": "golden", "ground": "snow", "tree side": "left", "horizon": 0.4}
+ORDERED = """async orders => {
+  const knobs = await live.knobs;
+  for (const [name, value] of Object.entries(orders)) {
+    const control = knobs.form.elements[name];
+    control.value = typeof value === "number" ? value : [...control.options].find(o => o.text === value).value;
+    control.dispatchEvent(new Event("input", {bubbles: true}));
+  }
+  return {state: [...knobs.state], x: [...knobs.ordered().x], loud: Number(knobs.form.elements.loud.value)};
+}"""
+DONE = """async () => {
+  const knobs = await live.knobs;
+  for (let i = 0; !knobs.done?.after || knobs.form.classList.contains("live-stale"); i++) {
+    if (i > 1200) throw new Error("the network did not finish in two minutes");
+    await new Promise(wake => setTimeout(wake, 100));
+  }
+}"""
+
+
+@pytest.fixture(scope="module")
+def knobs(site):
+    """What the page of variations computes with, made again by the packages: subject, readings, levels, states."""
+    from atelier.manifold.knobs import LEVEL, Facts
+    from atelier.subject import subject
+    from atelier.variations.asking import states_at
+
+    painter = subject("scenes-sd", device="cpu")
+    assert painter.reader is not None
+    facts = Facts.of(painter, painter.reader.factors, 1200)
+    return painter, live.readings(facts), *states_at(painter, live.PAINTINGS, LEVEL, STEPS)
+
+
+@pytest.fixture
+def variations(fresh_page):
+    view = fresh_page("variations")
+    assert not view.evaluate("performance.getEntriesByType('resource').filter(e => e.name.endsWith('.bin')).length")
+    view.locator("#live-knobs + *, p:has(+ #live-knobs)").first.scroll_into_view_if_needed()
+    view.wait_for_selector("#live-knobs:not([hidden])")
+    yield view
+    assert view.problems == []
+
+
+def test_orders_are_those_of_the_chapter_and_the_network_paints_them_alike(variations, knobs):
+    """States after orders against the packages' to 1e-5, the network's pictures to 1e-3; under 1 MB of numbers."""
+    painter, affine, levels, start, states = knobs
+    got = variations.evaluate(ORDERED, ORDERS)
+    assert error(got["state"], states[0]) < 1e-4  # another machine may have made the file
+    x = torch.tensor(got["state"], dtype=torch.float64).reshape(1, *painter.shape)
+    want = affine.ask(x, levels[start], ORDERS, loud=got["loud"])
+    assert error(got["x"], want) < 1e-5 and error(want, x) > 0.05
+    sizes = """performance.getEntriesByType("resource").filter(e => /live.(knobs|scenes).*(bin|json)$/.test(e.name))
+      .map(e => e.decodedBodySize)"""
+    assert 0 < sum(variations.evaluate(sizes)) < 1e6
+    variations.click("#live-knobs [name=load]")
+    variations.evaluate(DONE)
+    for shows, state in (("before", x), ("after", want)):
+        shown = grey(variations, f"#live-knobs [data-row=network][data-shows={shows}]") / 255
+        end = paint_on(painter.denoise, state.float(), levels, start=start, solver="dpmpp2m")
+        assert np.abs(shown - painter.decode(end)[0].permute(1, 2, 0).numpy()).max() < 0.01  # 8 bits, cut off
+
+
+def test_every_knob_turns(variations):
+    """Each control moves the theory's ordered picture, and withdrawing all orders brings the painting back."""
+    canvas = "#live-knobs [data-row=theory][data-shows=after]"
+    clean = grey(variations, canvas)
+    names = variations.evaluate("live.knobs.then(knobs => knobs.controls.map(control => control.name))")
+    assert len(names) >= 12
+    for name in names:
+        before = grey(variations, canvas)
+        kind = variations.evaluate(
+            """name => live.knobs.then(({form, facts}) => {
+              const control = form.elements[name];
+              return control.options ? control.options[control.options.length - 1].text : 1 - Math.round(control.value);
+            })""",
+            name,
+        )
+        variations.evaluate(ORDERED, {name: kind})
+        assert np.abs(grey(variations, canvas) - before).max() > 1, name
+    before = grey(variations, canvas)
+    variations.evaluate(ORDERED, {"loud": 0.5})
+    assert np.abs(grey(variations, canvas) - before).max() > 1
+    variations.click("#live-knobs [name=reset]")
+    assert np.abs(grey(variations, canvas) - clean).max() <= 1
+    assert "No order" in variations.inner_text("#live-knobs [name=answer]")
+    variations.select_option("#live-knobs [name=painting]", index=2)
+    assert np.abs(grey(variations, canvas) - clean).max() > 10
+
+
+def test_without_javascript_the_page_of_variations_says_what_would_stand_there(browser, address):
+    context = browser.new_context(java_script_enabled=False)
+    page = context.new_page()
+    page.goto(f"{address}/book/variations.html")
+    assert page.locator("p:has(+ #live-knobs)").is_visible() and not page.locator("#live-knobs").is_visible()
+    context.close()

@@ -1,7 +1,8 @@
 // The instruments of the live page: a form of controls, rows of pictures, and what they say.
 
 import { Gaussian, dot, emergence, levels, noise, plus, scaled, size } from "./theory.js";
-import { Tokenizer, cost, denoiser, loadAll, paint } from "./network.js";
+import { Tokenizer, denoiser, paint } from "./network.js";
+import { offer } from "./loading.js";
 import { fill, linear, put } from "./pictures.js";
 
 const STEPS = 20;
@@ -32,12 +33,10 @@ class Instrument {
       else form.elements.load?.click();
     });
     form.addEventListener("input", ({ target }) => this.changed(target.name));
-    const load = form.elements.load;
-    load.textContent += ` (${(cost(facts) / 1e6).toFixed(0)} MB)`;
-    load.addEventListener("click", () => this.load(load));
-    if (typeof WebAssembly === "undefined") {
-      load.replaceWith("This browser has no WebAssembly, without which the network cannot paint here.");
-    }
+    offer(form, facts, FILES, (networks) => {
+      Object.assign(this, { networks, dirty: true });
+      return this.repaint({ watch: true });
+    });
     form.elements.play.addEventListener("click", () => this.play());
     form.hidden = false;
   }
@@ -128,28 +127,6 @@ class Instrument {
       this.soon = undefined;
       return this.draw();
     });
-  }
-
-  async load(button) {
-    const [name, bar] = [button.textContent, button.parentElement.querySelector("progress")];
-    Object.assign(button, { disabled: true, textContent: "Loading …" });
-    bar.hidden = false;
-    this.say("problem", "");
-    try {
-      this.networks = await loadAll(this.facts, FILES, (share) => {
-        bar.value = share;
-        if (share === 1) button.textContent = "Starting …";
-      });
-    } catch (error) {
-      this.say("problem", `The network could not be loaded: ${error.message}. Try again, or reload the page.`);
-      Object.assign(button, { disabled: false, textContent: name });
-      bar.hidden = true;
-      return;
-    }
-    button.parentElement.remove();
-    this.dirty = true;
-    for (const node of this.form.querySelectorAll("[data-needs=network]")) node.hidden = false;
-    await this.repaint({ watch: true });
   }
 
   /** Show the step whose picture in a film was pressed. */
