@@ -240,13 +240,13 @@ def test_copies() -> None:
 @pytest.mark.claim("l-between-modes", "l-gaussian-modes")
 def test_landscape() -> None:
     """Eight modes on three scales fork as the noise falls; a denoiser that exaggerates never settles in a mode."""
-    base = gaussian([0.05, 0.04, 0.03, 0.02], dim=25)
+    base = gaussian([0.05, 0.04, 0.03, 0.02], dim=36)
     corners = torch.cartesian_prod(*(torch.tensor([-m, m], dtype=F64) for m in (4.0, 2.0, 1.0))) @ base.U[:, :3].T
     eight = Mixture(torch.full((8,), 1 / 8, dtype=F64), tuple(replace(base, mu=corner) for corner in corners))
     one = replace(base, lam=torch.tensor([16.05, 4.04, 1.03, 0.02], dtype=F64))
-    settings = Settings(seeds=tuple(range(4)), steps=24, profile="book", progress=False)
+    settings = Settings(seeds=tuple(range(6)), steps=24, profile="book", progress=False)
     forks, plain, loud = (
-        jacobian.measure(subject(d, one, (1, 5, 5)), settings) for d in (eight, one, lambda x, a, s: 1.2 * x / a)
+        jacobian.measure(subject(d, one, (1, 6, 6)), settings) for d in (eight, one, lambda x, a, s: 1.2 * x / a)
     )
     assert judge("l-between-modes", landscape=forks).startswith("holds")
     assert judge("l-between-modes", landscape=plain) == "fails"
