@@ -2,6 +2,7 @@
 # make test    everything that must hold before a change is merged
 # make check   that, and what takes longer: slow tests, an audit of every page, faults that the tests must find
 # make pdf     the whole book as one PDF, _build/painters.pdf
+# make release  site, PDF, course, wheel and sdist into dist/, with SHA256SUMS
 # make course  editions for students and teachers, and the figures, into _build/course
 #
 # Both create .venv on their first call. Options:
@@ -16,7 +17,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 INDEX := $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
-.PHONY: book pdf course test check mutants lint export serve clean help
+.PHONY: book pdf release course test check mutants lint export serve clean help
 
 help:
 	@sed -n '1,/^$$/s/^# //p' Makefile
@@ -27,6 +28,10 @@ book: $(STAMP)
 # The whole site on paper: _build/painters.pdf. Needs Chromium.
 pdf: book
 	@$(BIN)/python tools/pdf.py
+
+# DRY_RUN=1 builds while the address is a placeholder.
+release: $(STAMP)
+	@$(BIN)/python tools/release.py $(if $(DRY_RUN),--dry-run)
 
 course: $(STAMP)
 	@$(BIN)/python tools/course.py

@@ -1,7 +1,9 @@
-"""The repository's address is written once and agrees everywhere; a placeholder stops a release."""
+"""What stands in the way of a release: an address that is a placeholder or differs, a version, a missing entry."""
 
+import hashlib
 import re
 import shutil
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -19,6 +21,9 @@ def project(tmp_path):
     here = release.addresses(ROOT)["pyproject.toml"]
     for name in FILES:
         (tmp_path / name).write_text((ROOT / name).read_text().replace(here, REAL))
+    (tmp_path / "src" / "painters").mkdir(parents=True)
+    shutil.copy(ROOT / "src" / "painters" / "__init__.py", tmp_path / "src" / "painters")
+    (tmp_path / "CHANGELOG.md").write_text(f"# Changes\n\n## {release.project(ROOT)['version']}, 2026-01-02\n")
     (tmp_path / "book" / "a.ipynb").write_text(f'"{REAL}"')
     return tmp_path
 
@@ -26,7 +31,8 @@ def project(tmp_path):
 def test_this_project_agrees_with_itself():
     found = release.addresses(ROOT)
     assert set(found) == set(FILES) and len(set(found.values())) == 1, found
-    assert release.version_mismatch(ROOT) == ""
+    assert release.version_mismatch(ROOT) == []
+    assert not any("no entry" in sentence for sentence in release.unwritten(ROOT))
 
 
 def test_sources_do_not_repeat_the_address():
@@ -59,4 +65,67 @@ def test_a_stale_notebook_and_version_are_named(project):
     path = project / "CITATION.cff"
     path.write_text(re.sub(r"^version: .*", "version: 0.0.1", path.read_text(), flags=re.M))
     said = " ".join(release.problems(project))
-    assert "a.ipynb" in said and "version 0.0.1" in said
+    assert "a.ipynb" in said and "CITATION.cff has version 0.0.1" in said
+
+
+def test_a_version_of_the_package_that_differs_is_named(project):
+    path = project / "src" / "painters" / "__init__.py"
+    path.write_text(re.sub(r"^__version__ = .*", '__version__ = "0.0.2"', path.read_text(), flags=re.M))
+    assert release.problems(project) == [
+        f"src/painters/__init__.py has version 0.0.2, pyproject.toml {release.project(ROOT)['version']}."
+    ]
+
+
+@pytest.mark.parametrize("text, said", [("## 9.9.9, 2026-01-02", "has no entry"), ("## {}, unreleased", "no date")])
+def test_a_version_without_a_dated_entry_is_refused(project, text, said):
+    (project / "CHANGELOG.md").write_text(text.format(release.project(ROOT)["version"]) + "\n")
+    (sentence,) = release.unwritten(project)
+    assert said in sentence
+
+
+def test_everything_is_collected_but_a_teachers_key(project):
+    built, dist = project / "_build", project / "dist"
+    for folder in (built / "html", built / "course", dist):
+        folder.mkdir(parents=True)
+    (built / "painters.pdf").write_bytes(b"a PDF")
+    (built / "html" / "index.html").write_text("a site")
+    for name, inside in (("student", "a.ipynb"), ("instructor", release.KEY)):
+        with zipfile.ZipFile(built / "course" / f"{name}.zip", "w") as archive:
+            archive.writestr(f"{name}/{inside}", "x")
+    (said,) = release.collect(project, dist)
+    version = release.project(ROOT)["version"]
+    names = [f"painters-{version}{end}" for end in ("-site.zip", "-student.zip", ".pdf")]
+    assert "instructor.zip" in said and sorted(path.name for path in dist.iterdir()) == names
+    with zipfile.ZipFile(dist / names[0]) as archive:
+        assert archive.namelist() == [f"painters-{version}-site/index.html"]
+    assert release.sums(dist).splitlines()[2] == f"{hashlib.sha256(b'a PDF').hexdigest()}  painters-{version}.pdf"
+
+
+def run_with(monkeypatch, project, outcomes, *options) -> tuple[int, list[str]]:
+    """Run the tool on a project with parts that end with these statuses; return its status and the parts that ran."""
+    (project / "tools").mkdir()
+    ran = project / "ran"
+    for (tool, *_), outcome in zip(release.STEPS.values(), outcomes):
+        text = f"import sys; open({str(ran)!r}, 'a').write('{tool} '); sys.exit({outcome})"
+        (project / "tools" / tool).write_text(text)
+    monkeypatch.setattr(release, "ROOT", project)
+    monkeypatch.setattr(release, "collect", lambda root, dist: [])
+    status = release.main(list(options))
+    return status, ran.read_text().split() if ran.exists() else []
+
+
+def test_every_part_runs_and_the_first_that_fails_stops(monkeypatch, project):
+    parts = [tool for tool, *_ in release.STEPS.values()]
+    assert run_with(monkeypatch, project, (0, 3, 0, 0)) == (3, parts[:2])
+    (project / "ran").unlink()
+    shutil.rmtree(project / "tools")
+    assert run_with(monkeypatch, project, (0, 0, 0, 0)) == (0, parts)
+
+
+@pytest.mark.parametrize(
+    "options, status, parts", [((), 1, 0), (("--check",), 1, 0), (("--site",), 0, 0), (("--dry-run",), 0, 4)]
+)
+def test_only_a_dry_run_builds_in_spite_of_a_problem(monkeypatch, project, options, status, parts):
+    (project / "CHANGELOG.md").write_text("# Changes\n")
+    got, ran = run_with(monkeypatch, project, (0, 0, 0, 0), *options)
+    assert got == status and len(ran) == parts

@@ -1,66 +1,28 @@
 """A built wheel, alone in an environment of its own, runs a chapter's notebook: what happens in Colab."""
 
-import os
-import re
-import shutil
 import subprocess
-import sys
-import sysconfig
-import venv
-from collections.abc import Collection
+import tarfile
 from pathlib import Path
 from zipfile import ZipFile
 
+import distribution
 import pytest
+from distribution import environment, run
 
 ROOT = Path(__file__).resolve().parents[2]
-SOURCES = ("pyproject.toml", "README.md", "LICENSE", "LICENSE-CC-BY-4.0", "src")
 EXTRA = {"matplotlib", "mpl_toolkits", "scipy", "sklearn", "scikit_learn", "ipywidgets"}
-PIP = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
-RUN = """
-import sys, nbformat
-from nbclient import NotebookClient
-notebook = nbformat.read(sys.argv[1], as_version=4)
-notebook.cells.append(nbformat.v4.new_code_cell("import painters; print(painters.__file__)"))
-NotebookClient(notebook, timeout=120, kernel_name="python3").execute()
-print(notebook.cells[-1].outputs[0].text)
-"""
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory) -> Path:
-    """The wheel of a copy of the sources."""
-    folder = tmp_path_factory.mktemp("wheel")
-    for name in SOURCES:
-        source = ROOT / name
-        if source.is_dir():
-            shutil.copytree(source, folder / name, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
-        else:
-            shutil.copy(source, folder / name)
-    build = [*PIP, "wheel", "-q", "--no-deps", "--no-build-isolation", "-w", str(folder / "dist"), str(folder)]
-    subprocess.run(build, check=True)
-    (wheel,) = (folder / "dist").glob("painters-*.whl")
-    return wheel
+def built(tmp_path_factory) -> tuple[Path, Path]:
+    """The wheel and the source distribution."""
+    return distribution.build(ROOT, tmp_path_factory.mktemp("dist"))
 
 
-def environment(folder: Path, wheel: Path, hidden: Collection[str] = ()) -> Path:
-    """Return the interpreter of an environment with the wheel in it, and the packages of this one but for some.
-
-    They come by a line in a .pth file. Python does not read the .pth files of a folder added that way, so an editable
-    install of the package in this environment stays out of sight.
-    """
-    packages = folder / "packages"
-    packages.mkdir()
-    for path in Path(sysconfig.get_paths()["purelib"]).iterdir():
-        # scikit_learn.libs, scipy-1.17.1.dist-info: a package is looked for by its metadata too.
-        if re.split(r"[-.]", path.name)[0] not in hidden:
-            (packages / path.name).symlink_to(path)
-    venv.create(folder / "empty", symlinks=os.name != "nt")
-    python = folder / "empty" / "bin" / "python"
-    subprocess.run([*PIP, "--python", str(python), "install", "-q", "--no-index", "--no-deps", str(wheel)], check=True)
-    (site,) = (folder / "empty" / "lib").glob("python*/site-packages")
-    (site / "requirements.pth").write_text(f"{packages}\n")
-    return python
+@pytest.fixture(scope="module")
+def wheel(built) -> Path:
+    """The wheel."""
+    return built[0]
 
 
 @pytest.fixture(scope="module")
@@ -73,19 +35,6 @@ def python(tmp_path_factory, wheel) -> Path:
 def core(tmp_path_factory, wheel) -> Path:
     """An environment without the packages of the extra."""
     return environment(tmp_path_factory.mktemp("core"), wheel, EXTRA)
-
-
-def run(python: Path, folder: Path, *arguments: str) -> str:
-    environment = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "VIRTUAL_ENV")}
-    done = subprocess.run(
-        [str(python), *arguments],
-        cwd=folder,
-        env=environment | {"PAINTERS_PROFILE": "ci", "JUPYTER_PATH": str(folder)},
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    return done.stdout.strip()
 
 
 def test_the_package_comes_from_the_wheel(python, tmp_path):
@@ -126,14 +75,29 @@ def test_a_command_that_needs_the_extra_says_so(core, tmp_path):
     ]
 
 
-def test_the_data_of_both_packages_are_in_the_wheel(wheel):
+def sources() -> set[str]:
+    """Every file of both packages."""
     files = (path.relative_to(ROOT / "src") for path in (ROOT / "src").rglob("[!.]*") if path.is_file())
-    wanted = {str(path) for path in files if "__pycache__" not in path.parts and ".egg-info" not in str(path)}
+    return {str(path) for path in files if "__pycache__" not in path.parts and ".egg-info" not in str(path)}
+
+
+def test_the_data_of_both_packages_are_in_the_wheel(wheel):
     with ZipFile(wheel) as file:
-        assert wanted - set(file.namelist()) == set()
+        assert sources() - set(file.namelist()) == set()
 
 
-def test_a_notebook_runs_where_only_the_wheel_is(python, tmp_path):
-    notebook = shutil.copy(ROOT / "book" / "intro.ipynb", tmp_path)
-    where = run(python, tmp_path, "-c", RUN, str(notebook))
-    assert Path(where).is_relative_to(python.parents[1])
+def test_the_source_distribution_has_them_too(built):
+    with tarfile.open(built[1]) as file:
+        assert sources() - {name.partition("/src/")[2] for name in file.getnames()} == set()
+
+
+def test_a_notebook_runs_where_only_the_wheel_is(wheel):
+    assert "site-packages" in distribution.prove(ROOT, wheel).parts
+
+
+def test_a_notebook_that_fails_there_is_no_proof(wheel, tmp_path):
+    (tmp_path / "book").mkdir()
+    text = (ROOT / "book" / "intro.ipynb").read_text(encoding="utf-8").replace("import painters", "import no_painters")
+    (tmp_path / "book" / "intro.ipynb").write_text(text, encoding="utf-8")
+    with pytest.raises(subprocess.CalledProcessError):
+        distribution.prove(tmp_path, wheel)
