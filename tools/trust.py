@@ -1,7 +1,8 @@
 """Link every proved statement and every row of the ledger to the tests that hold it, and say so on a page.
 
-    python tools/trust.py            run the linked tests and write book/trust.json: tests and worst error of each
-    python tools/trust.py --check    fail if something is not linked, a link leads nowhere, or the file is out of date
+    python tools/trust.py               run the linked tests and write book/trust.json: links, and worst error of each
+    python tools/trust.py tests/core    run those below a path only, and keep what the others found before
+    python tools/trust.py --check       fail if something is not linked, a link leads nowhere, or the file is out of date
 
 A test says what it holds by its marker: `@pytest.mark.statement("thm-gaussian-flow")` names the label of a theorem,
 proposition, corollary, lemma or remark in book/*.md; `@pytest.mark.claim("i-plane")` names rows of claims.toml whose
@@ -75,26 +76,28 @@ def labels(book: Book) -> list[str]:
 
 def problems(links: Links, statements: Iterable[str], found: dict | None) -> list[str]:
     """Return a sentence for each missing link, each link that leads nowhere, and what is out of date in the file."""
-    wanted = {"statements": list(statements), "claims": list(links.measured)}
-    said = []
+    wanted, said = {"statements": list(statements), "claims": list(links.measured)}, []
     for kind, names in wanted.items():
         held, marker = getattr(links, kind), kind[:-1]
         said += [f'{n}: no test is marked @pytest.mark.{marker}("{n}")' for n in names if n not in held]
         said += [f"{n}: {tests[0]} names it, and there is none" for n, tests in held.items() if n not in names]
     if found is None:
         return [*said, f"{RESULTS} is missing: run python tools/trust.py"]
-    for name, tests in links.statements.items():
-        row = found["statements"].get(name)
-        if row is None or row["tests"] != tests:
-            said.append(f"{name}: {RESULTS} lists other tests; run python tools/trust.py")
-        elif not row["error"] <= row["bound"]:
-            said.append(f"{name}: {RESULTS} lists the error {row['error']}, {row['bound']} at most")
-    for name, test in links.measured.items():
-        if found["claims"].get(name) != {"measured": test, "judged": links.claims.get(name, [])}:
-            said.append(f"{name}: {RESULTS} lists other tests; run python tools/trust.py")
-    for kind, names in wanted.items():
-        said += [f"{n}: {RESULTS} lists it, and there is none" for n in found[kind] if n not in names]
+    for part, now in listing(links, wanted["statements"]).items():
+        names = [name for name in {**now, **found[part]} if found[part].get(name) != now.get(name)]
+        said += [f"{name}: {RESULTS} lists other tests; run python tools/trust.py" for name in names]
+    for name, tests in found["statements"].items():
+        errors = [found["errors"][test] for test in tests if test in found["errors"]]
+        if not errors:
+            said.append(f"{name}: {RESULTS} lists no error")
+        said += [f"{name}: {RESULTS} lists the error {e}, {most} at most" for e, most in errors if not e <= most]
     return said
+
+
+def listing(links: Links, statements: Iterable[str]) -> dict:
+    """Return the links as the results file lists them."""
+    judged = {name: {"measured": test, "judged": links.claims.get(name, [])} for name, test in links.measured.items()}
+    return {"statements": {n: links.statements[n] for n in statements if n in links.statements}, "claims": judged}
 
 
 class Collector:
@@ -114,42 +117,39 @@ class Collector:
                     self.compared.setdefault(test, []).extend(value)
 
 
-def run(root: Path, links: Links) -> dict:
-    """Run every linked test and return what the results file says.
+def run(root: Path, tests: list[str]) -> dict[str, tuple[float, float]]:
+    """Run tests and return the worst error of each that compares something, with its bound.
 
     Raises:
-        SystemExit: if one fails or is skipped, or a statement's tests compared nothing.
+        SystemExit: if one fails or is skipped.
     """
     import pytest
 
     seen = Collector()
-    status = pytest.main(["-q", "-p", "no:cacheprovider", *(str(root / test) for test in links.tests)], plugins=[seen])
-    if status or (lost := sorted(set(links.tests) - seen.passed)):
-        raise SystemExit(f"{RESULTS} was not written: " + (f"not run: {lost}" if not status else "a test failed"))
-    statements = {}
-    for name in (label for label in labels(read_book(root)) if label in links.statements):
-        compared = [pair for test in links.statements[name] for pair in seen.compared.get(test, [])]
-        if not compared:
-            raise SystemExit(f"{name}: its tests compare nothing by partners.agree")
-        error, bound = max(compared)
-        statements[name] = {"tests": links.statements[name], "error": float(f"{error:.2g}"), "bound": bound}
-    judged = {n: {"measured": t, "judged": links.claims.get(n, [])} for n, t in links.measured.items()}
-    return {"statements": statements, "claims": judged}
+    status = pytest.main(["-q", "-p", "no:cacheprovider", *(str(root / test) for test in tests)], plugins=[seen])
+    if status or (lost := sorted(set(tests) - seen.passed)):
+        raise SystemExit(f"{RESULTS} was not written: " + ("a test failed" if status else f"not run: {lost}"))
+    worst = {test: max(pairs) for test, pairs in sorted(seen.compared.items()) if pairs}
+    return {test: (float(f"{error:.2g}"), bound) for test, (error, bound) in worst.items()}
 
 
 def passage(root: Path) -> list[str]:
     """Return the lines of Markdown that the page "Build status" shows: sentences with the counts, and two tables."""
     found = json.loads((root / RESULTS).read_text(encoding="utf-8"))
     statements, claims = found["statements"], found["claims"]
-    held = {test for row in statements.values() for test in row["tests"]}
+    held = {test for tests in statements.values() for test in tests}
     judging = {test for row in claims.values() for test in (row["measured"], *row["judged"])}
-    worst = max(statements, key=lambda label: statements[label]["error"])
-    fine = sum(row["error"] <= 1e-9 for row in statements.values())
+    errors = {
+        label: max(found["errors"][test] for test in tests if test in found["errors"])
+        for label, tests in statements.items()
+    }
+    worst = max(errors, key=lambda label: errors[label])
+    fine = sum(error <= 1e-9 for error, _ in errors.values())
     return [
         f"All {len(statements)} statements of the book, remarks included, are held by {len(held)} tests. Each compares "
         "the formula, or the code that uses it, with an exact partner: another formula, another solver or another "
         f"library. In {fine} of them no relative error is above $10^{{-9}}$; the largest of all, "
-        f"{number(statements[worst]['error'])}, is that of {{prf:ref}}`{worst}`.",
+        f"{number(errors[worst][0])}, is that of {{prf:ref}}`{worst}`.",
         "",
         f"All {len(claims)} rows of the ledger are held by {len(judging)} tests: of the measurement, in a world whose "
         "answer is known, and of the verdict, in a world in which the claim is true and one in which it is not.",
@@ -159,8 +159,8 @@ def passage(root: Path) -> list[str]:
         "| statement | tests | worst error | bound |",
         "|---|---|--:|--:|",
         *(
-            f"| {{prf:ref}}`{label}` | {listed(row['tests'])} | {number(row['error'])} | {number(row['bound'])} |"
-            for label, row in statements.items()
+            f"| {{prf:ref}}`{label}` | {listed(tests)} | {' | '.join(number(v) for v in errors[label])} |"
+            for label, tests in statements.items()
         ),
         "",
         "::::",
@@ -194,14 +194,19 @@ def number(value: float) -> str:
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; return the exit status."""
     parser = argparse.ArgumentParser(description="Link statements and claims to tests, and list the errors.")
+    parser.add_argument("paths", nargs="*", default=["tests"], help="run only the linked tests below these")
     parser.add_argument("--check", action="store_true", help="run no test; fail if links or the file are not right")
     parser.add_argument("--root", type=Path, default=ROOT, help="the project's folder")
     options = parser.parse_args(arguments)
-    links, path = read_links(options.root), options.root / RESULTS
-    if not options.check:
-        path.write_text(json.dumps(run(options.root, links), indent=1) + "\n", encoding="utf-8")
+    links, statements, path = read_links(options.root), labels(read_book(options.root)), options.root / RESULTS
     found = json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
-    said = problems(links, labels(read_book(options.root)), found)
+    if not options.check:
+        chosen = [test for test in links.tests if test.startswith(tuple(options.paths))]
+        kept = {test: e for test, e in (found or {"errors": {}})["errors"].items() if test in links.tests}
+        errors = {test: e for test, e in kept.items() if test not in chosen} | run(options.root, chosen)
+        found = listing(links, statements) | {"errors": dict(sorted(errors.items()))}
+        path.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    said = problems(links, statements, found)
     print("\n".join(said) or f"{len(links.statements)} statements and {len(links.claims)} rows have their tests.")
     return int(bool(said))
 
