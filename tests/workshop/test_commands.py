@@ -1,5 +1,6 @@
 """The workshop's commands beside those of the core, and the networks that stand in where a model cannot be fetched."""
 
+import csv
 import json
 import os
 import shutil
@@ -55,6 +56,9 @@ def test_help_lists_the_commands(capsys):
         (["claims", "--model", "fashion-ddpm", "--moments", "nowhere.safetensors"], "no moments file"),
         (["claims", "--model", "scenes-sd", "--prompt", "a moon"], "pass the Gaussian"),
         (["claims", "--table", "nowhere.json"], "nowhere.json"),
+        (["claims", "--table", "--model", "nobody"], "no measured model nobody: choose from fashion-"),
+        (["claims", "--table", "--claim", "iv"], "no claim or part iv"),
+        (["claims", "--model", "fashion-ddpm", "--gaussian", "--shuffled"], "--gaussian or --shuffled, not both"),
     ],
 )
 def test_mistakes_are_one_sentence(arguments, says, tmp_path, capsys, monkeypatch):
@@ -146,8 +150,14 @@ def test_claims_measures_prints_and_continues(tmp_path, capsys):
     before = out.stat().st_mtime_ns
     assert main(arguments) == 0 and out.stat().st_mtime_ns == before
     capsys.readouterr()
-    assert main(["claims", "--table", str(out)]) == 0
-    assert "| `i-x0hat-two-pcs` " in capsys.readouterr().out
+    said = {}
+    for form in ("text", "md", "csv", "json"):
+        assert main(["claims", "--table", str(out), "--claim", "i", "--format", form]) == 0
+        said[form] = capsys.readouterr().out
+    assert said["text"].startswith("exact Gaussian of fashion-ddpm\n") and "| `i-x0hat-two-pcs` " in said["md"]
+    rows = json.loads(said["json"])
+    assert [row["claim"] for row in csv.DictReader(said["csv"].splitlines())] == [row["claim"] for row in rows]
+    assert rows[0]["kind"] == "gaussian" and {row["part"] for row in rows} == {"i"}
 
 
 @pytest.mark.parametrize(("kind", "shape", "levels"), [("pixel", (3, 32, 32), 157.4), ("latent", (4, 64, 64), 14.61)])

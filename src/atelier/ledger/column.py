@@ -1,4 +1,4 @@
-"""One model's column of the ledger: every claim judged, agreements only where the preconditions hold; as text too."""
+"""One model's column of the ledger: every claim judged, agreements where the preconditions hold; numbers as text."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from atelier.ledger.claim import PARTS, VERDICTS, Cell, Claim, Records, evaluate
+from atelier.ledger.claim import VERDICTS, Cell, Claim, Records, evaluate
 from atelier.ledger.records import KINDS, Results
 from atelier.ledger.rows import CLAIMS
 from atelier.ledger.rows.reading import first_counted
@@ -113,6 +113,9 @@ def _made(found: Results) -> str:
 
 
 MISSING = "not measured"
+MARKS = {"holds": "●", "holds within limits": "◐", "undecided": "?", "fails": "○", MISSING: "–"}
+"""Verdicts at a glance."""
+LEGEND = ", ".join(f"{mark} {verdict}" for verdict, mark in MARKS.items())
 FEW = 10
 """A share of fewer cases is shown with their number."""
 ROUNDING = 1e-9
@@ -145,6 +148,11 @@ def interval(found: Interval | None, unit: str = "") -> str:
     return f"{value} [{low}, {high}] {unit}".strip() + cases
 
 
+def sign(cell: Cell) -> str:
+    """Return the mark of a verdict, in brackets if there is a note."""
+    return f"({MARKS[cell.verdict]})" if cell.note else MARKS[cell.verdict]
+
+
 def nulls(cell: Cell) -> str:
     """Return the nulls of a cell with their names."""
     return "; ".join(f"{name} {number(value, cell.claim.unit)}" for name, value in cell.nulls.items())
@@ -153,57 +161,3 @@ def nulls(cell: Cell) -> str:
 def reported(claim: Claim) -> str:
     """Return what was published, with its source."""
     return "; ".join(f"{item.text} ({item.source})" for item in claim.reported)
-
-
-def summary(found: Column) -> str:
-    """Return one model's column as lines of text: claim, measured, theory, verdict; then how many of each verdict."""
-    rows = [("claim", "measured", "theory", "verdict")]
-    for cell in found.cells:
-        mark = "*" if cell.note else ""
-        claim = cell.claim
-        told = interval(cell.measured, claim.unit)
-        rows.append((claim.id, told, number(cell.predicted, claim.unit), cell.verdict + mark))
-    widths = [max(map(len, texts)) for texts in zip(*rows)]
-    lines = ["  ".join(text.ljust(width) for text, width in zip(row, widths)).rstrip() for row in rows]
-    counts = (f"{sum(c.verdict == v for c in found.cells)} {v}" for v in VERDICTS)
-    notes: dict[str, list[str]] = {}
-    for cell in found.cells:
-        if cell.note:
-            notes.setdefault(cell.note, []).append(cell.claim.id)
-    told = (f"* {note}: {', '.join(ids)}" for note, ids in notes.items())
-    return "\n".join([found.title, *lines, ", ".join(counts), *told])
-
-
-def markdown(columns: Sequence[Column]) -> str:
-    """Return columns as one Markdown table: claims down, models and reported values across.
-
-    Theory and nulls differ from model to model; each model's cell names its own. Raises ``ValueError`` if there are
-    no columns.
-    """
-    if not columns:
-        raise ValueError("there are no results: measure a model with painters claims --model NAME")
-    lines = [_row(["claim", *(c.title for c in columns), "reported"]), _row(["---"] * (len(columns) + 2))]
-    part = None
-    for cells in zip(*(c.cells for c in columns)):
-        claim = cells[0].claim
-        if claim.part != part:
-            part = claim.part
-            lines.append(_row([f"**{PARTS[part]}**", *[""] * (len(columns) + 1)]))
-        lines.append(
-            _row([f"`{claim.id}` {claim.statement}", *(_cell(cell) for cell in cells), reported(claim) or "-"])
-        )
-    return "\n".join([*lines, "", *(f"{c.title}: {c.made}" for c in columns)])
-
-
-def _cell(cell: Cell) -> str:
-    """A cell of the Markdown table."""
-    if cell.measured is None:
-        return MISSING
-    parts = [f"{interval(cell.measured, cell.claim.unit)}, {cell.verdict}"]
-    if cell.predicted is not None:
-        parts.append(f"theory {number(cell.predicted, cell.claim.unit)}")
-    return "; ".join(part for part in (*parts, nulls(cell), cell.note) if part)
-
-
-def _row(texts: Sequence[str]) -> str:
-    return "| " + " | ".join(text.replace("|", "\\|") for text in texts) + " |"

@@ -21,8 +21,9 @@ from atelier.evidence import factors, often, order, shape
 from atelier.gans import kinship
 from atelier.landscape import jacobian, retrieval
 from atelier.learning import carries, guided
-from atelier.ledger.column import column, markdown, summary
-from atelier.ledger.records import RESULTS, Made, Results, read, results_file, rounded, write
+from atelier.ledger import table
+from atelier.ledger.column import column
+from atelier.ledger.records import Made, Results, read, results_file, rounded, write
 from atelier.manifold import knobs
 from atelier.provenance import provenance
 from atelier.ranks import place, share
@@ -92,9 +93,9 @@ def measure_model(
 def command(options: argparse.Namespace) -> int:
     """Do what ``painters claims`` was asked for, and return its exit status: measure a model, or print a table."""
     if options.table is not None:
-        files = [Path(name) for name in options.table] or sorted(RESULTS.glob("*.json"))
-        print(markdown([column(read(path)) for path in files]))
-        return 0
+        return table.command(options)
+    if options.gaussian and options.shuffled:
+        raise ValueError("give --gaussian or --shuffled, not both: the exact Gaussian has no weights")
     if (options.model is None) == (options.pipeline is None):
         raise ValueError(
             "say which model with --model NAME, or which pipeline with --pipeline ID and --prompt, or print the "
@@ -115,7 +116,7 @@ def command(options: argparse.Namespace) -> int:
     if place()[1] > 1:  # others may still be at work, and a table of some rows would be taken for the result
         print(f"this process's share is in {out}; when all have ended, painters claims --table {out} prints it")
         return 0
-    print(summary(column(found)))
+    print(table.text([column(found)]))
     print(f"everything is in {out}")
     return 0
 

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from html import escape
 
 from atelier.ledger.claim import NULL_PASSES, PARTS, VERDICTS, Cell, Claim
-from atelier.ledger.column import MISSING, Column, beside_shuffled, interval, markdown, number, reported
+from atelier.ledger.column import LEGEND, MISSING, Column, beside_shuffled, interval, number, reported, sign
+from atelier.ledger.table import markdown
 from atelier.pages.shown import Shown, embedded
 from atelier.pages.tables import table
 
@@ -58,9 +59,6 @@ def ledger(columns: Sequence[Column], *, hub: Sequence[str] = (), controls: Sequ
     return Shown(markdown(columns), html)
 
 
-MARKS = {"holds": "●", "holds within limits": "◐", "undecided": "?", "fails": "○", "not measured": "–"}
-"""Verdicts at a glance."""
-LEGEND = ", ".join(f"{sign} {verdict}" for verdict, sign in MARKS.items())
 BRACKETS = (
     "in brackets: a level of it does not count, or a null passes too (weights were shuffled only of the clothes and "
     "the landscapes, so elsewhere a mark without brackets says less)"
@@ -109,9 +107,8 @@ def _link(claim: Claim) -> Shown:
 def mark(cell: Cell, number: str = "") -> Shown:
     """Return the mark of a verdict behind a number, in brackets if there is a note."""
     said = "; ".join(filter(None, (cell.verdict, cell.note)))
-    sign = f"({MARKS[cell.verdict]})" if cell.note else MARKS[cell.verdict]
-    shown = f'{escape(number)} <span role="img" aria-label="{escape(said)}" title="{escape(said)}">{sign}</span>'
-    return Shown(f"{number} {sign}".strip(), f'<span style="white-space:nowrap">{shown.strip()}</span>')
+    shown = f'{escape(number)} <span role="img" aria-label="{escape(said)}" title="{escape(said)}">{sign(cell)}</span>'
+    return Shown(f"{number} {sign(cell)}".strip(), f'<span style="white-space:nowrap">{shown.strip()}</span>')
 
 
 def _group(column: Column, controls: Sequence[str]) -> str:

@@ -20,8 +20,9 @@ from atelier.evidence import shape
 from atelier.ledger import claim as rules
 from atelier.ledger import measuring
 from atelier.ledger import records as results
+from atelier.ledger import table as tables
 from atelier.ledger.claim import Records, evaluate
-from atelier.ledger.column import PRECONDITIONS, beside_shuffled, column, interval, markdown, number, summary
+from atelier.ledger.column import PRECONDITIONS, beside_shuffled, column, interval, number
 from atelier.ledger.measuring import measure_model
 from atelier.ledger.records import checked
 from atelier.ledger.rows import CLAIMS, READINGS, reading
@@ -404,7 +405,7 @@ def test_a_null_that_passes_as_well_is_noted_beside_the_verdict():
 
     assert (plane(2.3).verdict, plane(2.3).note) == ("holds", rules.NULL_PASSES)
     assert plane(0).note == "" and plane(1.2).note == ""  # within limits is less than the network does
-    assert rules.NULL_PASSES in markdown([column(found(perturbation=PERTURBATION))])
+    assert rules.NULL_PASSES in tables.markdown([column(found(perturbation=PERTURBATION))])
 
 
 def test_rivals_are_among_the_nulls_that_results_give():
@@ -642,13 +643,57 @@ def test_numbers_have_three_digits_and_their_unit():
 
 def test_tables_name_every_claim_and_both_kinds():
     columns = [column(found(geometry=GEOMETRY)), column(found("gaussian", geometry=GEOMETRY))]
-    text = markdown(columns)
-    assert all(f"`{claim.id}`" in text for claim in CLAIMS) and "exact Gaussian of tiny" in text
-    assert len({line.count(" | ") for line in text.splitlines() if line.startswith("|")}) == 1
-    lines = summary(columns[0]).splitlines()
+    table = tables.markdown(columns)
+    assert all(f"`{claim.id}`" in table for claim in CLAIMS) and "exact Gaussian of tiny" in table
+    assert len({line.count(" | ") for line in table.splitlines() if line.startswith("|")}) == 1
+    lines = tables.text(columns[:1]).splitlines()
     assert len(lines) >= len(CLAIMS) + 3 and "not measured" in lines[2]
     with pytest.raises(ValueError, match="no results"):
-        markdown([])
+        tables.markdown([])
+
+
+COLUMNS = [column(results.read(path)) for path in COMMITTED]
+
+
+@pytest.mark.parametrize("width", [80, 100])
+def test_a_table_fits_the_terminal_and_has_the_marks_of_the_page(width):
+    networks = [one for one in beside_shuffled(COLUMNS) if one.kind == "network"]
+    table = tables.text(networks, width)
+    assert max(map(len, table.splitlines())) <= width and table.count("t-loss") == (2 if width == 80 else 1)
+    for one in networks:
+        alone = tables.text([one], width).splitlines()
+        assert max(map(len, alone)) <= width
+        rows = dict((line.split()[0], line.split()[-1]) for line in alone[2 : 2 + len(CLAIMS)])
+        noted = {cell.claim.id for cell in one.cells if cell.note}
+        assert {name for name, mark in rows.items() if mark.startswith("(")} == noted
+        told = " ".join(" ".join(alone[2 + len(CLAIMS) :]).split())
+        assert all(f"({cell.note})" in told and cell.claim.id in told for cell in one.cells if cell.note)
+
+
+def test_a_network_whose_theory_is_of_its_own_samples_says_so():
+    (galaxies,) = tables.chosen(COLUMNS, "galaxies-hsc64")
+    assert galaxies.circular and tables.text([galaxies]).startswith("galaxies-hsc64 (theory of its own samples)")
+
+
+def test_models_and_claims_are_chosen_by_name():
+    one, other = tables.chosen(COLUMNS, "scenes-sd, fashion-ddpm-gaussian", "iii,t-rest")
+    assert (one.model, other.kind) == ("scenes-sd", "gaussian")
+    assert {cell.claim.part for cell in one.cells} == {"iii", "trained"} and one.cells[0].claim.id == "t-rest"
+    noted = next(c for c in tables.chosen(COLUMNS, "scenes-sd", "iii-often")[0].cells)
+    assert "weights shuffled too" in noted.note, "the twin is looked at though it was not asked for"
+    with pytest.raises(ValueError, match=r"no measured model nobody: choose from .*scenes-sd-shuffled"):
+        tables.chosen(COLUMNS, "nobody")
+    with pytest.raises(ValueError, match="no claim or part iv: choose from trained"):
+        tables.chosen(COLUMNS, None, "iv")
+
+
+def test_records_hold_what_the_cells_hold_and_are_json():
+    one = tables.chosen(COLUMNS, "fashion-ddpm", "ii-slope,ii-factors")
+    slope, factors = json.loads(json.dumps(tables.records(one), allow_nan=False))
+    measured = one[0].cells[0].measured
+    assert measured is not None and slope["value"] == pytest.approx(measured.value, rel=1e-5)
+    assert (slope["theory"], slope["verdict"], slope["model"]) == (1, "fails", "fashion-ddpm")
+    assert factors["value"] is None and factors["verdict"] == "not measured"
 
 
 def test_the_page_has_a_row_for_each_claim_and_says_what_was_not_measured():
