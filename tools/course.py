@@ -1,14 +1,16 @@
 """Make what a course needs from the pages of the book, in `_build/course`.
 
-    python tools/course.py               student/, instructor/, figures/, and a zip of each
-    python tools/course.py --no-figures  the two editions only, in seconds: nothing is executed
+    python tools/course.py               editions, cartridge, figures and slides, and a zip of each
+    python tools/course.py --no-figures  editions and cartridge only, in seconds: nothing is executed
     python tools/course.py --site        also a site without solutions, site/: every page is executed
 
-The student edition holds no solution: solutions, and the answers to predictions, are taken out of the pages before
-anything is made from them. The instructor edition shows them, with the notes of `book/teaching/NAME.md`.
+student/ holds no solution: solutions, and the answers to predictions, are taken out of the pages before anything is
+made from them. instructor/ shows them, with the notes of `book/teaching/NAME.md`, and has `hidden.key`, from which
+`painters grade` draws the inputs on which hand-ins are judged. course.imscc is the student edition for a
+learning-management system (`tools/cartridge.py`), slides/ are the teacher's (`tools/slides.py`). Whatever is for
+students is searched for solutions when it is made (`tools/leaks.py`), and a find is an error.
 Every cell of an exercise carries its label, kind, points and role (statement, given, answer, check, and for
-teachers solution and note) in its metadata, under `painters`; `exercises.csv` lists them all. The instructor edition
-has `hidden.key`, from which `painters grade` draws the inputs on which hand-ins are judged.
+teachers solution and note) in its metadata, under `painters`; `exercises.csv` lists them all.
 """
 
 import argparse
@@ -28,6 +30,7 @@ from pathlib import Path
 
 import build
 import yaml
+from cartridge import write_cartridge
 from export import ROOT, cells_of, finished, new_cell, repository_address
 from figures import draw_all
 from leaks import Secrets, leaks, solutions
@@ -36,6 +39,7 @@ from myst import Block, MystError, Page, children, read_page
 from numbering import Book, read_book, walk
 from pybtex.database import BibliographyData, parse_file
 from render import Renderer, quote
+from slides import write_slides
 from teaching import Notes, Work, read_notes, work_of
 
 ANSWER = "Answer to the prediction"
@@ -352,14 +356,6 @@ def secrets_of(root: Path) -> Secrets:
     return secrets
 
 
-def kept_secret(folder: Path, secrets: Secrets) -> bool:
-    """Say what a folder for students gives away, if anything, and whether it is nothing."""
-    found = leaks(folder, secrets)
-    for name, texts in found.items():
-        print(f"{folder.name}/{name} gives away: {texts[0]} (and {len(texts) - 1} more)", file=sys.stderr)
-    return not found
-
-
 def student_tree(root: Path, tree: Path) -> Path:
     """Write the project as students get it, for `tools/build.py`; outputs cached there stay.
 
@@ -384,34 +380,41 @@ def student_tree(root: Path, tree: Path) -> Path:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; return the exit status."""
-    parser = argparse.ArgumentParser(description="Make the editions, figures and zips of the course.")
-    parser.add_argument("--no-figures", action="store_true", help="only the editions; nothing is executed")
+    parser = argparse.ArgumentParser(
+        description="Make the editions, cartridge, figures, slides and zips of the course."
+    )
+    parser.add_argument("--no-figures", action="store_true", help="only editions and cartridge; nothing is executed")
     parser.add_argument("--site", action="store_true", help="also a site without solutions; every page is executed")
     parser.add_argument("--root", type=Path, default=ROOT, help="the project's folder")
     options = parser.parse_args(arguments)
     root = options.root.resolve()
-    output = root / "_build" / "course"
+    output, profile = root / "_build" / "course", os.environ.get("PAINTERS_PROFILE") or "book"
+    made, public = ["student", "instructor"], ["student"]
     try:
         works = write_editions(root, output)
+        print(f"{len(works)} exercises, {sum(work.points for work in works)} points.")
+        write_cartridge(root, read_book(root), works, output / "student", output / "course.imscc")
+        status = 0
+        if not options.no_figures:
+            status |= draw_all(root, output / "figures", profile)
+            status |= write_slides(root, output / "slides", profile)
+            made += ["figures", "slides"]
     except (MystError, FileNotFoundError) as problem:
         print(problem, file=sys.stderr)
         return 1
-    print(f"{len(works)} exercises, {sum(work.points for work in works)} points.")
-    status, made = 0, ["student", "instructor"]
-    if not options.no_figures:
-        status = draw_all(root, output / "figures", os.environ.get("PAINTERS_PROFILE") or "book")
-        made.append("figures")
-    for name in made:
-        print(f"wrote {pack(output / name).relative_to(root)}")
-    secrets = secrets_of(root)
-    status |= not kept_secret(output / "student", secrets)
     if options.site:
         tree = student_tree(root, output / "site-source")
         status |= build.main(["--root", str(tree)])
         shutil.rmtree(output / "site", ignore_errors=True)
         shutil.copytree(tree / "_build" / "html", output / "site")
-        status |= not kept_secret(output / "site", secrets)
-    return int(status)
+        made.append("site")
+        public.append("site")
+    for path in (output / "course.imscc", *(pack(output / name) for name in made)):
+        print(f"wrote {path.relative_to(root)}, {path.stat().st_size / 1e6:.1f} MB")
+    found = leaks([output / "course.imscc", *(output / f"{name}.zip" for name in public)], secrets_of(root))
+    for name, texts in found.items():
+        print(f"{name} gives away: {texts[0]} (and {len(texts) - 1} more)", file=sys.stderr)
+    return 1 if status or found else 0
 
 
 if __name__ == "__main__":

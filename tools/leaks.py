@@ -122,11 +122,12 @@ def strings(value: object) -> Iterator[str]:
             yield from strings(item)
 
 
-def leaks(folder: Path, secrets: Secrets) -> dict[str, list[str]]:
-    """Return the secrets that stand in the files of a folder, by file."""
+def leaks(places: Iterable[Path], secrets: Secrets) -> dict[str, list[str]]:
+    """Return the secrets that stand in files, or in the files of folders, by file."""
     found: dict[str, list[str]] = {}
-    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
-        for name, text in seen(str(path.relative_to(folder)), path.read_bytes()):
-            if gone := secrets.found(text) + secrets.indexed(text):
-                found[name] = gone
+    for place in places:
+        for path in sorted(path for path in (place.rglob("*") if place.is_dir() else [place]) if path.is_file()):
+            for name, text in seen(str(path.relative_to(place.parent)), path.read_bytes()):
+                if gone := secrets.found(text) + secrets.indexed(text):
+                    found[name] = gone
     return found

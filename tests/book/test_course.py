@@ -55,8 +55,7 @@ def secrets():
 
 def test_no_file_of_the_student_edition_holds_a_solution(editions, secrets):
     folder = editions[0] / "student"
-    assert leaks(folder, secrets) == {}
-    assert course.kept_secret(folder, secrets)
+    assert leaks([folder, folder.with_suffix(".zip")], secrets) == {}
     for path in folder.glob("*.ipynb"):
         text = "\n\n".join(map(source, json.loads(path.read_text(encoding="utf-8"))["cells"]))
         assert not re.search(r"solution.?(start|end)|>Solution<|@title Solution|\breference_", text), path.name
@@ -65,8 +64,9 @@ def test_no_file_of_the_student_edition_holds_a_solution(editions, secrets):
     assert names == {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
 
 
-def test_the_search_for_leaks_finds_what_the_instructor_edition_has(editions, secrets, tmp_path, capsys):
-    assert leaks(editions[0] / "instructor", secrets).keys() >= {"exam.md", *(f"{name}.ipynb" for name in COURSE)}
+def test_the_search_for_leaks_finds_what_the_instructor_edition_has(editions, secrets, tmp_path):
+    files = {"exam.md", *(f"{name}.ipynb" for name in COURSE)}
+    assert leaks([editions[0] / "instructor"], secrets).keys() >= {f"instructor/{name}" for name in files}
     cell = next(s for s in map(source, cells(editions[0] / "instructor", "gaussian")) if "def flow(x, mu, U" in s)
     (line,) = [line for line in cell.splitlines() if "return b * mu" in line]
     told = [b for page in pages() for b in page.blocks if b.name == "solution"]
@@ -87,11 +87,22 @@ def test_the_search_for_leaks_finds_what_the_instructor_edition_has(editions, se
     with zipfile.ZipFile(tmp_path / "inside.zip", "w") as archive:
         archive.writestr("deep/line.txt", sentence)
     (tmp_path / "clean.html").write_text("<p>Outline first, details later: how diffusion models paint, and why.</p>")
-    assert set(leaks(tmp_path, secrets)) == {
-        *planted, "inside.zip/deep/line.txt", "tooltip.html (marks)"
-    } - {"tooltip.html"}  # fmt: skip
-    assert not course.kept_secret(tmp_path, secrets)
-    assert "gives away" in capsys.readouterr().err
+    names = {*planted, "inside.zip/deep/line.txt", "tooltip.html (marks)"} - {"tooltip.html"}
+    assert leaks([tmp_path], secrets).keys() == {f"{tmp_path.name}/{name}" for name in names}
+
+
+def test_a_leak_stops_the_making_of_the_course(tmp_path, capsys):
+    for name in ("book", "src"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    for name in ("_toc.yml", "_config.yml", "pyproject.toml", "LICENSE", "LICENSE-CC-BY-4.0"):
+        (tmp_path / name).write_bytes((ROOT / name).read_bytes())
+    assert course.main(["--no-figures", "--root", str(tmp_path)]) == 0
+    assert "wrote _build/course/course.imscc" in capsys.readouterr().out
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(course, "without_solutions", lambda page: page)
+        patch.setattr(course, "student_cells", lambda page, works, renderer: course.cells_of(page.blocks, renderer))
+        assert course.main(["--no-figures", "--root", str(tmp_path)]) == 1
+    assert "student.zip/student/gaussian.ipynb gives away: " in capsys.readouterr().err
 
 
 def test_notes_for_teachers_stay_with_teachers(editions):
@@ -208,7 +219,7 @@ def test_a_page_without_its_solutions_keeps_the_rest(tmp_path):
 def test_a_site_for_students_would_be_built_from_pages_without_solutions(tmp_path, secrets):
     tree = course.student_tree(ROOT, tmp_path / "tree")
     assert not list(tree.rglob("teaching")) and (tree / "src").is_symlink()
-    assert leaks(tree / "book", secrets) == {}
+    assert leaks([tree / "book"], secrets) == {}
     config = (tree / "_config.yml").read_text(encoding="utf-8")
     assert "use_repository_button: false" in config and "colab" not in config.lower()
 
