@@ -3,7 +3,7 @@
 # make check   that, and what takes longer: slow tests, an audit of every page, faults that the tests must find
 # make pdf     the whole book as one PDF, _build/painters.pdf
 # make release  site, PDF, course, wheel and sdist into dist/, with SHA256SUMS
-# make course  editions for students and teachers, and the figures, into _build/course
+# make course  editions, a site without solutions, slides, figures and a cartridge, into _build/course
 #
 # Both create .venv on their first call. Options:
 #   PYTHON=python3.12    the interpreter to create it with (3.11 or newer)
@@ -34,7 +34,7 @@ release: $(STAMP)
 	@$(BIN)/python tools/release.py $(if $(DRY_RUN),--dry-run)
 
 course: $(STAMP)
-	@$(BIN)/python tools/course.py
+	@$(BIN)/python tools/course.py --site
 
 test: $(STAMP)
 	@PATH="$(CURDIR)/$(BIN):$$PATH" bash tools/test.sh
