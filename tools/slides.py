@@ -251,6 +251,7 @@ class Shelf:
             text = self.words(name).blocks(children(asks[int(number)]))
             slide.body.append(f'<div class="box ask"><h3>Predict first, in writing</h3>{html(text)}</div>')
         elif kind == "answer":
+            slide.notes.append(f"**To discuss.** {self.words(rest).blocks(self.notes[rest].sections['Discussion'])}")
             slide.body.append(f'<div class="answer">{html(self.answer(rest, line))}</div>')
         elif kind not in self.blocks:
             raise fail(line, f"there is no {kind}")
