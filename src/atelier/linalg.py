@@ -134,9 +134,11 @@ def distance(got: Any, want: Any) -> tuple[float, float]:
     """Return ``(||got - want||, ||want||)``; the shapes must agree, or ``want`` be a number.
 
     Raises:
-        ValueError: if the shapes differ.
+        ValueError: if the shapes differ, or there is no value.
     """
     a, b = as_array(got), as_array(want)
+    if a.size == 0:
+        raise ValueError(f"there is no value to compare: the shape is {a.shape}")
     if a.shape != b.shape and b.ndim > 0:
         raise ValueError(f"the shape is {a.shape}, expected {b.shape}")
     b = np.broadcast_to(b, a.shape)

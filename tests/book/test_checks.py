@@ -35,6 +35,9 @@ def test_close_takes_numbers_and_low_precision(capsys):
         (ONES * float("nan"), ONES, {}, "nan"),
         (ONES, torch.ones(5), {}, r"the shape is \(4,\), expected \(5,\)"),
         (ONES, torch.ones(1, 4), {}, "the shape is"),
+        (ONES[:0], 0.0, {"atol": 1.0}, "there is no value to compare"),
+        (ONES[:0], ONES[:0], {"atol": 1.0}, "there is no value to compare"),
+        ([], 1.0, {}, "there is no value to compare"),
     ],
 )
 def test_close_raises_one_sentence_with_numbers(capsys, got, want, tolerance, says):
