@@ -42,6 +42,17 @@ CUT = """() => [...document.querySelectorAll("article span.math")]
   .map(node => node.textContent.slice(0, 60))"""
 
 
+STOPS = """() => [...document.querySelectorAll(".math, .math *")]
+  .filter(node => !node.closest("a"))
+  .filter(node => node.tabIndex >= 0 || (node.matches("div.math") && node.scrollWidth > node.clientWidth + 1))
+  .map(node => node.textContent.slice(0, 60))"""
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_no_formula_stops_the_tabulator_or_has_to_be_scrolled(open_page, page, width):
+    assert open_page(page, width=width).evaluate(STOPS) == []
+
+
 def test_no_formula_in_a_line_is_cut_on_a_phone(open_page, page):
     assert open_page(page, width=390).evaluate(CUT) == []
 

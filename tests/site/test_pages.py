@@ -1,6 +1,7 @@
 """What the files of the built site must be, without opening a browser."""
 
 import re
+from collections import Counter
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -76,3 +77,33 @@ def test_no_markup_is_left_over(soup, page):
     text = "".join(s for s in article.strings if not s.find_parents(["pre", "code", "script", "style"]))
     found = re.search(r"\{[a-z][\w:]*\}`|:::|\$\$|^\([\w-]+\)=|\[\^", text, re.M)
     assert not found, f"raw markup near {text[max(0, found.start() - 40) : found.end() + 40]!r}"
+
+
+def test_no_id_stands_twice(soup, page):
+    count = Counter(tag["id"] for tag in soup(page).find_all(id=True))
+    assert [name for name, times in count.items() if times > 1] == []
+
+
+def test_the_head_says_what_the_page_is(site, soup, page):
+    head = soup(page).head
+    title = head.title.get_text()
+    assert head.find("meta", property="og:title")["content"] in title and title.count("Outline") == 1
+    about = head.find("meta", attrs={"name": "description"})["content"]
+    assert 50 < len(about) <= 400 and about == head.find("meta", property="og:description")["content"]
+    picture = urlsplit(head.find("meta", property="og:image")["content"])
+    assert picture.scheme == "https" and (site / "_images" / Path(picture.path).name).exists()
+    assert len(head.find("meta", property="og:image:alt")["content"]) > 20
+    icon = head.find("link", rel="icon")["href"]
+    assert (site / "book" / icon).resolve().exists()
+
+
+def test_pictures_below_the_first_wait_to_be_seen(soup, page):
+    pictures = [p for p in soup(page).find("article").find_all("img") if not p.find_parent(class_="frame-sequence")]
+    assert all(p.get("loading") == "lazy" for p in pictures[1:])
+    assert all(p.get("width") and p.get("height") for p in pictures)
+    assert not [p for p in soup(page).find_all("img") if p["src"].startswith("data:")]
+
+
+def test_the_first_page_of_the_site_leads_on_and_has_a_title(site):
+    door = (site / "index.html").read_text(encoding="utf-8")
+    assert "<title>Outline first" in door and "og:image" in door and "url=book/intro.html" in door
