@@ -17,9 +17,8 @@ COLUMNS, ROWS, SCALE = 8, 2, 4
 def main() -> None:
     """Draw the figure."""
     pictures = [Image.fromarray(image.numpy()[0]) for image in fashion().train[: COLUMNS * ROWS]]
-    side = pictures[0].width * SCALE
-    large = [picture.resize((side, side), Image.Resampling.NEAREST) for picture in pictures]
-    path = save(sheet(large, columns=COLUMNS, gap=2 * SCALE), ROOT / "book" / "images" / "garments.png")
+    large = sheet(pictures, columns=COLUMNS, gap=2 * SCALE, side=SCALE * pictures[0].width)
+    path = save(large, ROOT / "book" / "images" / "garments.png")
     print(f"wrote {path}")
 
 

@@ -32,6 +32,9 @@ from painters.models import Model, load
 from painters.sampling import noise, solve
 from painters.trajectory import Frames
 
+TESTS = 10_000
+"""Test pictures in each data set that models are judged by."""
+
 
 @dataclass(frozen=True)
 class Trial:
@@ -48,11 +51,15 @@ class Trial:
     solver: str = "dpmpp2m"
     batch: int = 100
 
-    def check(self, reader: Reader) -> None:
-        """Raise ``ValueError`` for too few pictures: d features have a covariance only from d + 1 on."""
-        if self.n <= reader.width or self.prompts < 0:
-            least = f"{reader.width + 1} pictures, to fix a covariance of {reader.width} features"
-            raise ValueError(f"judging takes at least {least}, and 0 or more prompts, got {self.n} and {self.prompts}")
+    def check(self, reader: Reader, tests: int = TESTS, *, listens: bool = True) -> None:
+        """Raise ``ValueError`` for too few pictures, d features have a covariance only from d + 1 on, or too many."""
+        least = reader.width + 1
+        if not least <= self.n <= tests or not 0 <= self.prompts * listens <= tests:
+            raise ValueError(
+                f"judging takes {least} to {tests} pictures, more than the reader's {least - 1} features to fix their "
+                f"covariance, no more than there are test pictures, and 0 to {tests} prompts: give --n and --prompts "
+                f"in these ranges, got {self.n} and {self.prompts}"
+            )
 
 
 def data_of(model: Model | Generator, name: object) -> str:
@@ -73,9 +80,7 @@ def judge(model: Model | Generator, reader: Reader, data: KnownStates, trial: Tr
     that an interrupted judgement continues.
     """
     n, listens = trial.n, isinstance(model, Model) and (model.text is not None or bool(model.classes))
-    trial.check(reader)
-    if len(data.test) < (most := max(n, trial.prompts * listens)):
-        raise ValueError(f"there are only {len(data.test)} test pictures: judge fewer than {most}")
+    trial.check(reader, len(data.test), listens=listens)
     by = {"seeds": f"0-{n - 1}", "data": data.source, "reader": reader.card.get("name")}
     if isinstance(model, Generator):
         painted, settings = _bytes(gan.pictures(model, range(n)) / 2 + 0.5), {"n": n}
@@ -164,10 +169,13 @@ def command(options: argparse.Namespace) -> int:
     model = load_generator(name, device=device) if generates else load(name, device=device)
     source = data_of(model, name)
     reader = load_reader(options.reader or READER_OF[source], device=device)
-    trial.check(reader)  # before the data are read or drawn, which takes a while
+    # All that can be refused is, before the data are read or drawn, which takes a while.
+    trial.check(reader)
+    shape = model.shape if isinstance(model, Generator) else model.image_shape
+    reader.look(torch.zeros(1, *shape))
     out = Path(options.out or f"{Path(name).name}-quality.json")
-    size = model.shape[-1] if isinstance(model, Generator) else model.image_shape[-1]
-    report = judge(model, reader, known_pictures(source, size, options.data), trial, keep=run_folder("judged"))
+    data = known_pictures(source, shape[-1], options.data)
+    report = judge(model, reader, data, trial, keep=run_folder("judged"))
     with replacing(out) as temporary:
         temporary.write_text(json.dumps({"model": name} | report, indent=1) + "\n")
     distances = ", ".join(f"{what} {report['frechet'][what]:.4g}" for what in ("model", "floor", "gaussian"))

@@ -16,6 +16,8 @@ from painters.files import replacing
 
 KINDS = (".png", ".jpg", ".jpeg", ".jfif", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".avif", ".ppm", ".pgm")
 """The kinds of pictures that are read; of several frames or pages the first is taken."""
+LARGE, WIDEST = 140, 4096
+"""Pixels: what a contact sheet of a command enlarges small pictures to, and how wide it may become by that."""
 NAMED = 3
 """So many of the files skipped for one reason are named, the others counted."""
 
@@ -159,10 +161,13 @@ def save(image: Image.Image, path: str | Path) -> Path:
     return path
 
 
-def sheet(pictures: Sequence[Image.Image | Path], *, columns: int | None = None, gap: int = 2) -> Image.Image:
+def sheet(
+    pictures: Sequence[Image.Image | Path], *, columns: int | None = None, gap: int = 2, side: int = 1
+) -> Image.Image:
     """Return a contact sheet of equally large pictures on white, ``columns`` wide (default: about square).
 
-    Pictures or their files; one file is open at a time.
+    Pictures or their files; one file is open at a time. Each is shown as squares of whole pixels, enlarged until it has
+    ``side`` of them, unless the sheet would be wider than :data:`WIDEST`.
     """
     if not pictures:
         raise ValueError("a contact sheet needs at least one picture")
@@ -170,8 +175,10 @@ def sheet(pictures: Sequence[Image.Image | Path], *, columns: int | None = None,
     rows = -(-len(pictures) // columns)
     opened = (_opened(picture) if isinstance(picture, Path) else picture for picture in pictures)
     first = next(opened)
-    width, height = first.size
+    times = max(1, min(-(-side // min(first.size)), WIDEST // (columns * first.width)))
+    width, height = (times * pixels for pixels in first.size)
     canvas = Image.new(first.mode, (columns * (width + gap) - gap, rows * (height + gap) - gap), "white")
     for i, picture in enumerate(itertools.chain([first], opened)):
-        canvas.paste(picture, ((i % columns) * (width + gap), (i // columns) * (height + gap)))
+        large = picture.resize((width, height), Image.Resampling.NEAREST)
+        canvas.paste(large, ((i % columns) * (width + gap), (i // columns) * (height + gap)))
     return canvas

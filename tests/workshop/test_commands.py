@@ -48,7 +48,7 @@ def test_help_lists_the_commands(capsys):
         (["train", "scenes-sd", "--data", "nowhere"], "no folder nowhere"),
         (["train", "scenes-reader", "--data", "."], "scenes are drawn by the package"),
         (["judge", "fashion-twin-v", "--n", "0"], "whole number of at least 1"),
-        (["judge", "fashion-twin-v", "--n", "64"], "judging takes at least 65 pictures"),
+        (["judge", "fashion-twin-v", "--n", "64"], "judging takes 65 to 10000 pictures"),
         (["judge", "fashion-twin-v", "--prompts", "-1"], "whole number of at least 0"),
         (["judge", "fashion-twin-v", "--guidance", "a,b"], "give a number, got 'a'"),
         (["claims"], "--model NAME"),

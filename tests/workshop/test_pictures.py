@@ -136,3 +136,8 @@ def test_a_sheet_of_many_files_keeps_none_of_them_open(tmp_path, monkeypatch):
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     assert canvas.size == (20, 8) and canvas.getpixel((19, 7)) == 39
+
+
+def test_a_sheet_enlarges_small_pictures_only_and_never_beyond_what_opens_anywhere():
+    for size, n, want in ((64, 4, 2 * 192 + 2), (512, 1, 512), (28, 2500, 50 * 28 * 2 + 98)):
+        assert sheet([Image.new("L", (size, size))] * n, side=140).width == want

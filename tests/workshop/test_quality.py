@@ -263,7 +263,7 @@ def test_what_an_autoencoder_loses_is_read_from_its_reconstructions(tmp_path, mo
 def test_judging_an_unknown_model_or_too_many_pictures_is_one_sentence(tmp_path) -> None:
     with pytest.raises(ValueError, match="cannot be judged"):
         judging.data_of(painter(), "mine")
-    with pytest.raises(ValueError, match="only 40 test pictures"):
+    with pytest.raises(ValueError, match="judging takes 5 to 40 pictures"):
         judging.judge(painter(), brightness(), fashion_like(), judging.Trial(n=50), keep=tmp_path)
 
 
@@ -303,7 +303,7 @@ def test_a_control_is_judged_by_its_pictures_turned_back(tmp_path):
 def test_too_few_pictures_are_refused_before_any_work(tmp_path, monkeypatch):
     monkeypatch.setattr(judging, "solve", None)
     for trial in (judging.Trial(n=4), judging.Trial(n=30, prompts=-1)):
-        with pytest.raises(ValueError, match="judging takes at least 5 pictures, to fix a covariance of 4 features"):
+        with pytest.raises(ValueError, match="judging takes 5 to 40 pictures, more than the reader's 4 features"):
             judging.judge(painter(), brightness(), fashion_like(), trial, keep=tmp_path)
 
 

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from atelier.commands.options import DEALT, OTHERS, Commands, offer, whole
-from atelier.pictures import save, sheet, to_pil
+from atelier.pictures import LARGE, save, sheet, to_pil
 from atelier.ranks import place, share
 from painters.denoiser import PREDICTIONS, Prediction
 from painters.files import claim
@@ -65,7 +65,7 @@ def paint(
             save(to_pil(model.decode(run.final[i : i + 1])[0]), paths[seed])
     there = [path for path in paths.values() if path.is_file()]
     if len(there) == len(paths):
-        save(sheet(there), out / "sheet.png")
+        save(sheet(there, side=LARGE), out / "sheet.png")
     return there
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from atelier.pictures import read, save, sheet, to_pil
+from atelier.pictures import LARGE, read, save, sheet, to_pil
 from atelier.scoring import distance
 from atelier.subject import levels_at
 from atelier.variations.states import Keep, repaint, round_trip, standing
@@ -116,7 +116,7 @@ def vary(
             save(to_pil(image), out / _name(j))
         moved += distance(g, original.expand_as(painted).cpu(), painted.cpu()).tolist()
         _write(found | {"distance": moved}, out)  # now these are finished, whatever happens to the next
-    save(sheet([out / "original.png", *(out / _name(j) for j in range(len(moved)))]), out / "sheet.png")
+    save(sheet([out / "original.png", *(out / _name(j) for j in range(len(moved)))], side=LARGE), out / "sheet.png")
     found |= {"n": len(moved), "distance": moved}  # more than asked for, where an earlier call asked for more
     _write(found, out)
     return found

@@ -130,8 +130,8 @@ def test_a_latent_model_takes_a_prompt_moments_and_a_picture(latent, tmp_path):
         (["fashion-ddpm", "--level", "-1"], "noise level sigma/alpha between"),
         (["fashion-ddpm", "--level", "nan"], "--level: give a number"),
         (["fashion-ddpm", "--pcs", "513"], "512 components"),
-        (["fashion-ddpm", "--pcs", "-1"], "512 components"),
-        (["fashion-ddpm", "--seed", "-1"], "a seed lies between"),
+        (["fashion-ddpm", "--pcs", "-1"], "--pcs: give a whole number of at least 0"),
+        (["fashion-ddpm", "--seed", "-1"], "--seed: give a whole number of at least 0"),
         (["fashion-ddpm", "--steps", "0"], "--steps: give a whole number of at least 1"),
         (["fashion-ddpm", "--steps", "1001"], "1 to 1000 steps"),
         (["fashion-ddpm", "--batch", "0"], "--batch: give a whole number of at least 1"),
@@ -239,5 +239,5 @@ def test_what_was_made_of_something_else_is_refused(tmp_path):
 
 def test_a_wrong_seed_leaves_no_folder(tmp_path, capsys):
     out = tmp_path / "out"
-    assert main(["vary", "scenes-sd", "--seed", "-1", "--n", "1", "--out", str(out), *FAST]) == 1
+    assert main(["vary", "scenes-sd", "--seed", "4294967296", "--n", "1", "--out", str(out), *FAST]) == 1
     assert "a seed lies between" in capsys.readouterr().err and not out.exists()
