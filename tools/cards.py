@@ -5,12 +5,11 @@ python tools/build.py && python tools/cards.py
 A card shows a part of its chapter's one figure: of a figure by its name, or of a frame of the page's first sequence.
 """
 
-import base64
 import io
-import re
 from pathlib import Path
 
 from bs4 import BeautifulSoup
+from chromium import chromium
 from PIL import Image
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -34,13 +33,18 @@ def picture(page: str, what: str | int) -> Image.Image:
         return Image.open(ROOT / "book" / "images" / what)
     folder = ROOT / "_build" / "html" / "book"
     soup = BeautifulSoup((folder / f"{page}.html").read_text(encoding="utf-8"), "html.parser")
-    if isinstance(what, int):
-        source = soup.select(".frame-sequence .frame img")[what]["src"]
-        return Image.open(io.BytesIO(base64.b64decode(re.sub(r"^data:[^,]*,", "", str(source)))))
-    image = soup.select_one(f"#{what} img")
+    image = (
+        soup.select(".frame-sequence .frame img")[what] if isinstance(what, int) else soup.select_one(f"#{what} img")
+    )
     if image is None:
         raise SystemExit(f"{page} has no figure {what}: build the book first")
-    return Image.open(folder / str(image["src"]))
+    path = folder / str(image["src"])
+    if path.suffix != ".svg":
+        return Image.open(path)
+    with chromium() as browser:
+        view = browser.new_page(device_scale_factor=2)
+        view.goto(path.resolve().as_uri())
+        return Image.open(io.BytesIO(view.locator("svg").first.screenshot()))
 
 
 def main() -> None:
