@@ -123,6 +123,8 @@ class _Search(ast.NodeVisitor):
         for line in lines:
             self.begins.append(self.begins[-1] + len(line))
         self.span, self.inside = (0, 0), False
+        self.even: set[ast.AST] = set()
+        """Differences whose sign does not matter."""
         self.visit(ast.parse(text))
 
     def note(self, kind: str, node: ast.AST, new: ast.AST) -> None:
@@ -147,8 +149,10 @@ class _Search(ast.NodeVisitor):
             node.test, (ast.Compare, ast.BoolOp, ast.UnaryOp)
         ):
             self.note("condition", node.test, ast.UnaryOp(ast.Not(), node.test))
+        self.even.update(_unsigned(node))
         for kind, new in _changes(node):
-            self.note(kind, node, new)
+            if not (kind == "swapped" and node in self.even):
+                self.note(kind, node, new)
         super().generic_visit(node)
         self.span = outer
 
@@ -235,6 +239,17 @@ def _changes(node: ast.AST) -> Iterator[tuple[str, ast.AST]]:
             yield "earlier", ast.Pass()
         case ast.Expr(value=ast.Call() as call) if _name(call) not in SILENT:
             yield "removed", ast.Pass()
+
+
+def _unsigned(node: ast.AST) -> Iterator[ast.AST]:
+    """Yield the difference that a node takes the size of."""
+    match node:
+        case ast.Call(func=ast.Name(id="abs"), args=[ast.BinOp(op=ast.Sub()) as inner]):
+            yield inner
+        case ast.Attribute(value=ast.BinOp(op=ast.Sub()) as inner, attr="abs" | "square" | "norm"):
+            yield inner
+        case ast.BinOp(left=ast.BinOp(op=ast.Sub()) as inner, op=ast.Pow(), right=ast.Constant(value=2)):
+            yield inner
 
 
 def _calls(node: ast.Call) -> Iterator[tuple[str, ast.AST]]:
