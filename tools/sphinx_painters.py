@@ -9,11 +9,13 @@ from importlib.metadata import version
 from pathlib import Path
 
 from docutils import nodes
+from docutils.statemachine import StringList
 from minutes import reading
 from myst import read_page
 from PIL import Image
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective, SphinxRole
+from trust import RESULTS, ROOT, passage
 
 LITERAL = re.compile(r"(``.*?``)", re.S)
 PACKAGES = ("painters", "torch", "diffusers", "numpy", "matplotlib", "jupyter-book")
@@ -41,6 +43,17 @@ class Versions(SphinxDirective):
             *(f"{package} {version(package)}" for package in PACKAGES),
         ]
         return [nodes.bullet_list("", *(nodes.list_item("", nodes.paragraph("", fact)) for fact in facts))]
+
+
+class Trust(SphinxDirective):
+    """Says which tests hold the statements and the claims of the book, from the file that `tools/trust.py` wrote."""
+
+    def run(self) -> list[nodes.Node]:
+        """Make the sentences and the tables."""
+        made = nodes.container()
+        self.env.note_dependency(str(ROOT / RESULTS))
+        self.state.nested_parse(StringList(passage(ROOT), str(RESULTS)), self.content_offset, made)
+        return made.children
 
 
 class Minutes(SphinxRole):
@@ -134,6 +147,7 @@ def setup(app: Sphinx) -> dict:
     app.connect("doctree-resolved", unnamed)
     app.connect("html-page-context", head)
     app.add_directive("versions", Versions)
+    app.add_directive("trust", Trust)
     app.add_role("minutes", Minutes())
     # A formula in a title shows in the navigation of pages that have none, so every page gets what draws it.
     app.set_html_assets_policy("always")

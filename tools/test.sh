@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Everything `make test` runs, in stages; the first that fails stops it. `tools/test.sh lint` runs the first four,
+# Everything `make test` runs, in stages; the first that fails stops it. `tools/test.sh lint` runs the first five,
 # `tools/test.sh check` what `make check` runs after `make test`.
 set -eo pipefail
 cd "$(dirname "$0")/.."
@@ -26,6 +26,7 @@ stage "ruff" ruff check .
 stage "pyright" pyright
 stage "notebooks agree with their sources" python tools/export.py --check
 stage "minutes of the pages" python tools/minutes.py --check
+stage "statements, claims and their tests" python tools/trust.py --check
 [ "$1" = lint ] && exit 0
 stage "unit tests" pytest -q -n 2 --dist loadscope -m "not slow" --ignore tests/site tests
 PAINTERS_PROFILE=ci stage "chapters in the ci profile" \

@@ -1,8 +1,8 @@
 """Link every proved statement and every row of the ledger to the tests that hold it, and say so on a page.
 
-    python tools/trust.py               run the linked tests and write book/trust.json: links, and worst error of each
+    python tools/trust.py               run the linked tests, write links and worst errors to book/trust.json
     python tools/trust.py tests/core    run those below a path only, and keep what the others found before
-    python tools/trust.py --check       fail if something is not linked, a link leads nowhere, or the file is out of date
+    python tools/trust.py --check       fail if something is not linked, a link leads nowhere, or the file is stale
 
 A test says what it holds by its marker: `@pytest.mark.statement("thm-gaussian-flow")` names the label of a theorem,
 proposition, corollary, lemma or remark in book/*.md; `@pytest.mark.claim("i-plane")` names rows of claims.toml whose
@@ -149,7 +149,8 @@ def passage(root: Path) -> list[str]:
         f"All {len(statements)} statements of the book, remarks included, are held by {len(held)} tests. Each compares "
         "the formula, or the code that uses it, with an exact partner: another formula, another solver or another "
         f"library. In {fine} of them no relative error is above $10^{{-9}}$; the largest of all, "
-        f"{number(errors[worst][0])}, is that of {{prf:ref}}`{worst}`.",
+        f"{number(errors[worst][0])}, is that of {{prf:ref}}`{worst}`. Of an inequality, the error is by how much it is "
+        "violated.",
         "",
         f"All {len(claims)} rows of the ledger are held by {len(judging)} tests: of the measurement, in a world whose "
         "answer is known, and of the verdict, in a world in which the claim is true and one in which it is not.",
@@ -179,8 +180,9 @@ def passage(root: Path) -> list[str]:
 
 
 def listed(tests: list[str]) -> str:
-    """Name tests in a cell of a table, without what all their paths share."""
-    return "<br>".join(f"`{test.removeprefix('tests/').replace('::', ' ')}`" for test in tests)
+    """Name tests in a cell of a table: what each says in words, and its file."""
+    parts = (test.removeprefix("tests/").partition("::") for test in tests)
+    return "<br>".join(f"{name.removeprefix('test_').replace('_', ' ')} (`{path}`)" for path, _, name in parts)
 
 
 def number(value: float) -> str:
