@@ -149,8 +149,8 @@ def passage(root: Path) -> list[str]:
         f"All {len(statements)} statements of the book, remarks included, are held by {len(held)} tests. Each compares "
         "the formula, or the code that uses it, with an exact partner: another formula, another solver or another "
         f"library. In {fine} of them no relative error is above $10^{{-9}}$; the largest of all, "
-        f"{number(errors[worst][0])}, is that of {{prf:ref}}`{worst}`. Of an inequality, the error is by how much it is "
-        "violated.",
+        f"{number(errors[worst][0])}, is that of {{prf:ref}}`{worst}`. "
+        "The error of an inequality is by how much it is violated.",
         "",
         f"All {len(claims)} rows of the ledger are held by {len(judging)} tests: of the measurement, in a world whose "
         "answer is known, and of the verdict, in a world in which the claim is true and one in which it is not.",
