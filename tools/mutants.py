@@ -54,7 +54,7 @@ TESTS = {"painters": "core", "atelier": "workshop"}
 SLOW = ("commands", "training")
 """Tests that are not asked, since they start processes or train networks."""
 MEMORY = 16 << 30
-SPEND = 40.0
+SPEND = 15.0
 """Seconds of a processor, as measured without a fault, that the tests of one fault may take."""
 PATIENCE = 30
 """Seconds of a processor, beside ten times those, after which a fault is taken for an endless loop."""
@@ -212,7 +212,11 @@ class Map:
             self.durations |= found["tests"]
 
     def tests(self, fault: Fault) -> list[str]:
-        """Return the tests to try on a fault: those that run it, the fastest first, then others of their files."""
+        """Return the tests to try on a fault: those that run it, the fastest first, then others of their files.
+
+        Tests in a file of the module's name come before others, in case there is no time for all.
+        """
+        own = fault.module.rpartition(".")[2]
         direct: set[str] = set()
         for found in self.maps.values():
             for line, names in found["lines"].get(fault.module, {}).items():
@@ -222,7 +226,7 @@ class Map:
         others = {name for file in {of(name) for name in direct} for name in self.maps[file]["tests"]} - direct
         chosen, spent = [], 0.0
         for group in (direct, others):
-            for seconds, name in sorted((self.durations[name], name) for name in group):
+            for _, seconds, name in sorted((own not in of(name), self.durations[name], name) for name in group):
                 if not chosen or spent + seconds <= SPEND:
                     chosen.append(name)
                     spent += seconds
