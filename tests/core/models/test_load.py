@@ -19,7 +19,7 @@ from partners import rel
 import painters
 from painters import Levels
 from painters.models import bundled, registry
-from painters.models.precision import LARGE, choose_dtype
+from painters.models.precision import LARGE, choose_device, choose_dtype
 from painters.schedules import Schedule, edm, flow, vp_linear
 
 
@@ -345,6 +345,19 @@ def test_half_precision_is_for_large_networks_on_a_gpu(monkeypatch):
     assert choose_dtype("bfloat16", cpu, 1) is choose_dtype(torch.bfloat16, gpu, LARGE) is torch.bfloat16
     with pytest.raises(ValueError, match="float8"):
         choose_dtype("float8", cpu, 1)
+
+
+def test_each_process_of_a_machine_has_its_own_cuda_device(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    monkeypatch.setenv("LOCAL_RANK", "6")
+    assert choose_device("auto") == choose_device("cuda") == torch.device("cuda", 2)
+    assert choose_device("cpu") == torch.device("cpu")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    assert choose_device("auto") == torch.device("cuda")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    monkeypatch.delenv("LOCAL_RANK")
+    assert choose_device("auto") == torch.device("cuda")
 
 
 def test_bundled_folders_hold_no_pickles():

@@ -188,6 +188,9 @@ def test_noise_is_added_at_the_level_of_a_time():
         alpha, sigma = scheduler.levels[k]
         assert torch.allclose(noisy[i], alpha * x[i] + sigma * noise[i])
     assert torch.equal(scheduler.scale_noise(x, times, noise), noisy) and scheduler.init_noise_sigma == 1.0
+    halved = times.bfloat16()
+    assert not torch.equal(halved, times), "a pipeline in half precision rounds its times"
+    assert torch.equal(scheduler.add_noise(x, noise, halved), noisy)
     assert torch.equal(scheduler.scale_model_input(x, times[0]), x)
     with pytest.raises(ValueError, match="none of this run's"):
         scheduler.add_noise(x, noise, torch.tensor([5000.0, 1.0]))

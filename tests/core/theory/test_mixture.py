@@ -450,6 +450,8 @@ def test_refusals() -> None:
     with pytest.raises(ValueError, match="must be positive"):
         mixture([1.5, -0.5], g, g)
     with pytest.raises(ValueError, match="must be positive"):
+        mixture([1.0, 0.0], g, g)
+    with pytest.raises(ValueError, match="must be positive"):
         mixture([math.nan], g)
     with pytest.raises(ValueError, match="share dimension"):
         mixture([0.5, 0.5], g, gaussian([1.0]))

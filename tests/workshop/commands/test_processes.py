@@ -25,7 +25,6 @@ from atelier.ranks import place, share
 from atelier.subject import Settings, Subject
 from painters import Levels, files
 from painters.models import moments
-from painters.models.precision import choose_device
 from painters.trajectory import Trajectory
 
 needs_fork = pytest.mark.skipif(
@@ -105,19 +104,6 @@ def test_a_place_that_is_none_is_one_sentence(rank, world, monkeypatch, tmp_path
     error = capsys.readouterr().err.strip()
     assert f"RANK {rank!r} is none of WORLD_SIZE" in error and "\n" not in error
     assert not list(tmp_path.iterdir())
-
-
-def test_each_process_of_a_machine_has_its_own_cuda_device(monkeypatch):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
-    monkeypatch.setenv("LOCAL_RANK", "6")
-    assert choose_device("auto") == choose_device("cuda") == torch.device("cuda", 2)
-    assert choose_device("cpu") == torch.device("cpu")
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
-    assert choose_device("auto") == torch.device("cuda")
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
-    monkeypatch.delenv("LOCAL_RANK")
-    assert choose_device("auto") == torch.device("cuda")
 
 
 # painters sample
