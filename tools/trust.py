@@ -146,11 +146,11 @@ def passage(root: Path) -> list[str]:
     worst = max(errors, key=lambda label: errors[label])
     fine = sum(error <= 1e-9 for error, _ in errors.values())
     return [
-        f"All {len(statements)} statements of the book, remarks included, are held by {len(held)} tests. Each compares "
-        "the formula, or the code that uses it, with an exact partner: another formula, another solver or another "
-        f"library. In {fine} of them no relative error is above $10^{{-9}}$; the largest of all, "
-        f"{number(errors[worst][0])}, is that of {{prf:ref}}`{worst}`. "
-        "The error of an inequality is by how much it is violated.",
+        f"All {len(statements)} statements of the book, remarks included, are held by {len(held)} tests. For each, one "
+        "or more compare the formula, or the code that uses it, with an exact partner: another formula, another solver "
+        f"or another library. In {fine} of them no relative error is above $10^{{-9}}$; the largest of all, "
+        f"{number(errors[worst][0])}, is that of {{prf:ref}}`{worst}`. The error of an inequality is by how much it is "
+        "violated. Tests by random draws hold some statements too, and count in no error.",
         "",
         f"All {len(claims)} rows of the ledger are held by {len(judging)} tests: of the measurement, in a world whose "
         "answer is known, and of the verdict, in a world in which the claim is true and one in which it is not.",
@@ -160,7 +160,7 @@ def passage(root: Path) -> list[str]:
         "| statement | tests | worst error | bound |",
         "|---|---|--:|--:|",
         *(
-            f"| {{prf:ref}}`{label}` | {listed(tests)} | {' | '.join(number(v) for v in errors[label])} |"
+            f"| {{prf:ref}}`{label}` | {listed(tests)} | {errors[label][0]:.1e} | {errors[label][1]:.0e} |"
             for label, tests in statements.items()
         ),
         "",
