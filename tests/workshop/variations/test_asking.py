@@ -44,7 +44,7 @@ def test_an_order_is_carried_out_in_the_image_and_nothing_else_is_moved(affine):
     after = affine.read(asking.white(affine.gaussian, image, CLEAN))
     pink = torch.tensor([0.0, 0.0, 1.0, 0.0]).double()
     agree(after[:, :4], pink.expand(5, 4), 1e-6)
-    agree(after[:, 4], torch.full((5,), 0.9), 1e-6)
+    agree(after[:, 4], torch.full((5,), 0.9, dtype=torch.float64), 1e-6)
     agree(after[:, 5:], before[:, 5:], 1e-6)
 
 
