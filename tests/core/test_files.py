@@ -28,6 +28,23 @@ def test_two_processes_take_turns(tmp_path):
     assert path.read_text() == "40"
 
 
+def hold(path, begun, seconds):
+    with locked(path):
+        begun.set()
+        time.sleep(seconds)
+
+
+def test_a_process_waits_however_long_another_takes(tmp_path):
+    fork = multiprocessing.get_context("fork")
+    begun, path = fork.Event(), tmp_path / "number"
+    other = fork.Process(target=hold, args=(path, begun, 1.5))
+    other.start()
+    assert begun.wait(30)
+    with locked(path):
+        other.join(30)
+    assert other.exitcode == 0
+
+
 def test_what_another_holds_is_refused_in_one_sentence_if_asked(tmp_path):
     with locked(tmp_path / "run"), pytest.raises(ValueError, match="another process works on"):
         locked(tmp_path / "run", wait=False).__enter__()
