@@ -243,6 +243,7 @@ def limit(seconds: float) -> None:
 def reader(folder: str, seconds: float, contained: bool, user: int, pipe: int) -> None:
     """The reader's process, from its start to its end."""
     os.setsid()  # a signal to its group must not reach the warden
+    _libc("prctl", 1, signal.SIGKILL, 0, 0, 0) if sys.platform == "linux" else None  # it dies with the warden
     cells, label, inputs = pickle.loads(Path(folder, "job").read_bytes())
     Path(folder, "job").unlink()
     null = os.open("/dev/null", os.O_RDWR)
@@ -264,6 +265,7 @@ def warden(folder: str, seconds: float, contained: bool) -> bytes:
     os.setsid()
     if sys.platform == "linux":
         _libc("prctl", 36, 1, 0, 0, 0)  # orphans of the reader's process become the warden's
+        _libc("prctl", 1, signal.SIGKILL, 0, 0, 0)  # it dies with its parent, stopped or not
         if contained:
             unshare()
     (ours, theirs), user = os.pipe(), 60000 + os.getpid() % 5000

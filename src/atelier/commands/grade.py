@@ -16,6 +16,7 @@ import json
 import os
 import pickle
 import re
+import select
 import subprocess
 import sys
 import tempfile
@@ -40,8 +41,8 @@ from atelier.commands.options import Commands, number, whole
 from atelier.exercises import Task, find, judge
 from painters.files import locked, replacing
 
-LARGEST = 32 << 20
-"""Bytes of a notebook."""
+LARGEST, PATIENCE = 32 << 20, 60
+"""Bytes of a notebook; and seconds, beyond those of an exercise, until a process that grades counts as stopped."""
 Mark = tuple[bool, str]
 """Whether it is right, and the first error."""
 
@@ -119,13 +120,15 @@ class Worker:
                 assert process.stdin and process.stdout
                 process.stdin.write(f"{json.dumps([folder, self.seconds, self.apart])}\n".encode())
                 process.stdin.flush()
+                if not select.select([process.stdout], [], [], PATIENCE + 2 * self.seconds)[0]:
+                    raise TimeoutError
                 size = int.from_bytes(process.stdout.read(8), "big")
                 if 0 < size <= 2 * contained.LARGEST and len(data := process.stdout.read(size)) == size:
                     return data
             except OSError:
                 pass
             self.close()
-            return b"E" + b"it ended the process that grades it"
+            return b"E" + b"it ended or stopped the process that grades it"
 
     def started(self) -> subprocess.Popen[bytes]:
         """Start the process, with nothing of this one's environment that it does not need."""

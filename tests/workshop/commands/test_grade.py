@@ -15,7 +15,7 @@ from pkgutil import iter_modules
 
 import pytest
 import torch
-from handins import DIFFERENCE, HOSTILE, LABEL, OTHER, WHOLE, notebook, written
+from handins import DIFFERENCE, HEAD, HOSTILE, LABEL, OTHER, WHOLE, notebook, written
 
 import atelier.exercises
 from atelier.cli import main
@@ -133,8 +133,25 @@ def test_without_namespaces_it_says_so_and_grades_with_what_is_left(place, tmp_p
         assert done.returncode == 0 and "painters: no namespaces (" in done.stderr, done.stderr
         rows = {row["submission"]: row for row in csv.DictReader((folder / "grades-totals.csv").open())}
     assert {name: row["points"] for name, row in rows.items()} == dict.fromkeys(kinds, "2") | {"right": "5"}
-    for kind in set(kinds) - {"orphan"}:
+    for kind in set(kinds) - {"orphan", "memory"}:
         assert HOSTILE[kind][1] in rows[kind]["first error"]
+
+
+def test_a_process_that_was_stopped_is_replaced(monkeypatch):
+    worker, exercise = grade.Worker(5, False), grade.Exercise.of({"label": LABEL, "page": "intro", "points": "3"}, None)
+
+    def ask(source):
+        return exercise.judged(worker.ask([(HEAD, None, None), (source, LABEL, "answer")], LABEL, exercise.sent))
+
+    try:
+        assert ask(DIFFERENCE) == (True, "")
+        first = worker.process
+        monkeypatch.setattr(grade, "PATIENCE", -8)
+        assert ask(HOSTILE["stop"][0]) == (False, "it ended or stopped the process that grades it")
+        monkeypatch.undo()
+        assert ask(DIFFERENCE) == (True, "") and worker.process is not first
+    finally:
+        worker.close()
 
 
 def test_without_namespaces_root_grades_nothing(monkeypatch, capsys):
