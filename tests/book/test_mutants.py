@@ -137,7 +137,7 @@ def test_what_tests_can_see_is_found_and_what_they_cannot_lives(place, capsys):
     (place / "tests" / "core" / "test_more.py").write_text("def test_more():\n    assert True\n")
     assert mutants.main([*run, "--least=1"]) == 1
     again = [json.loads(line) for line in (place / "kept" / "results.jsonl").read_text().splitlines()[len(lines) :]]
-    assert again and all(line["by"] == "" for line in again) and len(again) == len(lived)
+    assert all(line["by"] == "" for line in again) and 0 < len(again) < len(lived)  # what is explained is not tried
     assert "it does not matter" in (place / "result.md").read_text()
 
 

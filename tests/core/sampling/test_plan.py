@@ -8,9 +8,10 @@ from functools import cache
 import pytest
 import torch
 from partners import gaussian, randn, rel
+from sklearn.linear_model import Ridge
 
 from painters import Gaussian, Levels, Mixture, solve
-from painters.sampling.plan import Plan, _best, calibrate
+from painters.sampling.plan import RIDGE, Plan, _best, _ridge, calibrate
 from painters.schedules import edm, flow
 
 
@@ -94,6 +95,16 @@ def test_the_levels_are_the_best_of_all() -> None:
         if j <= i:
             costs[i, j] = float("inf")
     assert tuple(_best(costs, begin, 3)) == min(total, key=total.__getitem__)
+
+
+def test_coefficients_are_those_of_a_ridge_regression_on_features_of_one_size() -> None:
+    sizes = torch.tensor([30.0, 1.0, 0.02]).double()
+    features, missed = sizes[:, None] * randn(3, 500, seed=9), randn(500, seed=10)
+    scale = features.square().mean(1).sqrt()
+    ridge = Ridge(alpha=RIDGE * 500, fit_intercept=False).fit((features / scale[:, None]).T.numpy(), missed.numpy())
+    assert rel(_ridge(features, missed) * scale, ridge.coef_) < 1e-9
+    exact = _ridge(features, 2 * features[0] - features[1])
+    assert rel(exact * sizes, torch.tensor([60.0, -1.0, 0.0]).double()) < 10 * RIDGE
 
 
 def test_refusals() -> None:
