@@ -89,16 +89,17 @@ def test_everything_is_collected_but_a_teachers_key(project):
         folder.mkdir(parents=True)
     (built / "painters.pdf").write_bytes(b"a PDF")
     (built / "html" / "index.html").write_text("a site")
-    for name, inside in (("student", "a.ipynb"), ("instructor", release.KEY)):
-        with zipfile.ZipFile(built / "course" / f"{name}.zip", "w") as archive:
-            archive.writestr(f"{name}/{inside}", "x")
+    (built / "course" / release.KEY).write_text("a key")
+    for name, inside in (("student.zip", "a.ipynb"), ("course.imscc", "a.xml"), ("instructor.zip", release.KEY)):
+        with zipfile.ZipFile(built / "course" / name, "w") as archive:
+            archive.writestr(f"a/{inside}", "x")
     (said,) = release.collect(project, dist)
     version = release.project(ROOT)["version"]
-    names = [f"painters-{version}{end}" for end in ("-site.zip", "-student.zip", ".pdf")]
+    names = [f"painters-{version}{end}" for end in ("-course.imscc", "-site.zip", "-student.zip", ".pdf")]
     assert "instructor.zip" in said and sorted(path.name for path in dist.iterdir()) == names
-    with zipfile.ZipFile(dist / names[0]) as archive:
+    with zipfile.ZipFile(dist / names[1]) as archive:
         assert archive.namelist() == [f"painters-{version}-site/index.html"]
-    assert release.sums(dist).splitlines()[2] == f"{hashlib.sha256(b'a PDF').hexdigest()}  painters-{version}.pdf"
+    assert release.sums(dist).splitlines()[3] == f"{hashlib.sha256(b'a PDF').hexdigest()}  painters-{version}.pdf"
 
 
 def run_with(monkeypatch, project, outcomes, *options) -> tuple[int, list[str]]:
