@@ -113,9 +113,8 @@ def collect(root: Path, dist: Path) -> list[str]:
     name, built, out = f"painters-{project(root)['version']}", root / "_build", []
     shutil.copy(built / "painters.pdf", dist / f"{name}.pdf")
     pack(built / "html", dist / f"{name}-site.zip")
-    for path in sorted(
-        path for path in (built / "course").iterdir() if zipfile.is_zipfile(path)
-    ):  # one for learning platforms too
+    # That for learning platforms is a zip by another name.
+    for path in sorted(path for path in (built / "course").iterdir() if zipfile.is_zipfile(path)):
         with zipfile.ZipFile(path) as archive:
             secret = any(entry.rpartition("/")[2] == KEY for entry in archive.namelist())
         if secret:
