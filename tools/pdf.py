@@ -281,6 +281,7 @@ def missing(book: PdfReader, titles: dict[str, str], pieces: dict[str, list[str]
 def write(browser: Any, html: Path, document: str, output: Path) -> list[str]:
     """Print the document; return what is wrong with it. The numbers in its contents take a second printing."""
     view = browser.new_page(viewport={"width": WIDTH, "height": 900})
+    view.set_default_timeout(600_000)  # a whole book on a busy machine
     view.emulate_media(media="print")
     serve(view, html, document)
     view.goto(f"{SITE}book/print.html", wait_until="load")
