@@ -104,7 +104,7 @@ def test_a_prompt_is_painted_once_for_each_seed_alone_or_in_a_batch(tmp_path):
     assert painters.Trajectory.load(run.save(tmp_path / "run.safetensors")).meta == run.meta
 
 
-@pytest.mark.parametrize(("kind", "level"), [("sd15", 0), ("sd15", 4), ("flux", 0), ("flux", 4), ("dit", 4)])
+@pytest.mark.parametrize(("kind", "level"), [("sd15", 0), ("sd15", 10), ("flux", 0), ("flux", 4), ("dit", 4)])
 def test_a_kick_moves_the_state_at_its_level_and_changes_only_what_follows(kind, level):
     plain, _, _ = record(kind)
     direction = torch.ones(plain.x.shape[2:])

@@ -162,6 +162,7 @@ def test_near_duplicates_are_told_apart_at_small_noise(sigma: float, dtype: torc
     second = first + sigma * randn(20, D, seed=7) / 6
     cloud = PointCloud(torch.cat([first, second]).to(dtype))  # in float32 small shifts round away: true duplicates
     x = first[:8] + sigma * randn(8, D, seed=8)
+    x = torch.cat([x, first[:1] + 3 * sigma * randn(1, D, seed=9)])  # near the same pair as another, and further off
     want = naive(cloud, x, 1.0, sigma)
     assert max(apart(measured(cloud, x, 1.0, sigma), want).values()) < 1e-5
     y = cloud.points.double()
