@@ -342,7 +342,7 @@ def pack(folder: Path) -> Path:
 def secrets_of(root: Path) -> Secrets:
     """Return what no student may find: solutions, answers to predictions, notes for teachers and the exam.
 
-    What the pages say without them is no secret, in whatever solution it stands again.
+    What the pages say without them, and the package of itself, is no secret, in whatever solution it stands again.
     """
     secrets = Secrets()
     pages = sorted((root / "book").glob("*.md"))
@@ -353,6 +353,8 @@ def secrets_of(root: Path) -> Secrets:
         secrets.hide(path.read_text(encoding="utf-8"))
     for path in pages:
         secrets.show(student_source(path))
+    for path in sorted((root / "src" / "painters").rglob("*.py")):  # the pages of the API show what it says of itself
+        secrets.show(path.read_text(encoding="utf-8"))
     return secrets
 
 

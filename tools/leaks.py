@@ -81,14 +81,13 @@ class Secrets:
         plain = packed(text)
         return [" ".join(run) for run in sorted(self.texts & shingles(text))] + [x for x in self.lines if x in plain]
 
-    def indexed(self, text: str) -> list[str]:
-        """Return the words of a search index that only secrets have."""
+    def indexed(self, text: str, shown: set[str]) -> list[str]:
+        """Return the words of a search index that only secrets have, and none of the pages that it searches."""
         index = re.search(r"Search\.setIndex\((.*)\)", text, re.S)
-        if index is None:
-            return []
-        words = {word for word in self.words if len(word) > 5 and word.isalpha()}
-        terms = set(json.loads(index[1])["terms"])
-        return sorted(word for word in words if STEMMER.stem(word) in terms)
+        terms = set(json.loads(index[1])["terms"]) if index else set()
+        words = {word for word in self.words - shown if len(word) > 5 and word.isalpha()}
+        known = {STEMMER.stem(word) for word in shown}
+        return sorted(word for word in words if (stem := STEMMER.stem(word)) in terms and stem not in known)
 
 
 def seen(name: str, data: bytes) -> Iterator[tuple[str, str]]:
@@ -126,8 +125,14 @@ def leaks(places: Iterable[Path], secrets: Secrets) -> dict[str, list[str]]:
     """Return the secrets that stand in files, or in the files of folders, by file."""
     found: dict[str, list[str]] = {}
     for place in places:
+        indices, shown = {}, set()
         for path in sorted(path for path in (place.rglob("*") if place.is_dir() else [place]) if path.is_file()):
             for name, text in seen(str(path.relative_to(place.parent)), path.read_bytes()):
-                if gone := secrets.found(text) + secrets.indexed(text):
+                if name.endswith("searchindex.js"):
+                    indices[name] = text
+                    continue
+                shown |= set(WORD.findall(text.lower()))
+                if gone := secrets.found(text):
                     found[name] = gone
+        found |= {name: gone for name, text in indices.items() if (gone := secrets.indexed(text, shown))}
     return found
