@@ -1,30 +1,44 @@
 """Make the pages of the built site light: what a page does not need it does not load, and pictures wait to be seen.
 
-The theme brings a script of icons, 1.5 MB, that its fonts draw as well, and the index of the search to every page.
-Pictures get their sizes, so that nothing moves when they arrive, and all but a page's first wait until they are near.
-Frames of sequences, which a notebook must hold in itself, become files beside the others.
+The theme brings a script of icons, 1.5 MB, that its fonts draw as well, two thousand icons in these, and the index of
+the search to every page. Pictures get their sizes, so that nothing moves when they arrive, and all but a page's first
+wait until they are near. Those that cells drew, and the frames of sequences, which a notebook holds in itself, become
+WebP files with the same pixels.
 """
 
 import base64
 import hashlib
+import io
 import re
-from functools import cache
 from pathlib import Path
 
+from fontTools.subset import Options, Subsetter
+from fontTools.ttLib import TTFont
 from PIL import Image
 
 from atelier.pages.figures import SHARP
 
-ICONS = re.compile(r"<script[^>]*fontawesome\.js[^>]*>\s*</script>|<link[^>]*preload[^>]*fontawesome\.js[^>]*>")
+SCRIPT = re.compile(r"<script[^>]*fontawesome\.js[^>]*>\s*</script>|<link[^>]*preload[^>]*fontawesome\.js[^>]*>")
 SEARCH = re.compile(r'<script src="[^"]*(?:searchtools|language_data|searchindex)\.js[^"]*"></script>\s*')
 PICTURE = re.compile(r"<img\b[^>]*>")
 SOURCE = re.compile(r'\bsrc="([^"]*)"')
 EMBEDDED = "data:image/png;base64,"
 CELL = re.compile(r"[0-9a-f]{64}\.png")
 POINTS = re.compile(r'<svg[^>]* width="([\d.]+)pt" height="([\d.]+)pt"')
+NAMED = re.compile(r"\bfa-[a-z0-9-]+")
+ICON = re.compile(r'((?:\.fa-[a-z0-9-]+:before,?)+)\{content:"\\([ef][0-9a-f]{3})"\}')
+CODE = re.compile("\\\\([ef][0-9a-f]{3})|([\ue000-\uf8ff])")
+WOFF = re.compile(r'url\([^)]*fontawesome[^)]*\.woff2\) format\("woff2"\),')
 
 
-@cache
+def packed(png: bytes, folder: Path) -> Path:
+    """Write a picture as WebP, without loss, under a name of its own and return where it is."""
+    path = folder / f"{hashlib.sha256(png).hexdigest()[:32]}.webp"
+    if not path.exists():
+        Image.open(io.BytesIO(png)).convert("RGB").save(path, lossless=True)
+    return path
+
+
 def size(path: Path) -> tuple[int, int] | None:
     """Return the size in pixels at which a page shows a picture, where there is room; an inch of a figure is 144."""
     if path.suffix == ".svg":
@@ -36,33 +50,25 @@ def size(path: Path) -> tuple[int, int] | None:
         return round(picture.width * scale), round(picture.height * scale)
 
 
-def written(data: str, folder: Path) -> Path:
-    """Write an embedded picture as a file and return where it is."""
-    content = base64.b64decode(data)
-    path = folder / f"frame-{hashlib.sha256(content).hexdigest()[:32]}.png"
-    path.write_bytes(content)
-    return path
-
-
 def lighter(page: Path, html: Path) -> str:
     """Return the text of a page with its pictures made light."""
-    seen = 0
+    up, seen = "../" * len(page.parent.relative_to(html).parts), 0
 
     def replace(match: re.Match[str]) -> str:
         nonlocal seen
-        tag = match[0]
-        found = SOURCE.search(tag)
+        tag, found = match[0], SOURCE.search(match[0])
         if found is None:
             return tag
-        frame = found[1].startswith(EMBEDDED)
+        frame, extra = found[1].startswith(EMBEDDED), ""
         if frame:
-            path = written(found[1].removeprefix(EMBEDDED), html / "_images")
-            tag = tag.replace(found[1], "../" * len(page.parent.relative_to(html).parts) + f"_images/{path.name}")
+            path = packed(base64.b64decode(found[1].removeprefix(EMBEDDED)), html / "_images")
+            tag = tag.replace(found[1], f"{up}_images/{path.name}")
         else:
-            path = page.parent / found[1]
-        extra = ""
-        if path.exists() and " width=" not in tag and (shown := size(path.resolve())):
+            path = (page.parent / found[1]).resolve()
+        if path.exists() and " width=" not in tag and (shown := size(path)):
             extra = f' width="{shown[0]}" height="{shown[1]}"'
+        if CELL.fullmatch(path.name) and path.exists():
+            tag = tag.replace(found[1], f"{up}_images/{packed(path.read_bytes(), html / '_images').name}")
         seen += 1
         if seen > 1 and not frame:
             extra += ' loading="lazy"'
@@ -70,6 +76,32 @@ def lighter(page: Path, html: Path) -> str:
 
     head, article, rest = page.read_text(encoding="utf-8").partition("<article")
     return head + article + PICTURE.sub(replace, rest)
+
+
+def icons(html: Path) -> None:
+    """Leave in the theme's style sheets and fonts the icons that the site shows."""
+    static, named, codes = html / "_static", set(), set()
+    for path in (*html.rglob("*.html"), *static.rglob("*.js")):
+        named |= set(NAMED.findall(path.read_text(encoding="utf-8")))
+
+    def keep(match: re.Match[str]) -> str:
+        if named.isdisjoint(NAMED.findall(match[1])):
+            return ""
+        codes.add(int(match[2], 16))
+        return match[0]
+
+    for path in static.rglob("*.css"):
+        text = path.read_text(encoding="utf-8")
+        codes |= {int(code, 16) if code else ord(char) for code, char in CODE.findall(ICON.sub("", text))}
+        path.write_text(WOFF.sub("", ICON.sub(keep, text)), encoding="utf-8")
+    for path in static.glob("vendor/fontawesome/webfonts/*"):
+        if path.suffix != ".ttf":
+            path.unlink()
+            continue
+        font, subsetter = TTFont(path), Subsetter(Options(layout_features=[]))
+        subsetter.populate(unicodes=codes)
+        subsetter.subset(font)
+        font.save(path)
 
 
 def doorway(html: Path) -> None:
@@ -93,11 +125,15 @@ def lighten(html: Path) -> None:
     doorway(html)
     (html / "_images").mkdir(exist_ok=True)
     for page in html.rglob("*.html"):
-        text = ICONS.sub("", lighter(page, html))
+        text = SCRIPT.sub("", lighter(page, html))
         if page.name != "search.html":
             text = SEARCH.sub("", text)
         page.write_text(text, encoding="utf-8")
+    for file in (html / "_images").iterdir():
+        if CELL.fullmatch(file.name):
+            file.unlink()
     for file in (html / "_static").rglob("fontawesome.js*"):
         file.unlink()
     for file in (html / "_static").rglob("*.js.map"):  # for those who debug the theme
         file.unlink()
+    icons(html)

@@ -3,9 +3,13 @@
 import base64
 import io
 import re
+import shutil
+from pathlib import Path
 
 import numpy as np
-from lighten import lighten
+import pydata_sphinx_theme
+from fontTools.ttLib import TTFont
+from lighten import icons, lighten
 from PIL import Image
 
 from atelier.pages.figures import SHARP
@@ -23,6 +27,29 @@ def png(wide: int, tall: int, value: int = 0) -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(np.full((tall, wide), value, np.uint8)).save(buffer, "png")
     return buffer.getvalue()
+
+
+def test_style_sheets_and_fonts_keep_the_icons_that_are_shown(tmp_path):
+    fonts = tmp_path / "_static" / "vendor" / "fontawesome" / "webfonts"
+    fonts.mkdir(parents=True)
+    theme = Path(pydata_sphinx_theme.__file__).parent / "theme" / "pydata_sphinx_theme" / "static"
+    for file in theme.glob("vendor/fontawesome/webfonts/*"):
+        shutil.copy(file, fonts)
+    sheet = tmp_path / "_static" / "theme.css"
+    shutil.copy(theme / "styles" / "pydata-sphinx-theme.css", sheet)
+    (tmp_path / "_static" / "own.css").write_text(
+        '.more::after { content: "\\f107" }'
+    )
+    (tmp_path / "page.html").write_text('<i class="fa-solid fa-bars"></i><i class="fa-brands fa-github"></i>')
+    before = sheet.read_text()
+    icons(tmp_path)
+    text = sheet.read_text()
+    assert ".fa-bars:before" in text and ".fa-github:before" in text and ".fa-anchor:before" not in text
+    assert ".fa-anchor:before" in before and "woff2" not in text and len(text) > len(before) / 2
+    held = {path.stem: set(TTFont(path).getBestCmap()) for path in fonts.iterdir()}
+    assert {0xF0C9, 0xF107} <= held["fa-solid-900"] and 0xF13D not in held["fa-solid-900"]
+    assert held["fa-brands-400"] & {0xF09B, 0xF099} == {0xF09B}
+    assert sum(path.stat().st_size for path in fonts.iterdir()) < 60_000
 
 
 def test_pages_load_less_and_show_the_same(tmp_path):
@@ -50,9 +77,12 @@ def test_pages_load_less_and_show_the_same(tmp_path):
     sizes = [tuple(int(n) for n in re.findall(r' (?:width|height)="(\d+)"', tag)) for tag in tags]
     assert sizes == [(576, 288), (576, 288), (30, 20), (8, 4), (8, 4), (15,)]
     assert ['loading="lazy"' in tag for tag in tags] == [False, True, True, False, False, True]
-    frames = re.findall(r'src="\.\./(_images/frame-\w+\.png)"', article)
-    assert [base64.b64encode((tmp_path / frame).read_bytes()).decode() for frame in frames] == embedded
+    drawn, *frames = re.findall(r'src="\.\./(_images/\w+\.webp)"', article)
+    for file, value, wide in ((drawn, 0, 4 * SHARP), (frames[0], 1, 8), (frames[1], 2, 8)):
+        pixels = np.asarray(Image.open(tmp_path / file))
+        assert pixels.shape == (wide // 2, wide, 3) and (pixels == value).all()
     assert f'src="../../{frames[0]}"' in (tmp_path / "book" / "api" / "deep.html").read_text()
+    assert sorted(path.suffix for path in images.iterdir()) == [".png", ".svg", ".webp", ".webp", ".webp"]
     assert "painters.js" in made and "searchindex" not in made and "searchtools" not in made
     assert "searchindex" in (tmp_path / "search.html").read_text()
     assert "fontawesome" not in made and not list(tmp_path.rglob("fontawesome.js"))
