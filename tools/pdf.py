@@ -278,6 +278,18 @@ def missing(book: PdfReader, titles: dict[str, str], pieces: dict[str, list[str]
     return found
 
 
+def links(book: PdfReader) -> tuple[int, list[str]]:
+    """Return how many links lead to a place in the PDF, and the addresses of the others."""
+    inside, addresses = 0, []
+    for page in book.pages:
+        for reference in page.get("/Annots") or ():
+            note = reference.get_object()
+            address = note.get("/A", {}).get("/URI")
+            inside += "/Dest" in note or note.get("/A", {}).get("/S") == "/GoTo"
+            addresses += [str(address)] if address else []
+    return inside, addresses
+
+
 def write(browser: Any, html: Path, document: str, output: Path) -> list[str]:
     """Print the document; return what is wrong with it. The numbers in its contents take a second printing."""
     view = browser.new_page(viewport={"width": WIDTH, "height": 900})
@@ -298,7 +310,9 @@ def write(browser: Any, html: Path, document: str, output: Path) -> list[str]:
         numbers = {key: page + 1 for key, page in first_pages(PdfReader(output), titles).items()}
         view.evaluate(NUMBER, numbers)
     view.close()
-    return problems + unlisted + missing(PdfReader(output), titles, pieces)
+    book = PdfReader(output)
+    astray = [f"a link leads out of the PDF: {address}" for address in links(book)[1] if address.startswith(SITE)]
+    return problems + unlisted + astray + missing(book, titles, pieces)
 
 
 def main(arguments: list[str] | None = None) -> int:

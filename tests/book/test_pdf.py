@@ -81,6 +81,13 @@ def test_links_lead_into_the_document(project):
     assert document.find(id=first["the other page"].removeprefix("#")).get_text() == "A place"
 
 
+def test_links_of_the_pdf_lead_to_places_in_it(printed):
+    file, _ = printed()
+    inside, addresses = pdf.links(PdfReader(file))
+    # Three in the contents, and one on each page of the book but the last, which stands in another folder.
+    assert inside == 5 and addresses == ["https://example.org/"] * 3
+
+
 def test_a_page_without_a_file_is_an_error(project):
     (project / "_build" / "html" / "book" / "two.html").unlink()
     with pytest.raises(FileNotFoundError, match=r"two\.html"):
