@@ -14,15 +14,5 @@ from .shown import say
 from .tables import table
 
 __all__ = [
-    "PALETTE",
-    "Run",
-    "check",
-    "exercise",
-    "poster",
-    "run",
-    "say",
-    "sequence",
-    "set_style",
-    "strip",
-    "table",
-]
+    "PALETTE", "Run", "check", "exercise", "poster", "run", "say", "sequence", "set_style", "strip", "table",
+]  # fmt: skip

@@ -3,11 +3,13 @@
 import io
 from collections.abc import Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
 from cycler import cycler
+from matplotlib import rc_params_from_file
 from matplotlib.collections import PathCollection, QuadMesh
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
@@ -19,27 +21,8 @@ from .shown import notebook
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 
 STYLE: dict[str, Any] = {
-    "axes.grid": True,
+    **rc_params_from_file(Path(__file__).parent / "assets" / "book.mplstyle", use_default_template=False),
     "axes.prop_cycle": cycler(color=PALETTE),
-    "axes.spines.right": False,
-    "axes.spines.top": False,
-    "axes.titlelocation": "left",
-    "axes.titlesize": "medium",
-    "figure.constrained_layout.use": True,
-    "figure.dpi": 144,
-    # Six inches fill the page's column; eleven points stay legible when a phone shows them at half size.
-    "figure.figsize": (6.0, 3.6),
-    "font.family": "DejaVu Sans",
-    "font.size": 11,
-    "grid.alpha": 0.25,
-    "image.cmap": "cividis",
-    "image.interpolation": "nearest",
-    "legend.frameon": False,
-    "legend.fontsize": "medium",
-    "lines.linewidth": 1.8,
-    "savefig.dpi": 144,
-    # The same figure has the same bytes.
-    "svg.hashsalt": "painters",
 }
 SHARP = 230
 """Dots per inch of pictures in notebooks and on the site: two for each pixel of the page's column."""
