@@ -166,15 +166,17 @@ class Traced:
             self.passed.add(report.nodeid)
 
 
-def traced(file: str) -> dict[str, Any]:
+def traced(file: str) -> dict[str, Any] | str:
     """Run a file of tests. Return their seconds, the tests that run each line of each module, and what was imported."""
     from coverage import Coverage
 
     coverage = Coverage(data_file=None, config_file=False, source=[str(ROOT / "src")])
     coverage.start()
     plugin = Traced(coverage)
-    _pytest([file], plugin)
+    code = _pytest([file], plugin)
     coverage.stop()
+    if code not in (0, 1, 5):  # 1: some fail, and are not asked; 5: there are none
+        return f"its tests cannot be collected (pytest ended with {code})"
     data, lines = coverage.get_data(), {}
     for name, path in modules(ROOT / "src").items():
         if ran := data.contexts_by_lineno(str(path)):

@@ -146,6 +146,7 @@ def test_weights_are_the_integrals_they_stand_for(s0: float, s1: float) -> None:
     want = [[quad(integrand, math.log(s1), math.log(s0), (j, v))[0] for v in lam.tolist()] for j in range(3)]
     got = weights(lam, s0, s1, nodes)
     agree(got, torch.tensor(want, dtype=torch.float64), 1e-9)
+    assert torch.equal(weights(lam.reshape(2, 2), s0, s1, nodes), got.reshape(-1, 2, 2))
     assert rel(got.sum(0), weights(lam, s0, s1, nodes[:1])[0]) < 1e-9  # the polynomials sum to 1
     assert torch.equal(weights(lam, math.inf, 0.0, nodes[:1]), torch.ones(1, 4).double())
 
