@@ -51,8 +51,8 @@ WARM = (
     "tokenizers",
 )
 TESTS = {"painters": "core", "atelier": "workshop"}
-SLOW = ("commands", "training")
-"""Tests that are not asked, since they start processes or train networks."""
+NOT_ASKED = {"commands", "training", "test_commands", "test_exercises", "test_pictures", "test_quality"}
+"""Folders and files of tests of what stands outside the scope, which start processes or train networks."""
 MEMORY = 16 << 30
 SPEND = 8.0
 """Seconds of a processor, as measured without a fault, that the tests of one fault may take."""
@@ -390,7 +390,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         for package in options.package or sorted(SCOPE, reverse=True):
             files = sorted((ROOT / "tests" / TESTS[package]).rglob("test_*.py"))
-            tests = Map([file for file in files if file.parent.name not in SLOW])
+            tests = Map([file for file in files if not {file.parent.name, file.stem} & NOT_ASKED])
             tests.collect(say, late)
             results = []
             for i, (fault, text, path) in enumerate(sample(package, options.count, options.seed), 1):
