@@ -5,9 +5,8 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Sequence
-from functools import partial
 from importlib import metadata
-from typing import Any
+from typing import Any, NoReturn
 
 from atelier.commands import doctor
 
@@ -27,17 +26,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return run([doctor.add, listing.add, sample.add, rooms.add, moments.add, grade.add], arguments)
 
 
+class Parser(argparse.ArgumentParser):
+    """One that says a mistake in one sentence, where argparse would print its usage and end the process."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise ``ValueError``."""
+        raise ValueError(f"{message}; {self.prog} --help says what there is")
+
+
 def run(parts: Sequence[Callable[[Any], None]], arguments: Sequence[str] | None = None) -> int:
     """Run one command of those that ``parts`` add, and return its exit status.
 
     0 done, 1 a mistake said in one sentence, 130 interrupted. A command whose finished work is kept and continued after
     an interruption says so by the default ``kept=True``.
     """
-    # argparse would answer a wrong value with three lines of usage and end the process.
-    parser_class: Any = partial(argparse.ArgumentParser, exit_on_error=False)
-    parser = parser_class(prog="painters", description="How diffusion models paint, and why.")
+    parser = Parser(prog="painters", description="How diffusion models paint, and why.")
     parser.add_argument("--version", action="version", version=f"painters {metadata.version('painters')}")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=parser_class)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for add in parts:
         add(commands)
     options = argparse.Namespace(kept=False)
@@ -53,7 +58,9 @@ def run(parts: Sequence[Callable[[Any], None]], arguments: Sequence[str] | None 
             raise
         print(f'painters: this command needs {error.name}: pip install "painters[book]"', file=sys.stderr)
         return 1
-    except (argparse.ArgumentError, ValueError, OSError, FloatingPointError) as error:
+    except (ValueError, OSError, FloatingPointError) as error:
+        if isinstance(error, OSError) and error.strerror:  # the system's, not one of ours
+            error = f"{error.filename} cannot be used ({error.strerror}): give another"
         print(f"painters: {error}", file=sys.stderr)
         return 1
 

@@ -221,7 +221,11 @@ def pipeline(
     from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 
     where, what = choose_device(device), int(prompt) if prompt.isdecimal() else prompt
-    pipe: Any = DiffusionPipeline.from_pretrained(source, dtype=choose_dtype("auto", where, LARGE)).to(where)
+    try:
+        pipe: Any = DiffusionPipeline.from_pretrained(source, dtype=choose_dtype("auto", where, LARGE)).to(where)
+    except (OSError, ValueError) as error:
+        why = type(error).__name__
+        raise ValueError(f"{source} is no folder or hub id from which diffusers makes a pipeline ({why})") from error
     pipe.set_progress_bar_config(disable=True)
     if gaussian is None:
         gaussian = moments_of(pipe, [what], SAMPLES)[what]

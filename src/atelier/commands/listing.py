@@ -19,6 +19,7 @@ from painters.models.registry import BUNDLED, bundled, cards, published, read_ca
 
 ORIGINS = {
     "bundled": "Bundled with painters",
+    "no diffusion": "Bundled, but no diffusion models: a GAN, and readers that say what pictures show",
     "by others": "By others, their weights in another package",
     "hub": "Known on the Hugging Face hub, fetched when they are loaded; any other of these layouts is loaded as well",
 }
@@ -32,7 +33,7 @@ def rows() -> list[dict[str, Any]]:
     """
     found = [_ours(BUNDLED / name, "bundled") for name in bundled()]
     for kind in ("generator", "reader"):
-        found += [_ours(networks.BUNDLED / name, "bundled", kind) for name in networks.bundled(kind)]
+        found += [_ours(networks.BUNDLED / name, "no diffusion", kind) for name in networks.bundled(kind)]
     found += [_ours(BUNDLED / name, "by others", here=installed()) for name in published()]
     for card in cards():
         facts = {"name": card.id, "origin": "hub", "kind": card.kind, "shape": card.side and [3, card.side, card.side]}
@@ -62,22 +63,20 @@ def _opens(path: Path) -> bool:
 
 def command(options: argparse.Namespace) -> int:
     """Do what ``painters list`` says."""
-    found = rows()
+    found, wide = rows(), shutil.get_terminal_size((120, 24)).columns
     if options.format == "json":
         print(json.dumps(found, indent=1))
         return 0
-    wide = shutil.get_terminal_size((120, 24)).columns
     for origin, title in ORIGINS.items():
-        print(f"\n{title}:" if origin != "bundled" else f"{title}:")
         mine = [row for row in found if row["origin"] == origin]
         width = max(len(row["name"]) for row in mine)
+        print(f"{title}:")
         for row in mine:
             millions = (row["parameters"] or 0) / 1e6
             size = f"{millions:.{millions < 10:d}f} M" if millions else "?"
             note = row["note"] if row["here"] is not False else f"NOT HERE: {INSTALL}"
             line = f"  {row['name']:{width}}  {'x'.join(map(str, row['shape'] or '?')):11}  {size:>6}  "
-            indent = " " * (len(line) if wide - len(line) > 30 else 6)
-            print(textwrap.fill(line + note, wide, subsequent_indent=indent, drop_whitespace=True))
+            print(textwrap.fill(line + note, wide, subsequent_indent=" " * (len(line) if len(line) < wide - 30 else 6)))
     return 0
 
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from atelier.commands.options import DEALT, OTHERS, Commands, offer, whole
+from atelier.commands.options import DEALT, OTHERS, Commands, file, offer, whole
 from atelier.data.images import streamed, to_unit
 from atelier.pictures import Skipped, listed, read_each, told
 from atelier.ranks import place, share
@@ -119,6 +119,8 @@ def command(options: argparse.Namespace) -> int:
     """Do what ``painters moments`` says, and report it."""
     if (options.source is None) == (options.samples is None):
         raise ValueError("give pictures, a folder or a hub data set, or a model with --samples NAME: one of them")
+    if options.n is not None and options.n < 4:  # before any is painted
+        raise ValueError(f"moments need at least 4 samples, got {options.n}")
     out, several, digest = Path(options.out), place()[1] > 1, hashlib.sha256()
     parts = out.with_name(f"{out.name}.parts")
     samples = of_pictures(options, parts) if options.samples is None else of_model(options, parts)
@@ -155,7 +157,7 @@ def add(commands: Commands) -> None:
     )
     moments.add_argument("source", nargs="?", default=None, help="a folder of pictures, or a data set of the hub")
     moments.add_argument("--samples", default=None, metavar="NAME", help="a model, whose own samples are taken")
-    moments.add_argument("--out", required=True, help="file for the moments, e.g. cifar10.safetensors")
+    moments.add_argument("--out", required=True, type=file, help="file for the moments, e.g. cifar10.safetensors")
     moments.add_argument("--n", type=whole, default=None, help="samples (default: all pictures, or 2000 of --samples)")
     moments.add_argument("--rank", type=whole, default=512, help="PCs that are kept (default: %(default)s)")
     offer(moments, "--device", "--pickled")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from argparse import ArgumentTypeError
+from pathlib import Path
 from typing import Any, get_args
 
 from painters.levels import Spacing
@@ -60,16 +61,30 @@ def seeds(text: str) -> list[int]:
     return found
 
 
-TYPES = {"whole": whole, "count": count, "number": number, "numbers": numbers, "wholes": wholes}
+def given(text: str) -> str:
+    """Return a text that is not blank."""
+    if not text.strip():
+        raise ArgumentTypeError("it is empty: give a text, or leave the option out")
+    return text
+
+
+def file(text: str) -> str:
+    """Return the name of a file that can be written, which may be there."""
+    if Path(text).is_dir():
+        raise ArgumentTypeError(f"{text} is a folder: give the name of a file")
+    return text
+
+
+TYPES = {one.__name__: one for one in (given, file, whole, count, number, numbers, wholes)}
 
 
 SHARED: dict[str, dict[str, Any]] = {
-    "name": {"help": "a bundled model, a local diffusers folder, or a hub id"},
+    "name": {"type": given, "help": "a bundled model, a local diffusers folder, or a hub id"},
     "--seeds": {"type": seeds, "default": "0-15", "help": "such as 0-15 or 3,7,20-29 (default: %(default)s)"},
     "--steps": {"type": whole, "default": 50, "help": "solver steps (default: %(default)s)"},
     "--solver": {"choices": list(SOLVERS), "default": "heun", "help": "default: %(default)s"},
     "--spacing": {"choices": get_args(Spacing), "help": "of the noise levels"},
-    "--prompt": {"help": "a text, or the name or index of a class"},
+    "--prompt": {"type": given, "help": "a text, or the name or index of a class"},
     "--guidance": {"type": number, "default": 1.0, "help": "classifier-free guidance (default: %(default)s)"},
     "--batch": {"type": whole, "default": 16, "help": "images painted at once (default: %(default)s)"},
     "--moments": {"metavar": "FILE", "help": "its data's, made by painters moments"},

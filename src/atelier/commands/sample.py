@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from atelier.commands.options import DEALT, OTHERS, Commands, offer, whole
+from atelier.commands.options import DEALT, OTHERS, Commands, given, offer, whole
 from atelier.pictures import LARGE, save, sheet, to_pil
 from atelier.ranks import place, share
 from painters.denoiser import PREDICTIONS, Prediction
@@ -88,10 +88,10 @@ def add(commands: Commands) -> None:
     """Add ``sample`` to a command line."""
     sample = commands.add_parser("sample", help="paint images with a model", description=f"Paint images. {DEALT}")
     offer(sample, "name", "--seeds", "--steps", "--solver", "--spacing", "--prompt")
-    sample.add_argument("--negative", default=None, help="a text to guide away from, under guidance")
+    sample.add_argument("--negative", type=given, help="a text to guide away from, under guidance")
     offer(sample, "--guidance", "--batch")
     sample.add_argument("--every", type=whole, default=1, help="keep every so many frames (default: all)")
-    sample.add_argument("--prediction", choices=PREDICTIONS, default=None, help="of a network that does not say it")
+    sample.add_argument("--prediction", choices=PREDICTIONS, help="of a network whose scheduler does not say it")
     offer(sample, "--device", "--dtype", "--pickled")
     sample.add_argument("--out", default="out", help="folder for the images (default: %(default)s)")
     sample.set_defaults(command=command, kept=True)

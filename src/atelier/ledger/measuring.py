@@ -92,7 +92,7 @@ def measure_model(
 
 def command(options: argparse.Namespace) -> int:
     """Do what ``painters claims`` was asked for, and return its exit status: measure a model, or print a table."""
-    if options.table is not None:
+    if (options.table, options.claim) != (None, None):
         return table.command(options)
     if options.gaussian and options.shuffled:
         raise ValueError("give --gaussian or --shuffled, not both: the exact Gaussian has no weights")

@@ -36,7 +36,7 @@ CELL = 13
 
 def command(options: argparse.Namespace) -> int:
     """Print what ``painters claims --table`` asks for."""
-    files = [Path(name) for name in options.table] or sorted(RESULTS.glob("*.json"))
+    files = [Path(name) for name in options.table or ()] or sorted(RESULTS.glob("*.json"))
     columns = chosen([column(read(path)) for path in files], options.model, options.claim)
     if options.format == "text" and not (options.model or options.table):
         columns = [one for one in columns if one.kind == "network"]
