@@ -58,7 +58,7 @@ if not all(map(importlib.util.find_spec, needs)):
             " and restart the kernel: pip install 'painters[book] @ git+{repository}'"
         )"""
 NOTE = (
-    "<small>A chapter of [{title}]({site}). Numbers and figures appear as the cells run; links to other chapters lead"
+    "<small>A page of [{title}]({site}). Numbers and figures appear as the cells run; links to other chapters lead"
     " to the notebooks beside this one.</small>"
 )
 
@@ -118,7 +118,9 @@ def _code_cell(block: Block, renderer: Renderer, *, solution: bool) -> dict:
         cell = folded("Solution" if solution else title_of(block, renderer), source, tags)
     else:
         cell = new_cell("code", source, **({"tags": tags} if tags else {}))
-    return cell | {"outputs": opening(block, renderer)}
+    shown = opening(block, renderer)
+    # nbval refuses what a cell shows that was never run.
+    return cell | {"outputs": shown, "execution_count": 0 if shown else None}
 
 
 def cells_of(blocks: Iterable[Block], renderer: Renderer) -> list[dict]:
