@@ -37,6 +37,7 @@ def project(tmp_path):
     for folder in ("book/_static", "book/images", "tools", "src"):
         (tmp_path / folder).mkdir(parents=True)
     files = ["_config.yml", "requirements.txt", "book/_static/painters.css", "book/_static/painters.js"]
+    files += ["book/_static/scorer.js"]
     files += ["book/images/favicon.png", *(f"tools/{path.name}" for path in (ROOT / "tools").glob("*.py"))]
     for name in files:
         shutil.copy(ROOT / name, tmp_path / name)
