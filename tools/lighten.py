@@ -24,7 +24,9 @@ PICTURE = re.compile(r"<img\b[^>]*>")
 SOURCE = re.compile(r'\bsrc="([^"]*)"')
 EMBEDDED = "data:image/png;base64,"
 CELL = re.compile(r"[0-9a-f]{64}\.png")
+PLAIN = re.compile(r"_images/([\w-]+\.png)")
 POINTS = re.compile(r'<svg[^>]* width="([\d.]+)pt" height="([\d.]+)pt"')
+FOLD = re.compile(r">([^<>]+)</a>(<details[^>]*>)<summary>")
 NAMED = re.compile(r"\bfa-[a-z0-9-]+")
 ICON = re.compile(r'((?:\.fa-[a-z0-9-]+:before,?)+)\{content:"\\([ef][0-9a-f]{3})"\}')
 CODE = re.compile("\\\\([ef][0-9a-f]{3})|([\ue000-\uf8ff])")
@@ -67,15 +69,18 @@ def lighter(page: Path, html: Path) -> str:
             path = (page.parent / found[1]).resolve()
         if path.exists() and " width=" not in tag and (shown := size(path)):
             extra = f' width="{shown[0]}" height="{shown[1]}"'
-        if CELL.fullmatch(path.name) and path.exists():
-            tag = tag.replace(found[1], f"{up}_images/{packed(path.read_bytes(), html / '_images').name}")
         seen += 1
         if seen > 1 and not frame:
             extra += ' loading="lazy"'
         return tag.replace("<img", f"<img{extra}", 1)
 
+    def rename(match: re.Match[str]) -> str:
+        path = html / match[0]
+        return f"_images/{packed(path.read_bytes(), path.parent).name}" if path.exists() else match[0]
+
     head, article, rest = page.read_text(encoding="utf-8").partition("<article")
-    return head + article + PICTURE.sub(replace, rest)
+    # Figures lead to their pictures, so names are changed wherever they stand.
+    return head + article + PLAIN.sub(rename, PICTURE.sub(replace, rest))
 
 
 def icons(html: Path) -> None:
@@ -126,11 +131,13 @@ def lighten(html: Path) -> None:
     (html / "_images").mkdir(exist_ok=True)
     for page in html.rglob("*.html"):
         text = SCRIPT.sub("", lighter(page, html))
+        # In the navigation a fold has no name of its own.
+        text = FOLD.sub(r'>\1</a>\2<summary aria-label="Pages of \1">', text)
         if page.name != "search.html":
             text = SEARCH.sub("", text)
         page.write_text(text, encoding="utf-8")
-    for file in (html / "_images").iterdir():
-        if CELL.fullmatch(file.name):
+    for file in (html / "_images").glob("*.png"):
+        if not file.name.startswith("first-"):  # which stand in heads
             file.unlink()
     for file in (html / "_static").rglob("fontawesome.js*"):
         file.unlink()

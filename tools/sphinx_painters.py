@@ -109,9 +109,10 @@ def head(app: Sphinx, pagename: str, templatename: str, context: dict, doctree: 
     context["default_mode"] = "auto"
     if doctree is None:
         return
-    root = pagename == app.config.root_doc
-    if root:  # its title is that of the book
-        context["docstitle"] = ""
+    title, book = str(context["title"]), str(app.config.html_title)
+    if title.lower().startswith(f"{book}: ".lower()):  # the theme adds the book's
+        title = title[len(book) + 2 :]
+        context["title"] = title[0].upper() + title[1:]
     # Where the workflow of .github publishes.
     owner, _, name = str(app.config.html_theme_options.get("repository_url", "")).rpartition("/")
     site = f"https://{owner.rpartition('/')[2]}.github.io/{name}/"
@@ -119,8 +120,8 @@ def head(app: Sphinx, pagename: str, templatename: str, context: dict, doctree: 
     facts = {
         "description": lead(doctree),
         "og:title": app.env.titles[pagename].astext(),
-        "og:site_name": str(app.config.html_title),
-        "og:type": "website" if root else "article",
+        "og:site_name": book,
+        "og:type": "website" if pagename == app.config.root_doc else "article",
         "og:url": f"{site}{pagename}.html",
         "og:image": site + image if image else "",
         "og:image:alt": alt,

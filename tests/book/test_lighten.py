@@ -20,6 +20,7 @@ PAGE = """<html lang="en"><head><title>A &amp; B</title>
 <script src="../_static/searchtools.js"></script>
 <script src="../searchindex.js"></script>
 <script src="../_static/painters.js"></script></head><body>
+<a href="api.html">API</a><details open="open"><summary><span></span></summary></details>
 <img alt="A logo" src="../_static/logo.png"/><article>{pictures}</article></body></html>"""
 
 
@@ -37,9 +38,7 @@ def test_style_sheets_and_fonts_keep_the_icons_that_are_shown(tmp_path):
         shutil.copy(file, fonts)
     sheet = tmp_path / "_static" / "theme.css"
     shutil.copy(theme / "styles" / "pydata-sphinx-theme.css", sheet)
-    (tmp_path / "_static" / "own.css").write_text(
-        '.more::after { content: "\\f107" }'
-    )
+    (tmp_path / "_static" / "own.css").write_text('.more::after { content: "\\f107" }')
     (tmp_path / "page.html").write_text('<i class="fa-solid fa-bars"></i><i class="fa-brands fa-github"></i>')
     before = sheet.read_text()
     icons(tmp_path)
@@ -65,6 +64,7 @@ def test_pages_load_less_and_show_the_same(tmp_path):
     pictures = [f'<img alt="{n}" src="../_images/{n}">' for n in (f"{cell}.svg", f"{cell}.png", "card.png")]
     pictures += [f'<img src="data:image/png;base64,{data}" alt="frame">' for data in embedded]
     pictures.append('<img alt="sized" src="../_images/card.png" width="15">')
+    pictures.append(f'<a href="../_images/{cell}.png">large</a>')
     text = PAGE.format(pictures="\n".join(pictures))
     (tmp_path / "book" / "page.html").write_text(text)
     (tmp_path / "book" / "api" / "deep.html").write_text(PAGE.format(pictures=pictures[3]))
@@ -77,12 +77,14 @@ def test_pages_load_less_and_show_the_same(tmp_path):
     sizes = [tuple(int(n) for n in re.findall(r' (?:width|height)="(\d+)"', tag)) for tag in tags]
     assert sizes == [(576, 288), (576, 288), (30, 20), (8, 4), (8, 4), (15,)]
     assert ['loading="lazy"' in tag for tag in tags] == [False, True, True, False, False, True]
-    drawn, *frames = re.findall(r'src="\.\./(_images/\w+\.webp)"', article)
+    drawn, _, *frames, _ = re.findall(r'src="\.\./(_images/\w+\.webp)"', article)
+    assert f'href="../{drawn}"' in article
     for file, value, wide in ((drawn, 0, 4 * SHARP), (frames[0], 1, 8), (frames[1], 2, 8)):
         pixels = np.asarray(Image.open(tmp_path / file))
         assert pixels.shape == (wide // 2, wide, 3) and (pixels == value).all()
     assert f'src="../../{frames[0]}"' in (tmp_path / "book" / "api" / "deep.html").read_text()
-    assert sorted(path.suffix for path in images.iterdir()) == [".png", ".svg", ".webp", ".webp", ".webp"]
+    assert sorted(path.suffix for path in images.iterdir()) == [".svg", ".webp", ".webp", ".webp", ".webp"]
+    assert '<summary aria-label="Pages of API">' in made
     assert "painters.js" in made and "searchindex" not in made and "searchtools" not in made
     assert "searchindex" in (tmp_path / "search.html").read_text()
     assert "fontawesome" not in made and not list(tmp_path.rglob("fontawesome.js"))
