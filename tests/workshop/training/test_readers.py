@@ -197,6 +197,7 @@ def test_the_stated_share_of_training_states_is_clean(states, tmp_path, monkeypa
 
     monkeypatch.setattr(ReaderNetwork, "forward", watched)
     train(states, tmp_path, 3)
+    assert len(seen) >= 3
     for logsnr in seen:
         assert int((logsnr == 12).sum()) == 8, "a quarter of 32"
         noisy = logsnr[logsnr < 12].sort().values
