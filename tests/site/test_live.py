@@ -206,8 +206,9 @@ def test_the_first_kick_is_seen_and_every_step_is_shown(view):
     assert film.shape == (28, 21 * 28, 3)
     frames = np.split(film, 21, axis=1)
     assert all(np.abs(a - b).max() > 0 for a, b in itertools.pairwise(frames))
-    box = view.locator("#live-clothes .live-film [data-row=theory]").bounding_box()
-    view.mouse.click(box["x"] + box["width"] * 16.5 / 21, box["y"] + box["height"] / 2)
+    strip = view.locator("#live-clothes .live-film [data-row=theory]")
+    box = strip.bounding_box()
+    strip.click(position={"x": box["width"] * 16.5 / 21, "y": box["height"] / 2})
     assert view.input_value("#live-clothes [name=step]") == "16"
     view.wait_for_function("document.querySelector('#live-clothes [name=now]').textContent.includes('step 16')")
     shown = grey(view, "#live-clothes [data-row=theory][data-shows=estimate]")
