@@ -1,6 +1,6 @@
 """Write `book/images/openings/NAME.png`: the first figure of each page, which its notebook shows before it is run.
 
-    python tools/openings.py          all pages; those whose code has changed are executed
+    python tools/openings.py          all pages, each executed as far as its first figure
     python tools/openings.py NAME     only these
 
 Of a sequence it is the frame that shows first. The picture's text for those who do not see it, and a sequence's
@@ -9,14 +9,15 @@ caption, stand in the file. Run it when a first figure has changed, then `tools/
 
 import argparse
 import io
-import os
+import json
 import re
 import sys
+from dataclasses import replace
 from html import unescape
 from pathlib import Path
 
-from figures import CAPTION, FRAME, code_of, decoded, outputs
-from myst import Page
+from figures import CAPTION, FRAME, decoded, execute, source_of
+from myst import Block, Page
 from numbering import read_book
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
@@ -26,16 +27,19 @@ WIDTH, MAX_BYTES = 900, 40_000
 START = re.compile(r'<input type="range"[^>]* value="(\d+)"')
 
 
-def first(page: Page, shown: list) -> tuple[bytes, str, str]:
+def first(page: Page, opening: Block, root: Path) -> tuple[bytes, str, str]:
     """Return the picture of a page's first figure, its text, and the caption if it is a frame of a sequence."""
-    place, block = next((i, block) for i, block in enumerate(code_of(page)) if block is page.opening)
-    for data in (out["data"] for out in shown[place] if "data" in out):
+    start = replace(page, blocks=page.blocks[: page.blocks.index(opening) + 1])
+    place = root / ".cache" / "openings" / f"{page.name}.ipynb"
+    place.parent.mkdir(parents=True, exist_ok=True)
+    shown = json.loads(execute(source_of(start), str(root / "book"), str(place)))["cells"][-1]["outputs"]
+    for data in (out["data"] for out in shown if "data" in out):
         html = "".join(data.get("text/html", ""))
         if frames := FRAME.findall(html):
             picture, alt = frames[int(START.findall(html)[0])]
             return decoded(picture), unescape(alt), unescape(CAPTION.findall(html)[0])
         if "image/png" in data:
-            return decoded(data["image/png"]), block.options["mystnb"]["image"]["alt"], ""
+            return decoded(data["image/png"]), opening.options["mystnb"]["image"]["alt"], ""
     raise SystemExit(f"{page.name} shows no picture where its first figure should be")
 
 
@@ -58,22 +62,19 @@ def small(png: bytes, alt: str, caption: str) -> bytes:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Write the pictures; return 1 if a page failed."""
+    """Write the pictures; return the exit status."""
     parser = argparse.ArgumentParser(description="Write the first figures that notebooks show before they are run.")
     parser.add_argument("only", nargs="*", metavar="NAME", help="only these pages")
     parser.add_argument("--root", type=Path, default=ROOT, help="the project's folder")
     options = parser.parse_args(arguments)
-    pages = [page for page in read_book(options.root).pages if page.opening]
-    pages = [page for page in pages if not options.only or page.name in options.only]
-    shown, failed = outputs(options.root, pages, os.environ.get("PAINTERS_PROFILE") or "book")
     folder = options.root / "book" / "images" / "openings"
     folder.mkdir(parents=True, exist_ok=True)
-    for page in pages:
-        if page.name in shown:
-            picture = small(*first(page, shown[page.name]))
+    for page in read_book(options.root).pages:
+        if page.opening and (not options.only or page.name in options.only):
+            picture = small(*first(page, page.opening, options.root))
             (folder / f"{page.name}.png").write_bytes(picture)
-            print(f"{page.name}: {len(picture)} bytes")
-    return 1 if failed else 0
+            print(f"{page.name}: {len(picture)} bytes", flush=True)
+    return 0
 
 
 if __name__ == "__main__":
