@@ -2,8 +2,8 @@
 
 The faults are those of `tools/faults.py`, drawn under a seed. Each lives in a fork of a process that has torch at hand,
 where the faulty text is run instead of the module's: no file is touched. Only tests that run the faulty line are tried,
-those of `tests/core` for painters and of `tests/workshop` for atelier, the fastest first, until one fails; then the
-other tests of their files, which may share what was computed once. A failure counts if the test passes alone without
+those of `tests/core` for painters and of the same room for atelier, the fastest first, until one fails; then the other
+tests of their files, which may share what was computed once. A failure counts if the test passes alone without
 the fault. Everything is kept in `.cache/mutants`, so a run that was ended goes on; a fault is tried again only if its
 module changed, or the test that found it, or, where none did, any.
 
@@ -50,9 +50,8 @@ WARM = (
     "safetensors",
     "tokenizers",
 )
-TESTS = {"painters": "core", "atelier": "workshop"}
-NOT_ASKED = {"commands", "training", "test_commands", "test_exercises", "test_pictures", "test_quality"}
-"""Folders and files of tests of what stands outside the scope, which start processes or train networks."""
+ELSEWHERE = {"subject": ("evidence", "ledger"), "ranks": ("faster",)}
+"""Rooms whose tests are asked about what has none of its own."""
 MEMORY = 16 << 30
 SPEND = 8.0
 """Seconds of a processor, as measured without a fault, that the tests of one fault may take."""
@@ -188,8 +187,8 @@ def traced(file: str) -> dict[str, Any] | str:
 class Map:
     """Which tests run which lines, by files of tests."""
 
-    def __init__(self, files: list[Path]) -> None:
-        self.files = [str(file.relative_to(ROOT)) for file in files]
+    def __init__(self, files: list[str]) -> None:
+        self.files = files
         self.maps: dict[str, dict[str, Any]] = {}
         self.durations: dict[str, float] = {}
 
@@ -238,6 +237,16 @@ class Map:
 def made(found: dict[str, Any], file: Path, paths: dict[str, Path]) -> str:
     """A digest of what a trace rests on: the tests and the modules that they run."""
     return digest(file, *(paths[name] for name in found["lines"] if name in paths))
+
+
+def asked(module: str) -> list[str]:
+    """The files of tests that are asked about the faults of a module."""
+    package, room = [*module.split("."), ""][:2]
+    patterns = ["core/**/test_*.py"]
+    if package == "atelier":
+        patterns = [f"workshop/{place}/test_*.py" for place in ELSEWHERE.get(room, (room,))]
+        patterns.append(f"workshop/test_{room}.py")
+    return sorted(str(file.relative_to(ROOT)) for pattern in patterns for file in (ROOT / "tests").glob(pattern))
 
 
 def of(name: str) -> str:
@@ -389,13 +398,14 @@ def main(arguments: list[str] | None = None) -> int:
     shares, texts = [], []
     try:
         for package in options.package or sorted(SCOPE, reverse=True):
-            files = sorted((ROOT / "tests" / TESTS[package]).rglob("test_*.py"))
-            tests = Map([file for file in files if not {file.parent.name, file.stem} & NOT_ASKED])
-            tests.collect(say, late)
-            results = []
-            for i, (fault, text, path) in enumerate(sample(package, options.count, options.seed), 1):
+            results, tests = [], Map([])
+            drawn = sorted(sample(package, options.count, options.seed), key=lambda one: asked(one[0].module))
+            for i, (fault, text, path) in enumerate(drawn, 1):
                 if late():
                     raise TimeoutError
+                if tests.files != asked(fault.module):
+                    tests = Map(asked(fault.module))
+                    tests.collect(say, late)
                 results.append(result := judge(fault, text, path, tests, record))
                 fate = f"found by {result['by']}" if result["by"] else f"LIVES through {result['tests']} tests"
                 say(f"{i:3d} {fault.module}:{fault.at} {fault.kind}: {fate} ({result['seconds']} s)")

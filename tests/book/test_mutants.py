@@ -106,7 +106,7 @@ def place(tmp_path, monkeypatch):
     }.items():
         monkeypatch.setattr(mutants, name, value)
     monkeypatch.setitem(mutants.SCOPE, "painters", ["plain_area"])
-    monkeypatch.setattr(sys, "path", [*sys.path])  # main puts the tree's src in front
+    monkeypatch.setattr(sys, "path", [str(tmp_path / "src"), *sys.path])
     for name in ("OMP_NUM_THREADS", "HYPOTHESIS_PROFILE", "PYTEST_DISABLE_PLUGIN_AUTOLOAD", "PYTHONPATH"):
         monkeypatch.setenv(name, "")
     return tmp_path
@@ -147,10 +147,11 @@ def test_a_test_that_fails_by_itself_finds_nothing(place, monkeypatch):
         "import os\nimport plain_area\n\ndef test_moody():\n    plain_area.area(1)\n    assert 'TRACED' in os.environ\n"
     )
     monkeypatch.setenv("TRACED", "1")
-    kept = mutants.Map([tests])
+    kept = mutants.Map([str(tests.relative_to(place))])
     kept.collect(print, lambda: False)
     monkeypatch.delenv("TRACED")
     record = mutants.Record(place / "kept" / "results.jsonl", "tests")
     path = place / "src" / "plain_area.py"
     fault = next(fault for fault in find(path.read_text(), "plain_area") if fault.before == "a * b")
+    assert kept.tests(fault) == ["tests/core/test_plain_area.py::test_moody"]
     assert mutants.judge(fault, path.read_text(), path, kept, record)["by"] == ""

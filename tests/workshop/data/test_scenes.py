@@ -53,6 +53,7 @@ def test_drawing_and_words_are_those_that_models_were_trained_on() -> None:
 def test_a_scene_depends_on_its_seed_and_on_nothing_beside_it() -> None:
     many = sample(150, SEED)
     pictures, sentences = render(many), caption(many, version=2)
+    assert pictures.dtype == torch.uint8
     assert torch.equal(pictures, render(sample(150, SEED)))
     for i in (0, 63, 64, 149):
         alone = sample(1, SEED + i)

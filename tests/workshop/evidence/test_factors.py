@@ -243,14 +243,16 @@ def test_the_reader_of_latents_is_the_one_of_the_subjects_own_autoencoder(monkey
     assert factors.latent_reader(replace(scenes_sd, name="scenes-xl")) is None
 
 
-def test_measuring_the_theory_and_a_network():
-    network = subject("scenes-sd")
-    settings = Settings(seeds=(0, 1, 2, 3), steps=8, profile="ci", batch=4)
+def test_measuring_the_theory_and_a_network(monkeypatch):
+    network, crossed = subject("scenes-sd"), []
+    settings = Settings(seeds=tuple(range(6)), steps=8, profile="ci", batch=6)
+    monkeypatch.setattr(factors, "law", lambda *given, **how: crossed.append(how["crossed"]) or law(*given, **how))
     theory = json.loads(json.dumps(measure(network.theory(), settings)))
-    assert theory["read"] == "affine" and theory["seeds"] == {"ode": 4, "sde": 2}
+    assert theory["read"] == "affine" and theory["seeds"] == {"ode": 6, "sde": 3}
     assert [levels.steps for levels in nested(network, 8)] == [4, 7]
     assert theory["factors"] == list(scenes.NAMES) and len(theory["half_law"]) == 20
     found = json.loads(json.dumps(measure(network, settings)))
     assert found["read"] == "states" and len(found["half_sde"]) == len(found["legible"]) == 20
-    assert found["seeds"] == {"ode": 4, "sde": 2}
+    assert found["seeds"] == {"ode": 6, "sde": 3}
+    assert crossed == [False, True], "in a Gaussian world the covariance of all data is the truth"
     assert measure(network.mean_only(), settings) is None

@@ -181,6 +181,10 @@ def test_errors_of_a_curve_are_its_spread_over_repetitions():
     told = torch.stack([p.errors()[0, 0] for p in repeats]).mean()
     assert float(told / values.std()) == pytest.approx(1, abs=0.12)
     assert float(values.mean()) == pytest.approx(0.61, abs=0.03)
+    large = Paths(9 * repeats[1].shown, 9 * repeats[1].final)
+    pair = Paths(torch.cat([repeats[0].shown, large.shown], 2), torch.cat([repeats[0].final, large.final], 1))
+    alone = torch.cat([p.errors() for p in repeats[:2]], 1)
+    torch.testing.assert_close(pair.errors(), alone)  # of each component its own, whatever its size
     twice = torch.tensor([2.0] + [0.0] * 58 + [1.0])
     rows = repeats[0]
     assert float(rows.curves(twice)[0, 0]) == pytest.approx(
