@@ -1,10 +1,14 @@
 """Pictures to train on: a reader's folder is taken whole, held out in part, and known by its digest."""
 
+import sys
+from types import SimpleNamespace
+
+import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from atelier.data.images import ImageData, folder
+from atelier.data.images import ImageData, fashion, folder
 
 
 def write(place, n, *, colour=lambda i: (8 * i, 100, 200)):
@@ -12,6 +16,26 @@ def write(place, n, *, colour=lambda i: (8 * i, 100, 200)):
     for i in range(n):
         Image.new("RGB", (40, 30), colour(i)).save(place / f"{i:02d}.png")
     return place
+
+
+def test_clothes_of_the_hub_are_those_of_a_file(tmp_path, monkeypatch):
+    drawn = np.random.default_rng(0)
+    arrays = {
+        "train": drawn.integers(0, 256, (5, 28, 28), np.uint8),
+        "test": drawn.integers(0, 256, (3, 28, 28), np.uint8),
+    }
+    labels = {"train": np.arange(5), "test": np.arange(3) + 6}
+    kept = {f"{split}_images": arrays[split] for split in arrays} | {
+        f"{split}_labels": labels[split] for split in arrays
+    }
+    np.savez(tmp_path / "fashion_mnist.npz", **kept)
+    hub = {s: {"image": [Image.fromarray(a) for a in arrays[s]], "label": labels[s].tolist()} for s in arrays}
+    monkeypatch.setitem(sys.modules, "datasets", SimpleNamespace(load_dataset=lambda name: hub))
+    monkeypatch.delenv("PAINTERS_DATA", raising=False)
+    one, other = fashion(tmp_path), fashion()
+    for name in ("train", "test", "train_labels", "test_labels"):
+        assert torch.equal(getattr(one, name), getattr(other, name))
+    assert one.test[:, 0].tolist() == arrays["test"].tolist() and one.test_labels.tolist() == [6, 7, 8]
 
 
 def test_every_tenth_picture_is_held_out_with_its_caption(tmp_path):
