@@ -81,7 +81,7 @@ def lead(doctree: nodes.document) -> str:
         sentences = re.split(r"(?<=[.?!]) ", text)
         kept = sentences[0]
         for sentence in sentences[1:]:
-            if len(kept) + len(sentence) > 200:
+            if len(kept) > 80 and len(kept) + len(sentence) > 200:
                 break
             kept += f" {sentence}"
         return kept
@@ -117,9 +117,10 @@ def head(app: Sphinx, pagename: str, templatename: str, context: dict, doctree: 
     owner, _, name = str(app.config.html_theme_options.get("repository_url", "")).rpartition("/")
     site = f"https://{owner.rpartition('/')[2]}.github.io/{name}/"
     image, alt = picture(app, Path(pagename).name)
+    title, about = app.env.titles[pagename].astext(), lead(doctree)
     facts = {
-        "description": lead(doctree),
-        "og:title": app.env.titles[pagename].astext(),
+        "description": f"{title} {about}" if title.endswith("?") else about,  # an answer has its question before it
+        "og:title": title,
         "og:site_name": book,
         "og:type": "website" if pagename == app.config.root_doc else "article",
         "og:url": f"{site}{pagename}.html",
