@@ -42,10 +42,6 @@ BUDGETS = {
     "all": 2_500,  # kB of a page with everything it loads
 }
 """The most that a page may have of each."""
-LARGER = {
-    # The networks and their runtime, which the reader asks for.
-    "live": {"all": 2_500},
-}
 COLUMNS = ("high", "tabs", *BUDGETS)
 
 OPEN = """() => {
@@ -210,8 +206,7 @@ def audit(pages: list[str], folder: Path) -> list[Seen]:
 
 def over(seen: Seen) -> list[str]:
     """Name the budgets that a page breaks."""
-    budgets = BUDGETS | LARGER.get(seen.page, {})
-    return [name for name, most in budgets.items() if seen.numbers[name] > most]
+    return [name for name, most in BUDGETS.items() if seen.numbers[name] > most]
 
 
 def report(every: list[Seen]) -> int:
