@@ -111,11 +111,7 @@ def pack_gan(run: Run, recipe: Recipe[Gan], data: ImageData, out: str | Path) ->
     pair: Any = run.average
 
     def facts() -> dict[str, Any]:
-        return {
-            "kind": "generator",
-            "shape": list(data.train.shape[1:]),
-            "frechet": distances(run, data, MEASURED),
-        }
+        return {"kind": "generator", "shape": list(data.train.shape[1:]), "frechet": distances(run, data, MEASURED)}
 
     images = run.step // 2 * recipe.pace.batch
     return pack_network(run, recipe, len(data.train), out, pair.generator, facts, images=images)

@@ -36,16 +36,7 @@ def pack_latents(run: Run, recipe: Recipe[TextToImage], studio: Studio, data: Im
         pair.text_encoder.save_pretrained(draft / "text_encoder")  # in float32, as it is read in its file's dtype
         _prefix(draft / "text_encoder" / "model.safetensors")
         save_tokenizer(studio.tokenizer, draft / "tokenizer")
-        DDIMScheduler(
-            beta_start=0.00085,
-            beta_end=0.012,
-            beta_schedule="scaled_linear",
-            prediction_type=prediction,
-            clip_sample=False,
-            set_alpha_to_one=False,
-            steps_offset=1,
-            timestep_spacing="trailing",
-        ).save_pretrained(draft / "scheduler")
+        DDIMScheduler(**FILE["scheduler"], prediction_type=prediction).save_pretrained(draft / "scheduler")
         write_json(FILE["stable-diffusion"], draft / "model_index.json")
         save_moments(studio.gaussian, draft / "moments.safetensors")
         write_json(card_of(run, recipe, studio, data), draft / "card.json")

@@ -241,12 +241,7 @@ def train_latents(recipe: Recipe[TextToImage], studio: Studio, session: Session)
         )
 
     training = Training(
-        recipe.name,
-        pace,
-        lambda: build(recipe, studio.tokenizer),
-        loss,
-        recipe.fingerprint(**studio.made_of),
-        snapshot,
+        recipe.name, pace, lambda: build(recipe, studio.tokenizer), loss, recipe.fingerprint(**studio.made_of), snapshot
     )
     return fit(training, session)
 

@@ -141,7 +141,7 @@ class Recipe(Generic[Kind]):
 
 
 FILE: dict[str, Any] = json.loads(Path(__file__).with_name("networks.json").read_text())
-"""The recipes, each with what it says differently from the one it is ``like``; the index of a Stable Diffusion."""
+"""The recipes, each with what it says differently from the one it is ``like``; a latent model's scheduler and index."""
 KINDS = {"pixels": Pixels, "text-to-image": TextToImage, "reader": Reading, "gan": Gan}
 
 

@@ -9,8 +9,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
-from painters.models.precision import LARGE
-
 BUNDLED = Path(__file__).parent / "bundled"
 
 Kind = Literal["pixel", "latent", "transformer"]
@@ -18,7 +16,7 @@ Kind = Literal["pixel", "latent", "transformer"]
 
 @dataclass(frozen=True)
 class Card:
-    """A model on the hub: what it is and what it costs.
+    """A model on the hub: what it is and how large.
 
     ``kind``: ``"pixel"`` (states are images), ``"latent"`` (text to image, states are latents of a VAE) or
     ``"transformer"``. ``side``: pixels a side of its pictures, in colour. ``parameters`` counts each part. ``mirrors``
@@ -35,15 +33,6 @@ class Card:
     mirrors: Sequence[str] = ()
     former: Sequence[str] = ()
     served: bool = True
-
-    @property
-    def memory(self) -> float | None:
-        """GB (1e9 bytes) of weights on a GPU at ``dtype="auto"``: the VAE in float32; activations come on top."""
-        if not self.parameters:
-            return None
-        half = max(self.parameters.values()) >= LARGE
-        size = {name: 2 if half and name != "vae" else 4 for name in self.parameters}
-        return sum(count * size[name] for name, count in self.parameters.items()) / 1e9
 
 
 @cache

@@ -400,12 +400,8 @@ def test_every_hub_model_of_the_plan_has_a_card():
 
 def test_cards_say_what_is_known_and_nothing_else():
     for card in cards():
-        assert card.note
-        assert card.memory is None or 0.1 < card.memory < 8
-        assert (card.memory is None) == (not card.parameters)
-    assert card_of("google/ddpm-cifar10-32").memory == pytest.approx(4 * 0.0357, rel=0.01)
-    first = card_of("runwayml/stable-diffusion-v1-5").memory
-    assert first == pytest.approx(2 * 0.8595 + 2 * 0.1231 + 4 * 0.0837, rel=0.01)
+        assert card.note and (card.side is None or f"{card.side}" in card.id + card.note or card.kind == "latent")
+    assert (card_of("google/ddpm-cifar10-32").side, card_of("dimpo/ddpm-mnist").side) == (32, None)
 
 
 def test_parameter_counts_are_those_of_the_architectures():
