@@ -40,10 +40,11 @@ def run(g, levels, seeds=(5,)):
     return g.trajectory(levels.start(noise(seeds, (g.dim,), dtype=torch.float64)), levels)
 
 
+@pytest.mark.parametrize("seeds", [(5,), (5, 6, 7)], ids=("one", "three"))
 @pytest.mark.parametrize("schedule", [vp_linear(), cosine(), edm(), flow()], ids=lambda s: s.name)
-def test_one_sample_of_a_gaussian_follows_the_sigmoid_exactly(schedule):
+def test_samples_of_a_gaussian_follow_the_sigmoid_exactly_however_few(schedule, seeds):
     g, levels = gaussian(), Levels.of(schedule, 40)
-    found = emerge(run(g, levels), g)
+    found = emerge(run(g, levels, seeds), g)
     torch.testing.assert_close(found.emerged, torch.sigmoid(found.shifted), rtol=1e-9, atol=1e-14)
     torch.testing.assert_close(found.theory, torch.sigmoid(found.shifted), rtol=1e-9, atol=1e-14)
     assert len(found.logsnr) == (39 if levels.alpha[0] == 0 else 40)
@@ -146,6 +147,11 @@ def test_the_law_of_the_bands_is_the_gaussian_flow():
     energy = torch.stack([band_energy(x0, masks).mean(0) for x0 in run.x0])
     got = band_law(g, shape, masks, levels[:-1], levels[0])
     torch.testing.assert_close(got, energy / band_energy(run.final, masks).mean(0), rtol=0.08, atol=0.01)
+    axes = torch.linalg.qr(g.U, mode="complete").Q
+    every = Gaussian(g.mu, axes, torch.cat([g.lam, torch.full((36 - len(g.lam),), 0.9).double()]))
+    partly = Gaussian(g.mu, g.U, g.lam, 0.9)
+    told = [band_law(one, shape, masks, levels[:-1], levels[0]) for one in (partly, every)]
+    torch.testing.assert_close(*told)  # the remainder is what all other components would be
     white = Gaussian(g.mu, g.U, torch.full_like(g.lam, 0.7), 0.7)
     one = torch.stack([emergence(torch.tensor(0.7).double(), level) for level in levels[:-1]])
     torch.testing.assert_close(

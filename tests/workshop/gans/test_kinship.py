@@ -101,7 +101,11 @@ def test_pairs_of_points_are_averaged_without_the_diagonal():
     assert (found.low, found.high) == pytest.approx((0.4 - reach, 0.4 + reach))
     two = pullback.between(torch.tensor([[9.0, 0.2], [0.6, 9.0]]))
     assert two.value == pytest.approx(0.4) and math.isnan(two.low)
-    assert pullback.across(torch.tensor([[0.1, 0.3], [0.5, 0.7]])).value == pytest.approx(0.4)
+    table = np.array([[0.1, 0.3, 0.8], [0.5, 0.7, 0.6]])
+    wide = pullback.across(torch.from_numpy(table))
+    error = (table.mean(1).var(ddof=1) / 2 + table.mean(0).var(ddof=1) / 3) ** 0.5
+    assert wide.value == pytest.approx(0.5) and wide.n == 2
+    assert wide.high - wide.value == pytest.approx(stats.t.ppf(0.975, 1) * error)  # by the fewer of the points
 
 
 @pytest.mark.parametrize(("n", "m"), [(10, 24), (24, 20), (60, 10)])

@@ -178,4 +178,5 @@ def test_without_data_the_states_are_those_of_the_runs():
     assert max(row[0] for row in found["path_size"]["gaussian"]) == 0
     visited = theory.levels(12).ratio.tolist()
     assert all(min(abs(r / v - 1) for v in visited[:-1]) < 1e-12 for r in found["ratio"])
+    assert len(found["early_ratio"]) == len(found["early_x"]) == len(found["early_null"]) > 1
     assert found["path_n"] == 2 and found["early_x"][0][0] == pytest.approx(0, abs=1e-6)

@@ -77,6 +77,7 @@ def test_flows_compose():
     whole = guided_offset(*parts, frm=a, to=CLEAN)
     assert torch.allclose(guided_gain(WIDE, NARROW, 3.0, frm=b) * first + second, whole, atol=1e-9)
     assert math.isclose(float(guided_offset(*parts, frm=a, to=a).abs().max()), 0.0, abs_tol=1e-12)
+    assert torch.equal(guided_offset(*parts, frm=a, to=(0.0, 1.0)), torch.zeros_like(CENTRE))  # noise has no mean
 
 
 def test_a_direction_without_variance_is_refused():
