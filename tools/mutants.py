@@ -50,8 +50,12 @@ WARM = (
     "safetensors",
     "tokenizers",
 )
-ELSEWHERE = {"subject": ("evidence", "ledger"), "ranks": ("faster",)}
-"""Rooms whose tests are asked about what has none of its own."""
+ELSEWHERE = {
+    "subject": ["workshop/evidence/test_*.py", "workshop/ledger/test_pipeline.py"],
+    "ranks": ["workshop/faster/test_*.py"],
+    "landscape": ["core/theory/test_cloud.py"],
+}
+"""Tests of other places that are asked about a room too."""
 MEMORY = 16 << 30
 SPEND = 8.0
 """Seconds of a processor, as measured without a fault, that the tests of one fault may take."""
@@ -244,8 +248,7 @@ def asked(module: str) -> list[str]:
     package, room = [*module.split("."), ""][:2]
     patterns = ["core/**/test_*.py"]
     if package == "atelier":
-        patterns = [f"workshop/{place}/test_*.py" for place in ELSEWHERE.get(room, (room,))]
-        patterns.append(f"workshop/test_{room}.py")
+        patterns = [f"workshop/{room}/test_*.py", f"workshop/test_{room}.py", *ELSEWHERE.get(room, [])]
     return sorted(str(file.relative_to(ROOT)) for pattern in patterns for file in (ROOT / "tests").glob(pattern))
 
 
