@@ -87,7 +87,7 @@ def test_every_picture_is_drawn_in_its_shape(open_page, page, width):
 def test_no_control_does_nothing(open_page, page):
     """Each slider of a frame sequence moves its own frames by keyboard; those of instruments test_live.py knows."""
     view = open_page(page)
-    sliders = view.query_selector_all("article input[type=range]:not(.live input)")
+    sliders = view.query_selector_all("article input[type=range]:not(form input)")
     sequences = view.query_selector_all("article .frame-sequence")
     assert len(sliders) == len(sequences)
     assert view.query_selector_all("article .jupyter-widgets, article .widget-slider") == []
