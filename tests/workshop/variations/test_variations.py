@@ -178,6 +178,10 @@ def test_in_the_exact_world_named_coordinates_change_the_details_and_nothing_of_
     np.testing.assert_allclose(state["carry"], [weights[:k].square().sum(0).tolist() for k in standing], atol=1e-3)
 
 
+def test_no_turn_goes_past_the_other_noise():
+    assert list(ANGLES) == sorted(ANGLES) and 0 < ANGLES[0] and ANGLES[-1] < np.pi / 2
+
+
 def test_measure_without_a_reader_or_details():
     assert variations.measure(world(), Settings(seeds=tuple(range(40)), profile="ci")) is None
     assert variations.measure(world().mean_only(), Settings()) is None

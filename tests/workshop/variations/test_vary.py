@@ -54,7 +54,11 @@ def test_vary_writes_the_picture_its_variations_a_sheet_and_what_was_done(tmp_pa
     lam = model.moments.lam
     assert found["pcs"] == int((lam >= levels.ratio[i] ** 2).sum()) > 0
     assert found["variance_kept"] == pytest.approx(float(lam[: found["pcs"]].sum() / model.moments.spectrum.sum()))
-    assert len(found["distance"]) == 3 and all(0 < d < 1 for d in found["distance"]) and found["round_trip"] is None
+    assert (
+        found["n"] == len(found["distance"]) == 3
+        and all(0 < d < 1 for d in found["distance"])
+        and found["round_trip"] is None
+    )
     run = painters.solve(
         model.denoiser(), levels.start(painters.noise([7], model.shape)), levels, solver="ddim", progress=False
     )
