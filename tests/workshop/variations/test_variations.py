@@ -179,7 +179,7 @@ def test_in_the_exact_world_named_coordinates_change_the_details_and_nothing_of_
 
 
 def test_no_turn_goes_past_the_other_noise():
-    assert list(ANGLES) == sorted(ANGLES) and 0 < ANGLES[0] and ANGLES[-1] < np.pi / 2
+    assert list(ANGLES) == sorted(ANGLES) and ANGLES[0] > 0 and ANGLES[-1] < np.pi / 2
 
 
 def test_measure_without_a_reader_or_details():
