@@ -293,10 +293,11 @@ def write_editions(root: Path, output: Path, only: Iterable[str] = ()) -> list[W
             for picture in re.findall(r"!\[[^\]]*\]\((images/[^)]+)\)", text):
                 (output / edition / "images").mkdir(exist_ok=True)
                 shutil.copy(root / "book" / picture, output / edition / picture)
-    if (exam := root / "book" / "teaching" / "exam.md").exists():
-        page = read_page(exam)
-        text = renderer_of(book, page, repository, bibliography, root).blocks(page.blocks)
-        (output / "instructor" / "exam.md").write_text(text + "\n", encoding="utf-8")
+    for source, name in ((root / "book" / "teaching" / "exam.md", "exam.md"), (root / "book" / "guide.md", "plan.md")):
+        if source.exists():
+            page = read_page(source)
+            text = renderer_of(book, page, repository, bibliography, root).blocks(page.blocks)
+            (output / "instructor" / name).write_text(text + "\n", encoding="utf-8")
     for edition in ("student", "instructor"):
         (output / edition / "exercises.csv").write_text(listed(every), encoding="utf-8")
         readme = (Path(__file__).parent / "editions" / f"{edition}.md").read_text(encoding="utf-8")
