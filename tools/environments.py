@@ -28,6 +28,8 @@ from packaging.requirements import Requirement
 ROOT = Path(__file__).resolve().parent.parent
 RUNNERS = ("pytest", "nbval", "ipykernel")
 """What runs a notebook and is no part of the environment."""
+GALAXIES = "galaxygrad==0.2.0"
+"""The networks of galaxies, which `make` and the first cell of the notebooks that use them install too."""
 SHOWN: tuple[str, ...] = (
     "torch",
     "diffusers",
@@ -138,10 +140,12 @@ def furnish(name: str, python: Path, wheel: Path, root: Path, torch: str | None)
     book = f"{wheel}[book]"
     if name != "colab":
         pip(python, "install", "--upgrade", *constraints, book, *RUNNERS)
+        pip(python, "install", "--no-deps", GALAXIES)
         return ()
     pip(python, "install", "--requirement", str(folder / "pins.txt"), *RUNNERS)
     before = installed(python)
     pip(python, "install", book)  # as the first cell of a notebook does: nothing holds the versions
+    pip(python, "install", "--no-deps", GALAXIES)
     return changes(before, installed(python))
 
 

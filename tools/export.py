@@ -46,7 +46,7 @@ import sys
 needs = ("painters", "matplotlib", "scipy", "sklearn")
 if not all(map(importlib.util.find_spec, needs)):
     if "google.colab" in sys.modules:
-        %pip install -q "painters[book] @ git+{repository}"
+        %pip install -q "painters[book] @ git+{repository}"{more}
     else:
 
         class Missing(ImportError):
@@ -57,6 +57,8 @@ if not all(map(importlib.util.find_spec, needs)):
             "This notebook needs the package painters; install it where this kernel runs"
             " and restart the kernel: pip install 'painters[book] @ git+{repository}'"
         )"""
+GALAXIES = "\n        %pip install -q --no-deps galaxygrad==0.2.0"
+"""The networks of galaxies come with their own package, which `make` installs too."""
 NOTE = (
     "<small>A page of [{title}]({site}). Numbers and figures appear as the cells run; links to other chapters lead"
     " to the notebooks beside this one.</small>"
@@ -162,9 +164,9 @@ def finished(cells: list[dict], renderer: Renderer) -> str:
     """Return the text of a notebook: cells, before their first code the installation, at the end the works cited."""
     first = next((i for i, cell in enumerate(cells) if cell["cell_type"] == "code"), len(cells))
     tags = ["remove-cell", "skip-execution", "nbval-skip"]
-    install = folded(
-        "What the chapter needs: Colab installs it here", INSTALL.format(repository=renderer.repository), tags
-    )
+    galaxies = any("galaxies" in "".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
+    source = INSTALL.format(repository=renderer.repository, more=GALAXIES if galaxies else "")
+    install = folded("What the chapter needs: Colab installs it here", source, tags)
     cells = [*cells[:first], install, *cells[first:]]
     if references := renderer.references():
         cells.append(new_cell("markdown", references))
