@@ -59,6 +59,12 @@ def test_cosine_and_flow_start_at_pure_noise() -> None:
     assert rel(flow(shift=3.0).at(t)[1], 3 * t / (1 + 2 * t)) < 1e-12
 
 
+def test_the_exploding_process_is_the_published_one() -> None:
+    """Song et al. (2021), CIFAR-10: noise from .01 to 50, each step by the same factor."""
+    alpha, sigma = ve_sde().at(torch.linspace(0, 1, 3, dtype=torch.float64))
+    assert alpha.tolist() == [1, 1, 1] and sigma.tolist() == pytest.approx([0.01, math.sqrt(0.5), 50])
+
+
 def test_edm_grid_is_the_published_one() -> None:
     sigma = Levels.of(edm(), 18).sigma
     want = [(80 ** (1 / 7) + i / 17 * (0.002 ** (1 / 7) - 80 ** (1 / 7))) ** 7 for i in range(18)]

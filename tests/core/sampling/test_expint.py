@@ -45,6 +45,21 @@ def test_a_surrogate_without_closed_flow_is_followed_in_small_steps(schedule) ->
     assert rel(run.x, g.trajectory(x, levels).x) < 1e-3 and run.nfe == 4
 
 
+def test_what_is_a_line_in_ln_s_beyond_a_surrogate_without_closed_flow_is_followed() -> None:
+    """Two values tell a line, so five steps, the first corrected by the second, are as good as many Heun steps."""
+    g, b, c = gaussian([9.0, 1.0, 0.05], seed=1), *randn(2, 3, seed=6)
+
+    def network(x: torch.Tensor, alpha: float, sigma: float) -> torch.Tensor:
+        return g(x, alpha, sigma) + b + c * math.log(sigma / alpha)
+
+    few, many = (Levels.of(edm(sigma_min=0.3, sigma_max=10.0), n, spacing="logsnr") for n in (5, 2000))
+    x = few.start(randn(4, 3, seed=2))
+    chosen = partial(expint, surrogate=lambda x, a, s: g(x, a, s), order=2, corrector=2)
+    got = solve(network, x, few, solver=chosen, stop=4, progress=False).final
+    want = solve(network, x, many, solver="heun", stop=1999, progress=False).final
+    assert rel(got, want) < 1e-3 < 0.1 < rel(g.flow(x, frm=few[0], to=few[4]), want)
+
+
 @pytest.mark.parametrize("schedule", SCHEDULES, ids=lambda s: s.name)
 def test_without_a_surrogate_its_first_order_is_ddim(schedule) -> None:
     m, levels = modes(), Levels.of(schedule, 6)

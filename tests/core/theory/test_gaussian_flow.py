@@ -12,7 +12,7 @@ from partners import PATHS, agree, dense, flow_by_ode, gaussian, randn, rel
 from painters import Gaussian, Levels
 from painters.levels import CLEAN
 from painters.schedules import cosine, scaled_linear, vp_linear
-from painters.theory import emergence, ode_gain, variance
+from painters.theory import emergence, ode_gain, sde_gain, variance
 
 SPECTRA = {
     "full rank": gaussian([10.0, 1.0, 0.1, 0.01], seed=1),
@@ -45,6 +45,17 @@ def test_endpoint_estimate_stays_in_the_span_of_the_data(path: str) -> None:
         estimate = g(state, *process.level(t)) - g.mu
         agree((estimate @ off).norm() / estimate.norm(), 0.0, 1e-12)
         assert float((state @ off).norm()) > 1e-4  # while the state itself is off the span
+
+
+def test_sde_gain_is_the_regression_of_the_cleaner_state_on_the_noisier() -> None:
+    """With later noise held fixed the reverse chain moves by E[x_to | x_frm], here of the joint covariance of both."""
+    to, frm = (0.9, 0.5), (0.3, 1.2)
+    share = frm[0] / to[0]  # x_frm = share x_to + fresh noise
+    fresh = math.sqrt(frm[1] ** 2 - (share * to[1]) ** 2)
+    mixed = torch.tensor([[to[0], to[1], 0.0], [frm[0], share * to[1], fresh]], dtype=torch.float64)
+    for lam in (0.0, 0.2, 1.0, 30.0):
+        joint = mixed @ torch.tensor([lam, 1.0, 1.0], dtype=torch.float64).diag() @ mixed.T
+        agree(sde_gain(torch.tensor(lam, dtype=torch.float64), frm=frm, to=to), joint[0, 1] / joint[1, 1], 1e-12)
 
 
 def test_trajectory_lists_the_flow_and_its_endpoint_estimates() -> None:

@@ -31,6 +31,17 @@ def test_the_linear_generator_has_the_covariance_as_its_metric_everywhere():
     assert J.shape == (5, 12, 12)
 
 
+def test_the_linear_generator_paints_the_mean_and_steps_of_one_deviation_along_each_pc():
+    g = world()
+    painted = pullback.linear_generator(g.U, g.lam, g.mu, (3, 4))(
+        torch.cat([torch.zeros(1, 12), torch.eye(12)]).double()
+    )
+    assert painted.shape == (13, 3, 4)
+    torch.testing.assert_close(painted[0].flatten(), torch.arange(12).double())
+    steps = (painted[1:] - painted[0]).flatten(1)  # row k is the square root of lam_k times column k of U
+    torch.testing.assert_close(steps @ g.U, torch.logspace(1, -1, 12, dtype=torch.float64).diag())
+
+
 def test_the_flow_of_a_gaussian_is_a_linear_generator():
     """The sampler's map, in the basis of the PCs, has the metric diag(psi^2)."""
     g, levels = world(), Levels.of(vp_linear(), 400, spacing="logsnr")

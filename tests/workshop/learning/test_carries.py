@@ -83,6 +83,8 @@ def test_a_mixture_inside_the_components_keeps_the_gaussian_outside():
     inner = Gaussian(torch.zeros(3, dtype=torch.float64), torch.eye(3, dtype=torch.float64), g.lam)
     x = randn(5, 6, seed=1)
     assert rel(Inside(g, inner)(x, 0.7, 0.4), g(x, 0.7, 0.4)) < 1e-12
+    single = Inside(g, inner)(x.float(), 0.7, 0.4)  # a network's states are answered in their own precision
+    assert single.dtype == torch.float32 and rel(single, g(x, 0.7, 0.4)) < 1e-6
     centres = randn(2, 3, seed=9)
     weights = torch.tensor([0.4, 0.6], dtype=torch.float64)
     coordinates = Mixture(weights, tuple(Gaussian(c, torch.eye(3, dtype=torch.float64), g.lam / 2) for c in centres))

@@ -223,6 +223,14 @@ def test_rows_of_the_landscape():
     assert evaluate(BY_ID["l-gaussian-modes"], r).nulls == {"between modes": 0.5, "class mixture": 0.75}
 
 
+def test_the_training_set_is_held_against_the_best_mixture_at_its_level():
+    rows = {"k-means 2": [[0.9], [0.4]], "k-means 10": [[0.1], [0.3]], "k-means 50": [[0.2], [0.5]]}
+    rows |= {"gaussian": [[0.0], [0.05]], "cloud": [[0.0], [0.6, 0.55, 0.65]]}
+    r = Records({"approximation": {"ratio": [5.0, 1.1], "test_size": rows, "test_n": 4, "test_score": {}}})
+    cell = evaluate(BY_ID["g-not-the-training-set"], r)
+    assert cell.measured == Interval(0.6, 0.55, 0.65, 4) and cell.nulls == {"best mixture": 0.3}
+
+
 def test_rows_of_the_order():
     bands = {"edges": [[0, 0.1], [0.1, 0.2], [0.2, 0.3]], "half": [3.0, 2.0, 1.0], "half_law": [1.0, 2.0, 3.0]}
     record = {"rank_counted": tagged(0.9), "slope_counted": tagged(0.8), "rank": tagged(0.1), "bands": bands}

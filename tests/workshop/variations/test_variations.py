@@ -175,6 +175,7 @@ def test_in_the_exact_world_named_coordinates_change_the_details_and_nothing_of_
     assert found["gain_corrected"]["named"]["low"] > 0.1 and set(found["gain"]) == set(NAMES) - {"renoise"}
     standing = [int((g.lam >= level**2).sum()) for level in state["level"]]
     assert state["pcs"] == standing
+    assert np.degrees(found["methods"]["mix"]["angle"]) == pytest.approx([9, 22.5, 45, 67.5], rel=1e-3)
     np.testing.assert_allclose(state["carry"], [weights[:k].square().sum(0).tolist() for k in standing], atol=1e-3)
 
 
@@ -185,6 +186,8 @@ def test_no_turn_goes_past_the_other_noise():
 def test_measure_without_a_reader_or_details():
     assert variations.measure(world(), Settings(seeds=tuple(range(40)), profile="ci")) is None
     assert variations.measure(world().mean_only(), Settings()) is None
+    known = subject("scenes-sd", device="cpu")  # with a reader and pictures: all else that a measurement needs
+    assert variations.measure(known.mean_only(), Settings(profile="ci")) is None
 
 
 def test_measure_with_a_reader_adds_up():

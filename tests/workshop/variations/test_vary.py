@@ -66,6 +66,7 @@ def test_vary_writes_the_picture_its_variations_a_sheet_and_what_was_done(tmp_pa
     assert len({pixels(out / f"variation-{j:02d}.png").tobytes() for j in range(3)}) == 3
     said = capsys.readouterr().out
     assert "nearest to 0.6" in said and f"first {found['pcs']} PCs" in said
+    assert "the variations lie at" in said and "original.png, 3 variations, sheet.png" in said
     assert main(["vary", "fashion-ddpm", *options, *FAST]) == 0  # the same again is no other run
 
 
@@ -172,6 +173,8 @@ def test_a_model_without_moments_and_broken_pictures_are_one_sentence(latent, tm
 def test_a_folder_of_another_run_and_a_full_disk(tmp_path, monkeypatch, capsys):
     base = ["vary", "fashion-ddpm", "--n", "1", *FAST, "--out", str(tmp_path)]
     assert main([*base, "--seed", "1"]) == 0
+    said = capsys.readouterr().out
+    assert "the variation lies at" in said and "original.png, 1 variation, sheet.png" in said
     assert main([*base, "--seed", "2"]) == 1
     assert "another run" in capsys.readouterr().err
     before = pixels(tmp_path / "original.png")
