@@ -43,6 +43,7 @@ def pipeline(tmp_path_factory):
     return subject(str(folder), device="cpu", gaussian=world)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", NAMES)
 def test_the_core_cells_of_a_page_run_on_another_model(page, pipeline, monkeypatch):
     monkeypatch.setattr("atelier.pages.run", profile.PROFILES["ci"])
@@ -62,6 +63,7 @@ def test_the_core_cells_of_a_page_run_on_another_model(page, pipeline, monkeypat
     assert all(bool(t.isfinite().all()) for t in tensors)
 
 
+@pytest.mark.slow
 def test_the_search_on_it_is_certified(pipeline, monkeypatch):
     """The page's own search at its own seed: unit directions, falling values, J v = s u, small in no trivial way."""
     monkeypatch.setattr("atelier.pages.run", profile.PROFILES["ci"])

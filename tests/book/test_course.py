@@ -224,6 +224,7 @@ def test_a_site_for_students_would_be_built_from_pages_without_solutions(tmp_pat
     assert "use_repository_button: false" in config and "colab" not in config.lower()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("edition", "chapters"), [("student", ("gaussian", "gans")), ("instructor", ("gans",))])
 def test_an_edition_runs_to_its_end(editions, tmp_path, edition, chapters):
     """In an empty folder, with every exercise unwritten."""
@@ -271,6 +272,7 @@ sequence([np.zeros((4, 4)), np.ones((4, 4))], ["black", "white"], caption="It <b
 """
 
 
+@pytest.mark.slow
 def test_the_figure_pack_has_pictures_captions_and_texts_and_draws_once(tmp_path, capsys):
     (tmp_path / "book").mkdir()
     (tmp_path / "_toc.yml").write_text("root: book/intro\n")

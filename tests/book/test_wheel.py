@@ -37,16 +37,19 @@ def core(tmp_path_factory, wheel) -> Path:
     return environment(tmp_path_factory.mktemp("core"), wheel, EXTRA)
 
 
+@pytest.mark.slow
 def test_the_package_comes_from_the_wheel(python, tmp_path):
     where = run(python, tmp_path, "-c", "import painters; print(painters.__file__)")
     assert Path(where).is_relative_to(python.parents[1]) and ROOT / "src" not in Path(where).parents
 
 
+@pytest.mark.slow
 def test_the_extra_is_hidden(core, tmp_path):
     code = f"from importlib.util import find_spec; print(sorted(n for n in {sorted(EXTRA)} if find_spec(n)))"
     assert run(core, tmp_path, "-c", code) == "[]"
 
 
+@pytest.mark.slow
 def test_the_core_samples_a_bundled_model_without_the_extra(core, tmp_path):
     code = """
 import sys, painters
@@ -61,12 +64,14 @@ print(model.decode(run.final).shape, model.moments.trajectory(x, levels).final.i
     assert loaded == "[]" and painted == "torch.Size([1, 1, 28, 28]) True"
 
 
+@pytest.mark.slow
 def test_the_command_paints_without_the_extra(core, tmp_path):
     command = ["-m", "atelier.cli", "sample", "scenes-sd", "--prompt", "a red sun", "--steps", "2", "--seeds", "0"]
     run(core, tmp_path, *command, "--out", "out", "--device", "cpu")
     assert (tmp_path / "out" / "sheet.png").is_file()
 
 
+@pytest.mark.slow
 def test_a_command_that_needs_the_extra_says_so(core, tmp_path):
     code = "import sys, atelier.cli; sys.stderr = sys.stdout; print(atelier.cli.main(['claims', '--table']))"
     assert run(core, tmp_path, "-c", code).splitlines() == [
@@ -91,10 +96,12 @@ def test_the_source_distribution_has_them_too(built):
         assert sources() - {name.partition("/src/")[2] for name in file.getnames()} == set()
 
 
+@pytest.mark.slow
 def test_a_notebook_runs_where_only_the_wheel_is(wheel):
     assert "site-packages" in distribution.prove(ROOT, wheel).parts
 
 
+@pytest.mark.slow
 def test_a_notebook_that_fails_there_is_no_proof(wheel, tmp_path):
     (tmp_path / "book").mkdir()
     text = (ROOT / "book" / "intro.ipynb").read_text(encoding="utf-8").replace("import painters", "import no_painters")

@@ -157,6 +157,7 @@ def test_more_processes_than_seeds_paint_each_seed_once(tiny, tmp_path, monkeypa
     assert "2 images, " in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_the_launcher_of_torch_deals(tiny, tmp_path):
     """The launcher itself, its two processes and gloo's port: 10 s of imports."""
     launched = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "atelier.cli"]

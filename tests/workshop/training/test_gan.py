@@ -105,6 +105,7 @@ def test_a_packed_generator_paints_the_same(run, data, tmp_path):
     torch.testing.assert_close(a, b, atol=1e-5, rtol=0)
 
 
+@pytest.mark.slow
 def test_snapshots_and_card_hold_the_distance_beside_the_matched_gaussians(data, tmp_path, monkeypatch):
     """A GAN is worth its steps where it comes nearer to the data than a Gaussian with their moments."""
     many = scenes.render(scenes.sample(170, 0))
