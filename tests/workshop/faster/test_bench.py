@@ -69,6 +69,12 @@ def test_the_peers_are_screened(tmp_path, monkeypatch, log):
     assert sorted(seeds for _, seeds in log[0]) == sorted([(0, 1, 2, 3, 4), *[(0, 1)] * 4, *[(2, 3, 4)] * 3])
 
 
+def test_progress_is_shown_where_it_is_asked_for(tmp_path, capsys):
+    for shown in (True, False):
+        bench(TARGET, [5], [0, 1], tmp_path / f"{shown}.json", only=["DDIM, trailing"], progress=shown)
+        assert ("law, 5 calls" in capsys.readouterr().err) == shown
+
+
 @pytest.mark.parametrize("after", [0, 1, 4, 7])
 def test_resuming_loses_and_repeats_nothing(tmp_path, monkeypatch, log, after):
     monkeypatch.setattr(module, "SCREEN", 2)
