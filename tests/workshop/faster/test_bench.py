@@ -10,7 +10,10 @@ from worlds import GAUSSIAN, MIXTURE, on_law
 
 from atelier.cli import main
 from atelier.faster import bench as module
-from atelier.faster.bench import bench, painted, read, screened, summary, table, ways
+from atelier.faster.bench import Sheet, add_frechet, bench, painted, read, screened, summary, table, ways
+from atelier.faster.targets import of_model
+from atelier.subject import Subject
+from painters.models import load
 from painters.schedules import vp_linear
 
 TARGET = on_law(MIXTURE, vp_linear(), gaussian=GAUSSIAN)
@@ -152,6 +155,23 @@ def test_mistakes_are_one_sentence(arguments, says, tmp_path, capsys, monkeypatc
     assert main(["bench", *arguments]) == 1
     error = [line for line in capsys.readouterr().err.strip().splitlines() if line.startswith("painters: ")]
     assert len(error) == 1 and says in error[0]
+
+
+def test_the_leading_rows_get_frechet_distances_and_no_others(tmp_path, monkeypatch):
+    """Painters of the training pictures are as far from the test pictures as the training pictures themselves."""
+    draw = torch.Generator().manual_seed(0)
+    train, test = torch.randint(0, 256, (2, 80, 1, 28, 28), generator=draw, dtype=torch.uint8)
+    monkeypatch.setattr(Subject, "pictures", lambda _, n, **options: (test if options.get("test", True) else train)[:n])
+    monkeypatch.setattr(module, "ways", lambda *_: {"first": ("first's", {})})
+    monkeypatch.setattr(module, "painted", lambda target, paint, nfe, seeds: train[list(seeds)] / 127.5 - 1)
+    sheet = Sheet(tmp_path / "b.json", {"model": "fashion-ddpm", "made": "here", "seeds": [0, 1]})
+    row = {"model": "fashion-ddpm", "nfe": 5, "ours": False, "calibrated": False, "each": [0.1, 0.2]}
+    for name, error in (("second", 0.2), ("first", 0.1)):
+        sheet.put(row | {"sampler": name, "error": error})  # of others: there is no leading row of ours
+    add_frechet(sheet, of_model("fashion-ddpm", load("fashion-ddpm", device="cpu")), 80)
+    rows = {r["sampler"]: r for r in sheet.rows()}
+    assert rows["first"]["frechet"]["n"] == 80 and "frechet" not in rows["second"]
+    assert rows["first"]["frechet"]["of_floor"] == pytest.approx(1, abs=1e-3) != rows["first"]["frechet"]["of_gaussian"]
 
 
 def test_a_damaged_file_is_refused(tmp_path, capsys):

@@ -18,6 +18,11 @@ LAW = on_law(MIXTURE, vp_linear(), gaussian=GAUSSIAN)
 FLOWS = on_law(MIXTURE, flow(), gaussian=GAUSSIAN)
 
 
+def test_only_schedules_with_an_end_in_noise_and_in_pictures_have_the_levels_of_karras():
+    assert [LAW.allows(spacing) for spacing in ("trailing", "even", "karras")] == [True, True, True]
+    assert [FLOWS.allows(spacing) for spacing in ("trailing", "even", "karras")] == [True, True, False]
+
+
 def test_every_sampler_that_takes_so_many_calls_is_there():
     five, six, twelve = (ways(LAW, nfe) for nfe in (5, 6, 12))
     assert "Heun, Karras" in five and "heun, karras" in five

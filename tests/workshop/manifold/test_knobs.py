@@ -160,6 +160,14 @@ def test_what_tells_some_factors_is_the_span_of_what_tells_each():
     assert facts.alone("side", "size", "hue").shape == (12, 4)
 
 
+def test_what_tells_a_factor_alone_does_not_depend_on_units():
+    g = gaussian(12, low=0)
+    covariance, units = random(12, 4, seed=9), torch.tensor([1e-9, 1.0, 1.0, 1e-8]).double()
+    for name in ("side", "size", "hue"):
+        one, other = told(g, covariance).alone(name), told(g, covariance * units).alone(name)
+        torch.testing.assert_close(other @ other.T, one @ one.T)
+
+
 def test_what_is_known_of_a_factor_is_the_share_of_its_weights():
     g, readings = gaussian(12, low=0), random(12, 4, seed=9)
     facts = told(g, readings)
