@@ -3,7 +3,7 @@
 import pdf
 import pytest
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
 THEME = "() => document.documentElement.dataset.theme"
 
 
