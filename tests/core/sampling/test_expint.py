@@ -13,7 +13,7 @@ from scipy.integrate import quad
 
 from painters import Gaussian, Levels, Mixture, solve
 from painters.sampling import choose_level, expint, teleport
-from painters.sampling.expint import weights
+from painters.sampling.expint import FINE, weights
 from painters.schedules import cosine, edm, flow, vp_linear
 
 SCHEDULES = (edm(), vp_linear(), cosine(), flow(), flow(shift=3.0))
@@ -43,6 +43,16 @@ def test_a_surrogate_without_closed_flow_is_followed_in_small_steps(schedule) ->
     x = levels.start(randn(4, 3, seed=2))
     run = solve(g, x, levels, solver="expint", surrogate=lambda x, a, s: g(x, a, s), progress=False)
     assert rel(run.x, g.trajectory(x, levels).x) < 1e-3 and run.nfe == 4
+
+
+def test_a_surrogate_without_closed_flow_is_asked_in_steps_no_longer_than_they_may_be() -> None:
+    asked, g = [], gaussian([9.0, 1.0, 0.05], seed=1)
+    levels = Levels(torch.ones(2), torch.tensor([10.0, 7.2], dtype=torch.float64))
+    chosen = partial(expint, surrogate=lambda x, a, s: asked.append(float(s / a)) or g(x, a, s))
+    solve(g, levels.start(randn(1, 3, seed=2)), levels, solver=chosen, progress=False)
+    logs = sorted({round(math.log(s), 9) for s in asked})
+    assert logs[0] == pytest.approx(math.log(7.2)) and logs[-1] == pytest.approx(math.log(10))
+    assert max(b - a for a, b in itertools.pairwise(logs)) < FINE + 1e-9
 
 
 def test_what_is_a_line_in_ln_s_beyond_a_surrogate_without_closed_flow_is_followed() -> None:

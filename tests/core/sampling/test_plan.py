@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from functools import cache
+from functools import cache, partial
 
 import pytest
 import torch
@@ -11,7 +11,9 @@ from partners import gaussian, randn, rel
 from sklearn.linear_model import Ridge
 
 from painters import Gaussian, Levels, Mixture, solve
-from painters.sampling.plan import RIDGE, Plan, _best, _ridge, calibrate
+from painters.sampling import expint
+from painters.sampling.expint import Place
+from painters.sampling.plan import RIDGE, Plan, _along, _best, _features, _ridge, calibrate
 from painters.schedules import edm, flow
 
 
@@ -69,6 +71,17 @@ def test_of_a_gaussian_nothing_is_left_to_fit() -> None:
     last = g.flow(x, frm=levels[0], to=levels[-2])
     assert rel(plan.run(g, x, g, progress=False).final, g(last, *levels[-2])) < 1e-6
     assert float(plan.coefficients[:, :, 0].abs().max()) < 1e-6
+
+
+def test_what_a_plan_may_add_is_what_a_step_of_first_order_adds() -> None:
+    """Feature 1: the last difference of network and Gaussian, as held fixed it enters the state at the step's end."""
+    g, m, levels = surrogate(), modes(), Levels(torch.ones(2), torch.tensor([3.0, 1.2], dtype=torch.float64))
+    x = 3 * randn(5, g.dim, seed=2)
+    moved = solve(m, x, levels, solver=partial(expint, surrogate=g, order=1, corrector=0), progress=False).final
+    seen = [(3.0, m(x, 1.0, 3.0) - g(x, 1.0, 3.0))]
+    features = _features(g, Place(x, torch.zeros_like(x), seen, levels[0], levels[1]))
+    assert rel(features[1], _along(g, moved - g.flow(x, frm=levels[0], to=levels[1]))) < 1e-9
+    assert rel(features[0], _along(g, g.flow(x, frm=levels[0], to=levels[1]) - g.mu)) < 1e-9
 
 
 def test_a_plan_on_disk_paints_the_same(tmp_path) -> None:

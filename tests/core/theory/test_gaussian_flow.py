@@ -58,6 +58,12 @@ def test_sde_gain_is_the_regression_of_the_cleaner_state_on_the_noisier() -> Non
         agree(sde_gain(torch.tensor(lam, dtype=torch.float64), frm=frm, to=to), joint[0, 1] / joint[1, 1], 1e-12)
 
 
+def test_gains_are_refused_where_one_direction_of_many_has_nothing_to_flow_from() -> None:
+    for gain in (ode_gain, sde_gain):
+        with pytest.raises(ValueError, match="gain"):
+            gain(torch.tensor([1.0, 0.0]), frm=CLEAN)
+
+
 def test_trajectory_lists_the_flow_and_its_endpoint_estimates() -> None:
     g, levels = SPECTRA["low rank and rest"], Levels.of(cosine(), 12)
     x = randn(3, g.dim, seed=7)

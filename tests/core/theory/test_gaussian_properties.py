@@ -82,6 +82,7 @@ def test_sample_covariance(g: Gaussian, level: Level) -> None:
     assert rel(shift, level[0] * g.mu.expand_as(shift)) < 1e-12
     root = g.sample(eye, level=level) - shift
     assert rel(root @ root.T, level[0] ** 2 * dense(g) + level[1] ** 2 * eye) < 1e-11
+    assert float(root.trace()) >= 0  # of its roots the positive one, so that equal noise is an equal picture
 
 
 @pytest.mark.statement("prop-gaussian-wiener")
