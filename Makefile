@@ -46,7 +46,7 @@ lint: $(STAMP)
 mutants: $(STAMP)
 	@$(BIN)/python tools/mutants.py --count 100 --seed 0
 
-# Before a release: make test, slower tests, an audit of every page, and other faults than the tests were sharpened on.
+# Before a release: make test, slower tests, an audit of every page, and 40 other faults in each package.
 check: test
 	@PATH="$(CURDIR)/$(BIN):$$PATH" bash tools/test.sh check
 
