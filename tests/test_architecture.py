@@ -131,3 +131,9 @@ def test_lines_are_counted_as_they_should_be(tmp_path):
     text += ["", "def f():", '    """Doc."""', "    return (", "        A", "    )", ""]
     path.write_text("\n".join(text))
     assert len(code_lines(path)) == 5 and functions(path) == {"f": 4}
+
+
+def test_no_two_files_of_tests_have_one_name():
+    """Without packages pytest imports them by their names, and refuses the second when all are run together."""
+    names = sorted(path.name for path in (ROOT / "tests").rglob("test_*.py"))
+    assert len(names) == len(set(names)), {name for name in names if names.count(name) > 1}

@@ -27,6 +27,7 @@ FAULTS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.browser
 def test_each_fault_is_found_and_none_where_there_is_none(tmp_path, browser):
     """In a process of its own: a test's browser is open in this one."""

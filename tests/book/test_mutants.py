@@ -112,6 +112,7 @@ def place(tmp_path, monkeypatch):
     return tmp_path
 
 
+@pytest.mark.slow
 def test_what_tests_can_see_is_found_and_what_they_cannot_lives(place, capsys):
     source = (place / "src" / "plain_area.py").read_text()
     run = ["--package=painters", "--count=200", "--least=0.4", f"--out={place / 'result.md'}"]

@@ -14,7 +14,7 @@ from standins import stand_in
 from atelier.pages import profile
 
 PAGE = Path(__file__).resolve().parents[2] / "book" / "pretrained.md"
-LINES = 'MODEL = OTHERS', "PROMPT = None"
+LINES = "MODEL = OTHERS", "PROMPT = None"
 
 
 @pytest.mark.parametrize(("kind", "prompt"), [("pixel", None), ("latent", "a lake under a pink sky")])

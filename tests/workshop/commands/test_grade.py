@@ -113,6 +113,7 @@ exec chroot --userspec 65534:65534 --groups= "$1" sh -c "$2" || exit 77
 """Runs a command as a user to whom the kernel gives no namespaces, since the root of its files is not the system's."""
 
 
+@pytest.mark.slow
 def test_without_namespaces_it_says_so_and_grades_with_what_is_left(place, tmp_path_factory):
     if os.getuid() or not shutil.which("unshare"):
         pytest.skip("only root can take the namespaces away")

@@ -23,6 +23,7 @@ def test_only_schedules_with_an_end_in_noise_and_in_pictures_have_the_levels_of_
     assert [FLOWS.allows(spacing) for spacing in ("trailing", "even", "karras")] == [True, True, False]
 
 
+@pytest.mark.slow
 def test_every_sampler_that_takes_so_many_calls_is_there():
     five, six, twelve = (ways(LAW, nfe) for nfe in (5, 6, 12))
     assert "Heun, Karras" in five and "heun, karras" in five
@@ -47,6 +48,7 @@ def test_the_calls_are_counted(name):
         painted(LAW, paint, 8, range(2))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "calls", "within"),
     [
@@ -67,6 +69,7 @@ def test_each_family_comes_near_the_reference(name, calls, within):
     assert float((found - reference).norm() / reference.norm()) < within
 
 
+@pytest.mark.slow
 def test_those_of_flow_models_come_near_the_reference():
     reference = integrate(FLOWS, range(3), grid_of(FLOWS))
     errors = {}

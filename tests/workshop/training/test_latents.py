@@ -146,6 +146,7 @@ def test_every_word_of_the_captions_is_one_token_and_other_words_are_read():
     assert tokens[0, 0] == tokenizer.bos_token_id and (tokens[0, 1:] == tokenizer.eos_token_id).all()
 
 
+@pytest.mark.slow
 def test_the_same_captions_give_the_same_tokens_in_every_process():
     """A run that goes on after an interruption would otherwise read other words than it learnt."""
     code = (
