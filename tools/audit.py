@@ -53,10 +53,12 @@ EAGER = """() => {
   for (const image of document.images) image.loading = "eager";
   return Promise.all([...document.images].map(i => i.decode().catch(() => 0)));
 }"""
-# The theme turns its colours slowly.
-DARK = """() => {
+# Folds fade in, and the theme turns its colours slowly: half-way there the contrast is not that of the page.
+STILL = """() => {
   const still = document.head.appendChild(document.createElement("style"));
-  still.textContent = "* { transition: none !important }";
+  still.textContent = "*, ::before, ::after { transition: none !important; animation: none !important }";
+}"""
+DARK = """() => {
   document.documentElement.dataset.theme = document.documentElement.dataset.mode = "dark";
 }"""
 FACTS = """() => {
@@ -138,6 +140,7 @@ def look(view: Any, seen: Seen, axe: Any) -> None:
     """Measure an open page: as it comes, with everything opened, and in the dark."""
     closed = view.evaluate(FACTS)
     seen.worst(high=view.evaluate("document.documentElement.scrollHeight"), tabs=closed["tabs"])
+    view.evaluate(STILL)
     view.evaluate(OPEN)
     view.evaluate(EAGER)
     for facts in (closed, view.evaluate(FACTS)):
