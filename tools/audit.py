@@ -6,22 +6,17 @@ variants; what breaks a budget is listed under it, and then the exit status is 1
 """
 
 import argparse
-import functools
-import http.server
 import os
 import sys
-import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from chromium import chromium
+from chromium import chromium, served
 
 ROOT = Path(__file__).resolve().parent.parent
 WIDTHS = (1280, 390)
@@ -93,23 +88,6 @@ class Seen:
     def fault(self, kind: str, what: str) -> None:
         """Note a fault, once whatever the number of variants that have it."""
         self.faults[f"{kind}: {' '.join(what.split())}"] = None
-
-
-class Quiet(http.server.SimpleHTTPRequestHandler):
-    """Serves files without a line in the log for each."""
-
-    def log_message(self, format: str, *args: Any) -> None:
-        """Say nothing."""
-
-
-@contextmanager
-def served(folder: Path) -> Iterator[str]:
-    """Serve a folder on 127.0.0.1 and give its address."""
-    handler = functools.partial(Quiet, directory=str(folder))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_address[1]}"
-        server.shutdown()
 
 
 def listen(view: Any, address: str, seen: Seen, weights: dict[str, int]) -> None:

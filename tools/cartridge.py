@@ -7,12 +7,12 @@ this version has no assignments. Questions are essays, since nobody should be ma
 """
 
 import re
-import zipfile
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
 
+from archives import write_zip
 from export import repository_address
 from myst import Block, Page, children, read_page
 from numbering import Book
@@ -20,7 +20,6 @@ from pybtex.database import parse_file
 from slides import Words, html, inline, plan
 from teaching import Work
 
-EPOCH = (1980, 1, 1, 0, 0, 0)
 SITE = "http://www.imsglobal.org"
 MANIFEST, LOM = f"{SITE}/xsd/imsccv1p1/imscp_v1p1", "http://ltsc.ieee.org/xsd/imsccv1p1/LOM/manifest"
 QTI = f"{SITE}/xsd/ims_qtiasiv1p2"
@@ -105,13 +104,8 @@ class Cartridge:
         )
 
     def write(self, path: Path) -> Path:
-        """Write the cartridge, the same bytes for the same content."""
-        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
-            for name, data in {"imsmanifest.xml": self.manifest().encode(), **self.files}.items():
-                info = zipfile.ZipInfo(name, EPOCH)
-                info.compress_type, info.external_attr = zipfile.ZIP_DEFLATED, 0o644 << 16
-                archive.writestr(info, data)
-        return path
+        """Write the cartridge, with its manifest."""
+        return write_zip(path, {"imsmanifest.xml": self.manifest().encode(), **self.files})
 
 
 def told(**facts: str | int) -> str:

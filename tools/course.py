@@ -22,7 +22,6 @@ import re
 import secrets
 import shutil
 import sys
-import zipfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import groupby
@@ -30,6 +29,7 @@ from pathlib import Path
 
 import build
 import yaml
+from archives import pack
 from cartridge import write_cartridge
 from export import ROOT, cells_of, finished, new_cell, repository_address
 from figures import draw_all
@@ -46,7 +46,6 @@ ANSWER = "Answer to the prediction"
 CHECK = re.compile(r"\bexercise\(\s*\"(ex-[\w-]+)\"")
 WRITE = "**Your {what}** (double-click to write it here)"
 CODE = "# Your code for {number}"
-EPOCH = (1980, 1, 1, 0, 0, 0)
 BUTTONS = ("use_repository_button", "use_issues_button", "use_edit_page_button")
 
 
@@ -326,18 +325,6 @@ def listed(works: Iterable[Work]) -> str:
         number = work.number.removeprefix("Exercise ")
         table.writerow((work.page, work.label, number, work.title, work.kind, work.points, work.minutes, work.graded))
     return text.getvalue()
-
-
-def pack(folder: Path) -> Path:
-    """Write a folder as a zip beside it, the same bytes for the same files."""
-    path = folder.with_suffix(".zip")
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
-        for file in sorted(folder.rglob("*")):
-            if file.is_file():
-                info = zipfile.ZipInfo(str(file.relative_to(folder.parent)), EPOCH)
-                info.compress_type, info.external_attr = zipfile.ZIP_DEFLATED, 0o644 << 16
-                archive.writestr(info, file.read_bytes())
-    return path
 
 
 def secrets_of(root: Path) -> Secrets:

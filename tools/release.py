@@ -20,6 +20,8 @@ import tomllib
 import zipfile
 from pathlib import Path
 
+from archives import pack
+
 ROOT = Path(__file__).resolve().parent.parent
 PLACEHOLDER = "OWNER"
 # Only a scalar is wanted from each file, and this runs before anything is installed.
@@ -97,15 +99,6 @@ def problems(root: Path) -> list[str]:
 
 
 # Everything, in dist/
-
-
-def pack(folder: Path, target: Path) -> None:
-    """Write a folder as a zip, the same bytes for the same files."""
-    with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
-        for file in sorted(path for path in folder.rglob("*") if path.is_file()):
-            info = zipfile.ZipInfo(f"{target.stem}/{file.relative_to(folder)}", (1980, 1, 1, 0, 0, 0))
-            info.compress_type, info.external_attr = zipfile.ZIP_DEFLATED, 0o644 << 16
-            archive.writestr(info, file.read_bytes())
 
 
 def collect(root: Path, dist: Path) -> list[str]:

@@ -14,6 +14,7 @@ import course
 import figures
 import nbformat
 import pytest
+from archives import pack
 from leaks import STEMMER, leaks, prose, shingles
 from minutes import COURSE
 from myst import MystError, read_page
@@ -31,7 +32,7 @@ def editions(tmp_path_factory):
     output = tmp_path_factory.mktemp("course")
     works = course.write_editions(ROOT, output)
     for name in ("student", "instructor"):
-        course.pack(output / name)
+        pack(output / name)
     return output, works
 
 

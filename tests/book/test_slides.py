@@ -3,14 +3,12 @@
 import base64
 import io
 import re
-import threading
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import course
 import pytest
 import slides
+from chromium import served
 from figures import code_of
 from leaks import leaks
 from minutes import COURSE
@@ -140,16 +138,9 @@ def test_slides_that_leave_the_plan_are_refused(folder, tmp_path, monkeypatch, o
 
 @pytest.fixture(scope="module")
 def address(folder):
-    """Serves the slides."""
-
-    class Quiet(SimpleHTTPRequestHandler):
-        def log_message(self, *arguments):
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(folder))) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_address[1]}"
-        server.shutdown()
+    """Where the slides are served."""
+    with served(folder) as found:
+        yield found
 
 
 @pytest.mark.browser

@@ -1,9 +1,7 @@
 """The built site, served on 127.0.0.1, and a page that can reach nothing else."""
 
 import functools
-import http.server
 import sys
-import threading
 from pathlib import Path
 
 import pytest
@@ -14,6 +12,8 @@ __all__ = ["browser"]
 ROOT = Path(__file__).resolve().parents[2]
 HTML = ROOT / "_build" / "html"
 sys.path.insert(0, str(ROOT / "tools"))
+
+from chromium import served  # noqa: E402
 
 
 def pytest_generate_tests(metafunc):
@@ -53,21 +53,11 @@ def places(soup):
     return find
 
 
-class Quiet(http.server.SimpleHTTPRequestHandler):
-    """Serves files without a line in the log for each."""
-
-    def log_message(self, format, *args):
-        pass
-
-
 @pytest.fixture(scope="session")
 def address(site):
     """Where the site is served."""
-    handler = functools.partial(Quiet, directory=str(site))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_address[1]}"
-        server.shutdown()
+    with served(site) as found:
+        yield found
 
 
 def load(browser, address: str, name: str, width: int):
