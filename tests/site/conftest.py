@@ -1,19 +1,16 @@
 """The built site, served on 127.0.0.1, and a page that can reach nothing else."""
 
 import functools
-import sys
 from pathlib import Path
 
 import pytest
 from browsing import browser
 from bs4 import BeautifulSoup
+from chromium import served  # browsing has said where the tools are
 
 __all__ = ["browser"]
 ROOT = Path(__file__).resolve().parents[2]
 HTML = ROOT / "_build" / "html"
-sys.path.insert(0, str(ROOT / "tools"))
-
-from chromium import served  # noqa: E402
 
 
 def pytest_generate_tests(metafunc):
