@@ -292,11 +292,12 @@ def write_editions(root: Path, output: Path, only: Iterable[str] = ()) -> list[W
             for picture in re.findall(r"!\[[^\]]*\]\((images/[^)]+)\)", text):
                 (output / edition / "images").mkdir(exist_ok=True)
                 shutil.copy(root / "book" / picture, output / edition / picture)
-    for source, name in ((root / "book" / "teaching" / "exam.md", "exam.md"), (root / "book" / "guide.md", "plan.md")):
-        if source.exists():
-            page = read_page(source)
-            text = renderer_of(book, page, repository, bibliography, root).blocks(page.blocks)
-            (output / "instructor" / name).write_text(text + "\n", encoding="utf-8")
+    for source, name in (("teaching/exam", "exam"), ("teaching/exam", "exam-blank"), ("guide", "plan")):
+        if (path := root / "book" / f"{source}.md").exists():
+            page = read_page(path)
+            blocks = [block for block in page.blocks if name != "exam-blank" or block.argument != "Answer"]
+            text = renderer_of(book, page, repository, bibliography, root).blocks(blocks)
+            (output / "instructor" / f"{name}.md").write_text(text + "\n", encoding="utf-8")
     for edition in ("student", "instructor"):
         (output / edition / "exercises.csv").write_text(listed(every), encoding="utf-8")
         readme = (Path(__file__).parent / "editions" / f"{edition}.md").read_text(encoding="utf-8")

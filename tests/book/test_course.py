@@ -133,6 +133,8 @@ def test_only_teachers_have_the_exam(editions):
     folders = {name: editions[0] / name for name in ("student", "instructor")}
     exam = (folders["instructor"] / "exam.md").read_text(encoding="utf-8")
     assert exam.count("\n## Question ") == exam.count("<details>") == 10
+    blank = (folders["instructor"] / "exam-blank.md").read_text(encoding="utf-8")
+    assert blank.count("\n## Question ") == 10 and "<details>" not in blank and "Common:" not in blank
     for path in folders["student"].rglob("*"):
         if path.suffix in (".ipynb", ".md", ".csv"):
             text = path.read_text(encoding="utf-8")
