@@ -15,7 +15,7 @@ import torch
 from diffusers.models.unets.unet_2d import UNet2DModel
 from diffusers.pipelines.ddim.pipeline_ddim import DDIMPipeline
 from diffusers.schedulers.scheduling_ddim import DDIMScheduler
-from sampling import median_time
+from sampling import ratios
 
 import painters
 from painters.models.precision import choose_device
@@ -112,11 +112,8 @@ def main() -> None:
     scheduler = DDIMScheduler(clip_sample=False, timestep_spacing="trailing")
     pipe = DDIMPipeline(network(options.size, options.width), scheduler).to(device)
     print(f"{options.size} pixels on {device.type}, batch {options.batch}, {options.steps} steps")
-    reference = None
-    for name, paint in variants(pipe, options.batch, options.steps).items():
-        seconds = median_time(paint, device)
-        reference = reference or seconds
-        print(f"{name:40s} {seconds / reference:6.3f}", flush=True)
+    for name, ratio in ratios(variants(pipe, options.batch, options.steps), device).items():
+        print(f"{name:40s} {ratio:6.3f}")
     if device.type == "cuda":
         few, many = (memory(pipe, options.batch, steps) for steps in (options.steps, 4 * options.steps))
         print(f"{'peak memory, four times the steps':40s} {many / few:6.3f}")

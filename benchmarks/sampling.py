@@ -8,7 +8,7 @@ Absolute times depend on the machine and are not printed as results; every line 
 import argparse
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 import torch
@@ -18,17 +18,23 @@ from painters.denoiser import Denoiser
 from painters.models import Model
 
 
-def median_time(run: Callable[[], object], device: torch.device, repeats: int = 5) -> float:
-    """Return the median wall time of ``run`` in seconds, after one call to warm up."""
-    times = []
-    for i in range(repeats + 1):
-        start = time.perf_counter()
-        run()
-        if device.type == "cuda":
-            torch.cuda.synchronize()
-        if i:
-            times.append(time.perf_counter() - start)
-    return statistics.median(times)
+def ratios(runs: Mapping[str, Callable[[], object]], device: torch.device, rounds: int = 7) -> dict[str, float]:
+    """Return the median time of each run over that of the first, both of the same round.
+
+    Runs take turns: a clock that rises, or a neighbour on the machine, then touches all of a round. One round before
+    these warms up.
+    """
+    times: dict[str, list[float]] = {name: [] for name in runs}
+    for i in range(rounds + 1):
+        for name, run in runs.items():
+            start = time.perf_counter()
+            run()
+            if device.type == "cuda":
+                torch.cuda.synchronize()
+            if i:
+                times[name].append(time.perf_counter() - start)
+    first = next(iter(times.values()))
+    return {name: statistics.median(t / t0 for t, t0 in zip(own, first)) for name, own in times.items()}
 
 
 def variants(model: Model, batch: int, steps: int) -> dict[str, Callable[[], object]]:
@@ -73,11 +79,8 @@ def main() -> None:
     options = parser.parse_args()
     model = painters.load(options.model, device=options.device)
     print(f"{options.model} on {model.device.type}, batch {options.batch}, {options.steps} steps")
-    reference = None
-    for name, run in variants(model, options.batch, options.steps).items():
-        seconds = median_time(run, model.device)
-        reference = reference or seconds
-        print(f"{name:40s} {seconds / reference:6.2f}")
+    for name, ratio in ratios(variants(model, options.batch, options.steps), model.device).items():
+        print(f"{name:40s} {ratio:6.2f}")
 
 
 if __name__ == "__main__":

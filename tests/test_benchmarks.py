@@ -9,13 +9,33 @@ import torch
 from atelier.linalg import singular
 
 
-def krylov():
-    path = Path(__file__).parents[1] / "benchmarks" / "krylov.py"
-    spec = importlib.util.spec_from_file_location("benchmark_krylov", path)
+def benchmark(name):
+    path = Path(__file__).parents[1] / "benchmarks" / f"{name}.py"
+    spec = importlib.util.spec_from_file_location(f"benchmark_{name}", path)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+def krylov():
+    return benchmark("krylov")
+
+
+def test_ratios_are_taken_within_a_round_and_the_first_round_only_warms_up(monkeypatch):
+    sampling, clock, slow = benchmark("sampling"), [0.0], [100.0, 1.0, 3.0, 1.0, 7.0, 2.0]
+    monkeypatch.setattr(sampling.time, "perf_counter", lambda: clock[0])
+    pace = iter(slow)  # the machine is slower in some rounds, for all runs
+
+    def plain():
+        clock[0] += (now := next(pace))
+        plain.now = now
+
+    def twice():
+        clock[0] += 2 * plain.now
+
+    found = sampling.ratios({"plain": plain, "twice": twice}, torch.device("cpu"), rounds=5)
+    assert found == {"plain": 1.0, "twice": 2.0}
 
 
 def random(*shape, seed=0):

@@ -111,7 +111,7 @@ def test_ddim_in_low_precision_on_the_device(unet: torch.nn.Module, device: torc
     network.load_state_dict(unet.state_dict())
     network = network.to(device, dtype).eval().requires_grad_(False)
     noise = randn(2, 2, 8, 8, seed=3).float()
-    theirs, _ = reference(scheduler, lambda x, t: network(x.to(dtype), t), noise.to(device), 10)
+    theirs, _ = reference(scheduler, lambda x, t: network(x.to(dtype), t.to(device)), noise.to(device), 10)
     denoise = adapted(network, discrete(scheduler.alphas_cumprod), "v_prediction")
     run = solve(denoise, noise, Levels.from_scheduler(scheduler, 10), solver="ddim", progress=False)
     assert run.final.dtype == torch.float32
