@@ -296,6 +296,12 @@ def test_what_does_not_fit_is_said_when_it_is_loaded(network, says):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("known", [{}, {"prediction": "sample"}, {"schedule": vp_linear()}], ids=str)
+def test_prediction_and_schedule_are_both_needed(known):
+    with pytest.raises(ValueError, match=r"to say what its network predicts: pass prediction= .* and schedule="):
+        painters.load(lambda x, t: x, shape=(2, 4, 4), **known)
+
+
 def test_too_few_labels_are_said_when_it_is_loaded():
     class Labelled(nn.Module):
         def __init__(self) -> None:

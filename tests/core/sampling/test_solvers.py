@@ -161,6 +161,23 @@ def test_inversion_round_trip(solver: str, limit: float, coordinates) -> None:
     assert bool(torch.isfinite(noise.eps).all()) and float(noise.eps[0].abs().max()) == 0
 
 
+def test_heun_stays_ddim_where_its_slope_is_not_formed() -> None:
+    """Into and out of pure noise, and into and out of a clean level; between them it is the trapezoidal rule."""
+    g, x = gaussian([4.0, 0.5], seed=7), randn(3, 2, seed=8)
+    small, clean, noisy, pure, middle = (1e-7, 0.5), (0.8, 0.0), (0.6, 0.8), (0.0, 1.0), (1.0, 2.5)
+    for here, there in itertools.permutations((small, clean, noisy, pure, middle), 2):
+        if here in (small, pure) and there in (small, pure):
+            continue
+        levels = Levels(*torch.tensor([here, there], dtype=torch.float64).T)
+        euler, heun = (solve(g, x, levels, solver=s, progress=False).final for s in ("ddim", "heun"))
+        if {here, there} == {noisy, middle}:
+            slopes = [(s - g(s, *level) * level[0]) / level[1] for s, level in ((x, here), (euler, there))]
+            change = (there[1] / there[0] - here[1] / here[0]) / 2
+            agree(heun, there[0] * (x / here[0] + change * (slopes[0] + slopes[1])), 1e-12)
+        else:
+            assert bool(heun.isfinite().all()) and torch.equal(heun, euler), (here, there)
+
+
 # the stochastic solver
 
 

@@ -2,7 +2,7 @@
 
 import torch
 
-from atelier.data.controls import CONTROLS, checkerboard, varied
+from atelier.data.controls import CONTROLS, checkerboard, undone, varied
 from atelier.data.images import ImageData, to_unit
 from atelier.training.recipes import RECIPES
 from painters import Moments
@@ -41,4 +41,5 @@ def test_a_control_changes_all_images_and_keeps_their_labels():
     board = varied(data, "checkerboard")
     assert torch.equal(checkerboard(board.train), data.train) and torch.equal(checkerboard(board.test), data.test)
     assert board.train_labels is labels and board.captions == data.captions and varied(data, None) is data
+    assert torch.equal(undone(board.train, "checkerboard"), data.train) and undone(images, None) is images
     assert {recipe.name for recipe in RECIPES.values() if getattr(recipe.kind, "variant", None)} == set(CONTROLS)

@@ -109,6 +109,24 @@ def test_crossed_halves_do_not_find_what_is_not_there():
     torch.testing.assert_close(half, explained(*law(g, data), (1.0, 0.0)) / 2)
 
 
+def test_the_law_rests_on_the_covariance_that_numpy_finds():
+    x, f = (torch.randn(9, m, generator=torch.Generator().manual_seed(m), dtype=torch.float64) for m in (6, 3))
+    f = f + torch.tensor([5.0, 0.0, -2.0]) + x[:, :3]
+    g = Gaussian(torch.ones(6).double(), torch.eye(6).double(), torch.linspace(3, 1, 6).double())
+    data = Known(x.float(), f, tuple(Factor(name, "areas") for name in "abc"))
+
+    def covariance(rows):
+        return torch.from_numpy(np.cov(data.states[rows].double().T, f[rows].T)[:6, 6:])
+
+    affine, other = law(g, data)
+    torch.testing.assert_close(affine.covariance, covariance(slice(0, None, 2)))
+    torch.testing.assert_close(other, covariance(slice(1, None, 2)))
+    torch.testing.assert_close((affine.mean, affine.variance), (f.mean(0), f.var(0)))
+    affine, other = law(replace(g, U=g.U[:, :4], lam=g.lam[:4], rest=0.1), data, crossed=False)
+    inside = covariance(slice(None)) * torch.tensor([1, 1, 1, 1, 0, 0])[:, None]
+    torch.testing.assert_close((affine.covariance, other), (inside, inside))
+
+
 def test_an_exact_posterior_never_knows_less_than_the_law():
     plane, axes = torch.zeros(2).double(), torch.eye(2).double()
     shapes = (((3.0, 0.0), (0.2, 2.0)), ((-1.0, 1.0), (1.0, 0.1)), ((0.0, -3.0), (0.5, 0.5)))

@@ -159,6 +159,21 @@ def test_the_law_of_the_bands_is_the_gaussian_flow():
     )
 
 
+def test_levels_of_pure_noise_are_not_followed_and_batches_leave_no_trace():
+    """On one Gaussian each seed's own ratio is the sigmoid; its bands are the energies of its estimates."""
+    subject = replace(tiny([9.0, 2.0, 0.5, 0.0]), shape=(1, 6, 6))
+    grid, (masks, _) = Levels.of(cosine(), 12), radial_bands(6, 6)
+    assert grid.alpha[0] == 0
+    paths, levels = follow(subject, replace(SETTINGS, batch=2), [3, 4, 5], grid, masks)
+    assert levels.logsnr.isfinite().all() and levels.steps + 1 == 11
+    assert paths.shown.shape == (3, 11, 3 + len(masks)) and paths.final.shape == (3, 3 + len(masks))
+    whole, _ = follow(subject, SETTINGS, [3, 4, 5], grid, masks)
+    torch.testing.assert_close((paths.shown, paths.final), (whole.shown, whole.final))
+    torch.testing.assert_close(paths.shown[..., 3:].sum(2), paths.shown[..., :3].sum(2))
+    run = solve(subject.denoise, grid.start(noise([4], subject.shape)), grid, solver="heun", progress=False)
+    assert float(paths.shown[1, 0, 3:].sum()) == pytest.approx(float(run.x0[1].square().sum()), rel=1e-4)
+
+
 def test_the_energy_of_the_images_is_their_variance_whatever_the_last_step():
     """In a world of two modes E[x_0 | x] is no affine function, and the run ends where there is much noise left."""
     m, shape = 1.0, (1, 2, 2)

@@ -132,6 +132,7 @@ def test_components_counts_the_first_share_that_is_reached():
     assert found.components(0.9).item() == 1 and found.components(0.9999).item() == 2
     with pytest.raises(ValueError, match="between 0 and 1"):
         found.components(1.0)
+    assert dimension(torch.cat([frames, 0 * frames], 1)).components(0.9).tolist() == [1, 0], "each curve by itself"
 
 
 # the CIFAR-10 spectrum: numbers of the theory that no network enters
@@ -199,3 +200,8 @@ def test_record_has_six_columns_and_each_is_what_it_says():
     walk = dimension(random_walk(range(4), toy.shape, steps=12)).cumulative[:, 1].mean()
     assert record["columns"]["walk"]["states_2"]["value"] == pytest.approx(float(walk))
     assert record["columns"]["mean"]["plane_mean"]["value"] < 1e-3
+    whole = measure(toy, Settings(seeds=tuple(range(5)), steps=12, profile="ci", batch=50))
+    for name, column in record["columns"].items():
+        assert {k: v["low"] for k, v in whole["columns"][name].items()} == pytest.approx(
+            {k: v["low"] for k, v in column.items()}, rel=1e-4, abs=1e-6
+        ), "batches leave no trace"

@@ -57,6 +57,11 @@ def test_a_row_says_what_was_measured(tmp_path):
         )
         assert r["error"] == pytest.approx(np.sqrt(np.mean(np.square(r["each"]))), rel=1e-3)
         assert r["low"] <= r["error"] <= r["high"] and r["median"] <= r["worst"] == max(r["each"])
+    exact = module.References.of(TARGET).images(range(5), progress=False).numpy()
+    images = painted(TARGET, ways(TARGET, 5)["ddim, even"][0], 5, range(5)).numpy()
+    size = np.sqrt(np.mean([np.vdot(one, one) for one in exact]))
+    each = next(r["each"] for r in rows if (r["sampler"], r["nfe"]) == ("ddim, even", 5))
+    assert each == pytest.approx([np.linalg.norm(a - b) / size for a, b in zip(images, exact)], rel=1e-4)
     found = read(tmp_path / "b.json")
     assert found["model"] == "law" and found["reference"]["difference"] < 1e-5 and "commit" in found["provenance"]
 

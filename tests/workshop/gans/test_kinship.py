@@ -148,6 +148,21 @@ def test_overlaps_between_models():
     assert found["random"] < found["b pictures"]["value"] < found["a pictures"]["value"] < 1
 
 
+def test_what_a_metric_is_like_against_numpy():
+    J = random(7, 9, 4)
+    found, H = kinship.described(J), (J.mT @ J).numpy()
+    values = np.sort(np.linalg.eigvalsh(H))[:, ::-1]
+    logs = np.log(values)
+    np.testing.assert_allclose(found["spectrum"], stats.gmean(values, axis=0))
+    for key, percent in (("low", 16), ("high", 84)):
+        np.testing.assert_allclose(found[key], np.exp(np.percentile(logs, percent, axis=0)))
+    wide = values.sum(1) ** 2 / (values**2).sum(1)
+    assert found["participation"]["value"] == pytest.approx(wide.mean()) and found["participation"]["n"] == 7
+    still = kinship.described(torch.cat([J, torch.zeros(7, 9, 1).double()], 2))
+    np.testing.assert_allclose(still["spectrum"][:4], found["spectrum"])
+    assert 0 < still["spectrum"][4] < 1e-11 * values.max()
+
+
 def test_the_map_of_a_gaussian_has_its_metric():
     record = painted()
     found = record["map"]["pixels"]

@@ -16,7 +16,7 @@ from atelier.landscape import classes
 from atelier.landscape import jacobian as room
 from atelier.landscape.jacobian import local, local_variance
 from atelier.landscape.modes import flip_probability, mean_shift, mode_tree
-from atelier.subject import Settings, subject
+from atelier.subject import Settings, Subject, subject
 from painters import Gaussian, Levels, Mixture, PointCloud, noise
 from painters.denoiser import Scalar
 from painters.linalg import jacobian
@@ -230,6 +230,19 @@ def test_the_record_of_an_exact_gaussian_is_flat(latent):
     lam = local_variance(j, ratio[:, None])
     torch.testing.assert_close(lam, latent.gaussian.lam[:4].expand_as(lam), rtol=0.05, atol=0)
     assert max(map(max, found["asymmetry"])) < 1e-3
+
+
+def test_batches_of_seeds_leave_no_trace_in_the_record():
+    g = gaussian([9.0, 4.0, 1.0, 0.3], dim=12, rest=0.01)
+    world = Subject("small", g, g, (3, 2, 2), lambda n: Levels.of(edm(), n), lambda x: x, kind="gaussian")
+    whole, parts = (
+        room.along_trajectories(world, Settings(tuple(range(3)), 6, "book", batch), k=2) for batch in (50, 2)
+    )
+    assert whole["seeds"] == parts["seeds"] == [0, 1, 2] and np.shape(whole["j"]) == (len(whole["ratio"]), 3, 2)
+    for key in ("ratio", "j", "trace"):
+        np.testing.assert_allclose(parts[key], whole[key], rtol=1e-5)
+    want = [g.lam[:2] / (g.lam[:2] + r**2) for r in whole["ratio"]]
+    np.testing.assert_allclose(np.array(whole["j"])[:, 2], torch.stack(want), rtol=1e-5)
 
 
 def test_the_record_of_a_network_agrees_with_its_dense_jacobian(latent):

@@ -138,6 +138,14 @@ def test_turning_keeps_the_law_and_all_other_coordinates():
     assert float(((new @ Q) * (old @ Q)).mean()) == pytest.approx(math.cos(2.0), abs=0.03)
 
 
+def test_a_turned_state_is_of_the_kind_and_shape_that_it_was():
+    g, level = gaussian(12, low=0), (0.8, 0.6)
+    Q, x, fresh = told(g, random(12, 4, seed=5)).alone("size"), random(3, 1, 3, 4), random(3, 1, 3, 4, seed=1)
+    small = knobs.turn(g, x.float(), fresh.float(), level, Q, 2.0)
+    assert small.dtype == torch.float32 and small.shape == x.shape
+    torch.testing.assert_close(small.double(), knobs.turn(g, x, fresh, level, Q, 2.0), rtol=1e-4, atol=1e-4)
+
+
 def test_with_one_factor_its_knob_is_all_that_tells_it():
     g = gaussian(12, low=0)
     covariance = dense(g) @ random(12, 2, seed=9)

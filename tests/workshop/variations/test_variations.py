@@ -136,6 +136,11 @@ def test_levels_of_change_lie_in_range_and_are_clean_first():
     at = changed_at(levels, most=4)
     ratio = [float(levels.ratio[i]) for i in at]
     assert len(at) == 4 and ratio == sorted(ratio) and ratio[0] >= 0.2 and ratio[-1] <= 8
+    levels = Levels(torch.ones(7).double(), torch.tensor([9.0, 8.0, 2.0, 1.0, 0.5, 0.2, 0.0]).double())
+    assert changed_at(levels) == [5, 4, 3, 2, 1], "both ends count"
+    assert changed_at(levels, most=3) == [5, 3, 1] and changed_at(levels, most=1) == [5]
+    assert changed_at(levels, low=0.1, high=100.0) == [5, 4, 3, 2, 1], "never where the run begins: that is other noise"
+    assert changed_at(Levels(torch.ones(20).double(), torch.linspace(7, 0, 20).double())) == [18, 15, 12, 10, 7, 4, 1]
 
 
 # The measurement
