@@ -16,8 +16,9 @@ from archives import write_zip
 from export import repository_address
 from myst import Block, Page, children, read_page
 from numbering import Book
+from plan import read_plans
 from pybtex.database import parse_file
-from slides import Words, html, inline, plan
+from slides import Words, html, inline
 from teaching import Work
 
 SITE = "http://www.imsglobal.org"
@@ -155,7 +156,7 @@ def sessions(guide: Page) -> dict[str, list[str]]:
     """Return the pages of each session, by its title in the plan."""
     text = "\n".join("\n".join(block.lines) for block in guide.blocks if block.kind == "text")
     rows = re.findall(r"^\| (\d)\. [^|]+\| ([^|]+)\|", text, re.M)
-    titles = {name[-1]: title for name, (title, _) in plan(guide).items() if name.startswith("Session")}
+    titles = {name[-1]: plan.title for name, plan in read_plans(guide).items() if name.startswith("Session")}
     found = {titles[number]: re.findall(r"\{doc\}`(?:[^`<]*<)?([\w-]+)>?`", row) for number, row in rows}
     after = re.search(r"^\| after it \| ([^|]+)\|", text, re.M)
     return found | ({"After it": re.findall(r"\{doc\}`(\w+)`", after[1])} if after else {})

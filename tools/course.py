@@ -37,6 +37,7 @@ from leaks import Secrets, leaks, solutions
 from minutes import of_blocks, reading
 from myst import Block, MystError, Page, children, read_page
 from numbering import Book, read_book, walk
+from plan import with_prompts
 from pybtex.database import BibliographyData, parse_file
 from render import Renderer, quote
 from slides import write_slides
@@ -234,14 +235,14 @@ def teacher_cells(page: Page, works: dict[str, Work], notes: Notes | None, rende
             head = f"**For the teacher: {work.points} points ({work.graded}), {work.minutes} minutes.**"
             text = quote(head, renderer.blocks(notes.wrong[work.label]))
             cells.append(new_cell("markdown", text, painters=work.metadata | {"role": "note"}))
-    top = [timing(page, works)]
+    top = [timing(page, works, notes)]
     if notes:
         top += [f"## For the teacher: {title}\n\n{renderer.blocks(text)}" for title, text in notes.sections.items()]
     return [cells[0], *(new_cell("markdown", text, painters={"role": "note"}) for text in top), *cells[1:]]
 
 
-def timing(page: Page, works: dict[str, Work]) -> str:
-    """Return a table of the minutes of a page's sections, as `tools/minutes.py` counts them, and of its exercises."""
+def timing(page: Page, works: dict[str, Work], notes: Notes | None) -> str:
+    """Return a table of the minutes of a page's sections, as `tools/minutes.py` counts them, and of what is done."""
     rows, title, body = [], "Opening", []
     for block in (*split(page.blocks)[0], Block("heading", 0, "##")):
         if block.kind == "heading" and block.name == "##":
@@ -254,6 +255,8 @@ def timing(page: Page, works: dict[str, Work]) -> str:
     rows += [(f"{w.number}. {w.title}", f"{w.minutes}", f"{w.points}, {w.graded}") for w in works.values()]
     minutes, points = (sum(getattr(work, name) for work in works.values()) for name in ("minutes", "points"))
     rows.append(("**Exercises**", f"**{minutes}**", f"**{points}**"))
+    for i, prompt in enumerate(notes.prompts if notes else [], 1):
+        rows.append((f"Discussion {i}, {prompt.place}", f"{prompt.minutes}", ""))
     lines = [f"| {' | '.join(row)} |" for row in (("part", "minutes", "points"), ("---", "--:", "---"), *rows)]
     return "## For the teacher: minutes and points\n\n" + "\n".join(lines)
 
@@ -276,11 +279,12 @@ def write_editions(root: Path, output: Path, only: Iterable[str] = ()) -> list[W
     for edition in ("student", "instructor"):
         shutil.rmtree(output / edition, ignore_errors=True)
         (output / edition).mkdir(parents=True)
-    every = []
+    every, prompts = [], []
     for page in pages:
         notes = read_notes(root / "book" / "teaching" / f"{page.name}.md", page)
         works = works_of(page, book, notes)
         every += works.values()
+        prompts += notes.prompts if notes else []
         for edition in ("student", "instructor"):
             renderer = renderer_of(book, page, repository, bibliography, root)
             if edition == "student":
@@ -296,6 +300,7 @@ def write_editions(root: Path, output: Path, only: Iterable[str] = ()) -> list[W
         if (path := root / "book" / f"{source}.md").exists():
             page = read_page(path)
             blocks = [block for block in page.blocks if name != "exam-blank" or block.argument != "Answer"]
+            blocks = with_prompts(page, prompts) if name == "plan" else blocks
             text = renderer_of(book, page, repository, bibliography, root).blocks(blocks)
             (output / "instructor" / f"{name}.md").write_text(text + "\n", encoding="utf-8")
     for edition in ("student", "instructor"):

@@ -33,13 +33,12 @@ from minutes import COURSE
 from myst import Block, MystError, Page, children, parse, read_page
 from numbering import Book, read_book, walk
 from PIL import Image
+from plan import Plan, read_plans
 from pybtex.database import BibliographyData, parse_file
 from render import Renderer
-from teaching import Notes, read_notes
+from teaching import Notes, Prompt, read_notes
 
 EDITIONS = Path(__file__).parent / "editions"
-SECTION = re.compile(r"(Session \d|One lecture)")
-ROW = re.compile(r"^\| (\d+) \| (.+) \|$", re.M)
 NAMED = re.compile(r"\{(?:numref|ref|prf:ref)\}`(?:[^`<]*<)?((?:fig|ex|thm|prop|cor|def)-[\w-]+)>?`")
 PAGE = """\
 <!doctype html>
@@ -116,11 +115,10 @@ class Slide:
 
 @dataclass
 class Deck:
-    """One session: its name, its title in the plan, the rows of the plan by minute, and its slides."""
+    """One session: its name, its plan, and its slides."""
 
     name: str
-    title: str
-    rows: dict[int, str]
+    plan: Plan
     slides: list[Slide] = field(default_factory=list)
 
 
@@ -251,7 +249,6 @@ class Shelf:
             text = self.words(name).blocks(children(asks[int(number)]))
             slide.body.append(f'<div class="box ask"><h3>Predict first, in writing</h3>{html(text)}</div>')
         elif kind == "answer":
-            slide.notes.append(f"**To discuss.** {self.words(rest).blocks(self.notes[rest].sections['Discussion'])}")
             slide.body.append(f'<div class="answer">{html(self.answer(rest, line))}</div>')
         elif kind not in self.blocks:
             raise fail(line, f"there is no {kind}")
@@ -274,6 +271,10 @@ class Shelf:
             items.append(f"- {self.book.targets[label].text}. {title} ({points} points, {minutes} minutes)")
         text = "\n".join(["**Homework:** choose one on paper and one at the keyboard.", "", *items])
         return f'<div class="homework">{html(text)}</div>'
+
+    def discussion(self, prompt: Prompt, head: str) -> str:
+        """Return a prompt for discussion with its minutes."""
+        return f"**{head}, {prompt.minutes} minutes.** {self.words(prompt.page).inline(prompt.text, 0)}"
 
     def misconceptions(self, labels: Iterable[str]) -> list[str]:
         """Return the misconceptions that something shown cures."""
@@ -314,22 +315,7 @@ def inline(text: str) -> str:
     return re.sub(r"^<p>(.*)</p>\s*$", r"\1", html(text), flags=re.S)
 
 
-# The plan, and the decks
-
-
-def plan(guide: Page) -> dict[str, tuple[str, dict[int, str]]]:
-    """Return the title and the rows, by minute, of each session and of the lecture."""
-    found: dict[str, tuple[str, dict[int, str]]] = {}
-    head = ""
-    for block in guide.blocks:
-        if block.kind == "heading":
-            match = SECTION.match(block.argument)
-            head = match[1] if match else ""
-            if head:
-                found[head] = block.argument, {}
-        elif head:
-            found[head][1].update((int(minute), row) for minute, row in ROW.findall("\n".join(block.lines)))
-    return found
+# The decks
 
 
 def decks(shelf: Shelf, source: Path) -> list[Deck]:
@@ -338,7 +324,8 @@ def decks(shelf: Shelf, source: Path) -> list[Deck]:
     Raises:
         MystError: if they name what there is not, or do not follow the plan.
     """
-    plans = plan(read_page(shelf.root / "book" / "guide.md"))
+    prompts = [prompt for notes in shelf.notes.values() for prompt in notes.prompts]
+    plans = read_plans(read_page(shelf.root / "book" / "guide.md"), prompts)
     projects = project_titles(shelf)
     found: list[Deck] = []
     for block in parse(source.read_text(encoding="utf-8").splitlines(), 1):
@@ -346,7 +333,7 @@ def decks(shelf: Shelf, source: Path) -> list[Deck]:
             if block.argument not in plans:
                 raise fail(block.line, f"book/guide.md has no plan of {block.argument}")
             name = "lecture" if "lecture" in block.argument else block.argument.lower().replace(" ", "-")
-            found.append(Deck(name, *plans[block.argument]))
+            found.append(Deck(name, plans[block.argument]))
         elif block.kind == "heading":
             minute, title = re.match(r"(?:(\d+) )?(.*)", block.argument).groups()  # type: ignore[union-attr]
             found[-1].slides.append(Slide(title, int(minute) if minute else None))
@@ -364,7 +351,7 @@ def decks(shelf: Shelf, source: Path) -> list[Deck]:
                 slide.body.append(html(shelf.words("guide").block(block)))
             else:
                 raise fail(block.line, f"a slide has no {block.name or block.kind}")
-    if [deck.title for deck in found] != [title for title, _ in plans.values()]:
+    if [deck.plan for deck in found] != list(plans.values()):
         raise fail(1, "there must be a deck for each session of book/guide.md, and for the lecture")
     for deck in found:
         follow(deck, shelf)
@@ -373,24 +360,30 @@ def decks(shelf: Shelf, source: Path) -> list[Deck]:
 
 def follow(deck: Deck, shelf: Shelf) -> None:
     """Add to a deck's notes what the plan and the notes of the pages say, and see that it follows the plan."""
-    minutes = [slide.minute for slide in deck.slides if slide.minute is not None]
-    if minutes != list(deck.rows) or deck.slides[0].minute is None:
-        raise fail(1, f"{deck.title}: slides begin at {minutes}, the plan at {list(deck.rows)}")
-    ends = dict(zip(minutes, [*minutes[1:], 90]))
-    shown: dict[int, set[str]] = {minute: set() for minute in minutes}
-    now, told = 0, set()
-    for slide in deck.slides:
+    plan, spans = deck.plan, list(deck.plan.rows)
+    minutes, starts = [slide.minute for slide in deck.slides if slide.minute is not None], [s.start for s in spans]
+    if minutes != starts or deck.slides[0].minute is None:
+        raise fail(1, f"{plan.title}: slides begin at {minutes}, the plan at {starts}")
+    shown: dict[range, set[str]] = {span: set() for span in spans}
+    now, told = spans[0], set()
+    for slide, after in zip(deck.slides, [*deck.slides[1:], None]):
         if slide.minute is not None:
-            now = slide.minute
-            row = shelf.words("guide").inline(deck.rows[now], 0)
-            slide.notes.insert(0, f"**Minutes {now} to {ends[now]}.** {row}")
+            now = next(span for span in spans if span.start == slide.minute)
+            row = shelf.words("guide").inline(plan.rows[now], 0)
+            talk = sum(prompt.minutes for prompt in plan.prompts.get(now, []))
+            of_them = f", {talk} of them to discuss" if talk else ""
+            slide.notes.insert(0, f"**Minutes {now.start} to {now.stop}{of_them}.** {row}")
         shown[now] |= set(slide.labels)
         expected = [text for text in shelf.misconceptions(slide.labels) if text not in told]
         slide.notes += expected
         told |= set(expected)
-    for minute, row in deck.rows.items():
-        if missing := set(NAMED.findall(row)) - shown[minute]:
-            raise fail(1, f"{deck.title}, minute {minute}: the plan names {', '.join(sorted(missing))}, no slide does")
+        if after is None or after.minute is not None:
+            slide.notes += [shelf.discussion(prompt, "To discuss") for prompt in plan.prompts.get(now, [])]
+    deck.slides[-1].notes += [shelf.discussion(prompt, "To discuss at home") for prompt in plan.home]
+    for span, row in plan.rows.items():
+        if missing := set(NAMED.findall(row)) - shown[span]:
+            names = ", ".join(sorted(missing))
+            raise fail(1, f"{plan.title}, minute {span.start}: the plan names {names}, no slide does")
 
 
 def project_titles(shelf: Shelf) -> list[str]:
@@ -431,7 +424,7 @@ def write_slides(root: Path, output: Path, profile: str) -> int:
     shutil.copy(EDITIONS / "slides.css", output)
     shutil.copy(root / "LICENSE-CC-BY-4.0", output)
     for deck in made:
-        title = re.sub(r"^(Session \d): (.)", lambda m: f"{m[1]}. {m[2].upper()}", deck.title)
+        title = re.sub(r"^(Session \d): (.)", lambda m: f"{m[1]}. {m[2].upper()}", deck.plan.title)
         head = (
             f"<section><h1>{inline(title)}</h1>\n<p class='by'>Outline First, Details Later: how diffusion models "
             "paint, and why. The painters contributors, CC BY 4.0.</p></section>"

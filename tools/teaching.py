@@ -1,10 +1,13 @@
 """Read the notes for teachers, `book/teaching/NAME.md`, and say what each exercise asks.
 
-A file has in front the points and minutes of each exercise of its page, then the sections `## Misconceptions` and
-`## Discussion`, and then, for each exercise, a section named by its label, which says what goes wrong in it.
+A file has in front the points and minutes of each exercise of its page, and the minutes of each prompt for discussion
+with its place in `book/guide.md`: a session, and there the minute at which a block begins, or `home`. Then come the
+sections `## Misconceptions` and `## Discussion`, and for each exercise one named by its label, which says what goes
+wrong in it.
 """
 
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import yaml
@@ -18,11 +21,29 @@ LONG = (6, 60)
 
 
 @dataclass(frozen=True)
+class Prompt:
+    """A question to discuss: its minutes, and the minute of a session at which its block begins, None for home."""
+
+    name: str
+    page: str
+    text: str
+    minutes: int
+    session: int
+    at: int | None
+
+    @property
+    def place(self) -> str:
+        """Where it stands, in words."""
+        return f"session {self.session}, " + ("at home" if self.at is None else f"from minute {self.at}")
+
+
+@dataclass(frozen=True)
 class Notes:
-    """Points and minutes by label, sections by title, and what goes wrong by label."""
+    """Points and minutes by label, sections by title, prompts for discussion, and what goes wrong by label."""
 
     marks: dict[str, tuple[int, int]]
     sections: dict[str, list[Block]]
+    prompts: list[Prompt]
     wrong: dict[str, list[Block]]
 
 
@@ -66,7 +87,31 @@ def read_notes(path: Path, page: Page) -> Notes | None:
     want = [block.options["label"] for block in page.blocks if block.name == "exercise"]
     if list(marks) != want or list(found) != [*SECTIONS, *want]:
         raise MystError(f"{place}: it must have, in this order, {', '.join((*SECTIONS, *want))}.")
-    return Notes(marks, {name: found[name] for name in SECTIONS}, {label: found[label] for label in want})
+    prompts = read_prompts(found["Discussion"], front.get("discussion", []), page.name)
+    told = [f"{i}. *({one.minutes} minutes, {one.place})* {one.text}" for i, one in enumerate(prompts, 1)]
+    found["Discussion"] = [replace(found["Discussion"][0], lines=tuple(told))]
+    return Notes(marks, {name: found[name] for name in SECTIONS}, prompts, {label: found[label] for label in want})
+
+
+def read_prompts(blocks: list[Block], places: list[dict], page: str) -> list[Prompt]:
+    """Join the prompts of a page with their minutes and places.
+
+    Raises:
+        MystError: if a prompt has none.
+    """
+    texts = re.split(r"^\d+\. ", "\n".join(line for block in blocks for line in block.lines), flags=re.M)[1:]
+    prompts = []
+    for i, text in enumerate(texts, 1):
+        facts = places[i - 1] if i <= len(places) else {}
+        at, minutes, session = facts.get("at"), facts.get("minutes", 0), facts.get("session")
+        if session is None or not (at == "home" or isinstance(at, int)) or minutes < 1:
+            form = "{session: 1, at: 10, minutes: 5}, or at: home"
+            raise MystError(f"book/teaching/{page}.md: prompt {i} for discussion needs a place and minutes, as {form}.")
+        minute = at if isinstance(at, int) else None
+        prompts.append(Prompt(f"prompt {i} of {page}", page, text.strip(), minutes, session, minute))
+    if len(places) > len(prompts):
+        raise MystError(f"book/teaching/{page}.md: {len(places)} places for {len(prompts)} prompts for discussion.")
+    return prompts
 
 
 def kind_of(title: str) -> str:

@@ -13,7 +13,9 @@ from figures import code_of
 from leaks import leaks
 from minutes import COURSE
 from myst import MystError
+from numbering import read_book
 from PIL import Image, ImageDraw
+from teaching import read_notes
 
 ROOT = Path(__file__).resolve().parents[2]
 NAMES = ("session-1", "session-2", "session-3", "session-4", "lecture")
@@ -86,10 +88,31 @@ def test_every_deck_has_its_slides_and_each_begins_with_what_to_do(folder):
         made = sections(folder, name)
         assert len(made) > 12
         timed = [text for text in made if 'class="at"' in text]
-        assert len(timed) >= 6 and all(re.search(r"Minutes \d+ to \d+\.", text) for text in timed)
+        assert len(timed) >= 6 and all(re.search(r"Minutes \d+ to \d+[.,]", text) for text in timed)
         assert all('<aside class="notes">' in text for text in made[1:])
     notes = "".join(re.findall(r'<aside class="notes">.*?</aside>', "".join(sections(folder, "session-2")), re.S))
     assert "Expect:" in notes and "What goes wrong" in notes and "$" in notes
+
+
+def test_prompts_for_discussion_stand_in_the_notes_of_their_block(folder):
+    prompts = [
+        prompt
+        for page in read_book(ROOT).pages
+        if page.name in COURSE
+        for prompt in read_notes(ROOT / "book" / "teaching" / f"{page.name}.md", page).prompts
+    ]
+    told = 0
+    for session in range(1, 5):
+        here = [one for one in prompts if one.session == session]
+        block, found = 0, []
+        for text in sections(folder, f"session-{session}"):
+            if begins := re.search(r"Minutes (\d+) to", text):
+                block = int(begins[1])
+            found += [(block, int(n)) for n in re.findall(r"<strong>To discuss, (\d+) minutes", text)]
+            found += [(None, int(n)) for n in re.findall(r"<strong>To discuss at home, (\d+) minutes", text)]
+        assert sorted(found, key=str) == sorted(((one.at, one.minutes) for one in here), key=str)
+        told += len(found)
+    assert told == len(prompts) and "To discuss" not in "".join(sections(folder, "lecture"))
 
 
 def test_slides_are_whole_and_load_nothing_from_elsewhere(folder):
