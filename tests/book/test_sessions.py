@@ -51,9 +51,7 @@ def test_the_instructors_plan_has_each_prompt_in_its_block():
     for one in PROMPTS:
         session = text.partition(f"Session {one.session}:")[2].partition("\nSession ")[0].partition("One lecture")[0]
         (line,) = [line for line in session.splitlines() if one.text in line]
-        head = (
-            rf"\* \({one.minutes} minutes\)" if one.at is None else rf"\| {one.at}–\d+ \|.*\*\*Discuss, {one.minutes} "
-        )
+        row, item = rf"\| {one.at}–\d+ \|.*\*\*Discuss, {one.minutes} ", rf"\* \({one.minutes} minutes\) "
         assert re.match(item if one.at is None else row, line) and text.count(one.text) == 1
 
 
