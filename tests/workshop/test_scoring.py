@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 from functools import cache
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 
 from atelier.data import scenes
 from atelier.data.images import to_unit
+from atelier.data.scenes.factors import Factor
 from atelier.data.scenes.shares import variance_shares
-from atelier.networks.readers import READER_OF, load_reader
-from atelier.scoring import OUTLINE, Ruler, distance
+from atelier.networks.readers import READER_OF, indicators, load_reader
+from atelier.scoring import OUTLINE, Ruler, distance, known
 from atelier.subject import Subject
 from painters import Gaussian, Levels
 from painters.schedules import vp_linear
@@ -103,6 +106,61 @@ def test_the_outline_holds_its_share_of_the_variance_and_no_factor_more() -> Non
     names = [name for name, big in zip(r.names, outline) if big]
     assert "sky" in names and "walls" not in names
     assert replace(r, factors=(replace(r.factors[0], name="class"),)).outline().all()
+
+
+def test_changes_by_hand() -> None:
+    """Two kinds, a value, three kinds: a change of the value counts in units of unrelated pictures, up to 1."""
+    factors = (
+        Factor("side", "masses", ("left", "right")),
+        Factor("size", "areas"),
+        Factor("hue", "areas", tuple("abc")),
+    )
+    r = Ruler(
+        ruler().subject,
+        factors,
+        torch.tensor([0.5, 0.8, 0.4]).double(),
+        torch.tensor([9.0, 0.2, 9.0]).double(),
+        torch.ones(3),
+    )
+    before = torch.tensor([[0.9, 0.1, 0.5, 0.6, 0.3, 0.1], [0.9, 0.1, 0.5, 0.6, 0.3, 0.1]]).double()
+    after = torch.tensor([[0.4, 0.6, 0.45, 0.5, 0.4, 0.1], [0.6, 0.4, 0.8, 0.1, 0.3, 0.6]]).double()
+    assert r.kept(before, after).tolist() == [[False, True, True], [True, False, False]]
+    torch.testing.assert_close(r.change(before, after), torch.tensor([[1, 0.25, 0], [0, 1, 1]]).double())
+    torch.testing.assert_close(r.score(r.change(before, after)), torch.tensor([1, 0.625 / 0.8, 1]).double())
+    assert r.names == ["side", "size", "hue"]
+    edge = torch.zeros(2, 6).double()
+    edge[:, 2] = torch.tensor([0.1443, 0.1444]).double()
+    assert r.kept(torch.zeros(2, 6).double(), edge)[:, 1].tolist() == [True, False], "half of 1 / sqrt(12)"
+
+
+def test_a_ruler_is_made_of_the_pictures_beside_each_other() -> None:
+    def blurred(x: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.interpolate(torch.nn.functional.avg_pool2d(x / 2 + 0.5, 4), scale_factor=4)
+
+    r = Ruler.of(replace(ruler().subject, decode=blurred), 120)
+    assert r is not None
+    data = known(r.subject, 120, test=True)
+    assert data is not None and r.subject.reader is not None
+    said = indicators(r.subject.reader.read(r.subject.look(data.states.float()), 1.0, 0.0), data.factors)
+    sizes = [len(f.kinds) or 1 for f in data.factors]
+    missed, whole = ((said - data.facts).numpy() ** 2).mean(0), data.facts.numpy().var(0)
+    ends = np.cumsum([0, *sizes])
+    share = [1 - missed[a:b].sum() / whole[a:b].sum() for a, b in itertools.pairwise(ends)]
+    assert r.names == [f.name for f, s in zip(data.factors, share) if s >= 0.5] and len(r.names) < len(share)
+    own = r.answers(data.states)
+    pairs = own, torch.cat([own[-1:], own[:-1]])
+    torch.testing.assert_close(r.unrelated, r.change(*pairs).mean(0))
+    torch.testing.assert_close(r.chance, r.kept(*pairs).double().mean(0))
+    at = r.names.index("horizon")
+    column = sum(len(f.kinds) or 1 for f in r.factors[:at])
+    assert float(r.distance[at]) == pytest.approx(float((pairs[0] - pairs[1])[:, column].abs().mean()))
+
+
+def test_distance_is_relative_to_that_of_unrelated_states() -> None:
+    g = Gaussian(torch.ones(6).double(), torch.eye(6).double()[:, :2], torch.tensor([3.0, 1.0]).double(), 0.25)
+    before, after = torch.zeros(2, 1, 2, 3), torch.zeros(2, 1, 2, 3)
+    after[0, 0, 0, 0], after[0, 0, 1, 2] = 3.0, 4.0
+    torch.testing.assert_close(distance(g, before, after), torch.tensor([5 / 10**0.5, 0]).double())
 
 
 def test_answers_keep_the_order_of_the_factors() -> None:

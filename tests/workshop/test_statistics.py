@@ -36,9 +36,32 @@ def test_a_statistic_may_give_several_numbers_and_sees_whole_rows():
     assert normal.low + normal.high == pytest.approx(2 * normal.value)
 
 
+@pytest.mark.parametrize("n", [5, MANY - 1, MANY, 60])
+def test_the_interval_is_of_the_standard_error(n):
+    """For a mean Student's below MANY samples, and from there on a bootstrap's, which knows no Student."""
+    rows = np.random.default_rng(n).normal(size=n)
+    found = bootstrap(rows, draws=4000, normal=True)[0]
+    error = rows.std(ddof=1) / n**0.5 if n < MANY else rows.std() / n**0.5
+    reach = error * (stats.t.ppf(0.975, n - 1) if n < MANY else 1.96)
+    assert (found.high - found.low) / 2 == pytest.approx(reach, rel=1e-9 if n < MANY else 0.03)
+    plain = bootstrap(rows, draws=4000)[0]
+    assert (plain.high - plain.low) / 2 == pytest.approx(reach, rel=0.06)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("n", [4, MANY])
+def test_a_number_that_never_exists_has_an_interval_of_nan(n):
+    rows = np.arange(float(n))
+    there, never = bootstrap(rows, lambda part: np.array([part.mean(), np.nan]), draws=20)
+    assert there.low < there.value < there.high and np.isnan([never.value, never.low, never.high]).all()
+    some = bootstrap(rows, lambda part: part.mean() if len(set(part)) < n else np.nan, draws=200)[0]
+    assert np.isnan(some.value) and (np.isnan(some.low) == (n < MANY)), "draws that have none are passed over"
+
+
 def test_one_sample_has_no_interval_and_none_is_refused():
     alone = mean(np.array([3.0]))
-    assert alone.value == 3 and np.isnan(alone.low) and np.isnan(alone.high)
+    assert alone.value == 3 and np.isnan(alone.low) and np.isnan(alone.high) and alone.n == 1
+    assert [one.value for one in bootstrap(np.array([[3.0, 4.0]]))] == [3, 4]
     with pytest.raises(ValueError, match="at least one"):
         bootstrap(np.empty((0, 2)))
 
@@ -63,6 +86,10 @@ def test_many_samples_have_a_bootstrap_and_a_share_stays_a_share():
     assert mean([0.9, 1, 1, 0.95, 0.99]).high > 1 == ends.high and ends.low == pytest.approx(
         mean([0.9, 1, 1, 0.95, 0.99]).low
     )
+    assert share([0.0, 0, 0.1, 0.01]).low == 0 > mean([0.0, 0, 0.1, 0.01]).low and ends.n == 5
+    assert ends.value == pytest.approx(0.968)
+    table = torch.arange(30.0).reshape(5, 6)
+    assert mean(table).value == 14.5 and mean(table).n == 30
 
 
 @pytest.mark.parametrize("hits, n", [(0, 24), (7, 24), (40, 40), (50, 200)])
@@ -99,6 +126,17 @@ def test_rank_correlation_and_its_exact_p():
     assert np.isnan(rank_correlation(x[:3], y[:3]).low) and rank_correlation(x, x).low == 1
     ties = np.array([1.0, 1, 2, 2, 3, 3])
     assert rank_correlation(x, ties).rho == pytest.approx(stats.spearmanr(x, ties)[0])
+
+
+def test_p_is_exact_up_to_eight_pairs_and_the_interval_is_bonetts_and_wrights():
+    x = np.arange(9.0)
+    assert rank_correlation(x[:8], x[:8]).p == pytest.approx(1 / 40_320)
+    assert rank_correlation(x, x).p == pytest.approx(1 / 20_001)
+    y = np.array([3.0, 0, 2, 1, 6, 4, 8, 5, 7])
+    found, rho = rank_correlation(x, y), stats.spearmanr(x, y)[0]
+    reach = 1.959964 * np.sqrt((1 + rho**2 / 2) / 6)
+    ends = np.tanh([np.arctanh(rho) - reach, np.arctanh(rho) + reach])
+    assert (found.low, found.high) == pytest.approx(ends, rel=1e-5)
 
 
 def test_many_pairs_take_random_orders():

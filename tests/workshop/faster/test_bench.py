@@ -204,3 +204,13 @@ def test_the_command_measures_digits_and_prints_the_table(tmp_path, capsys, monk
     assert "everything is in g.json" in out and "| 5 | DDIM, " in out
     assert main(["bench", *options, "--frechet", "80"]) == 1
     assert "no Fréchet distance is known for gaussian" in capsys.readouterr().err
+
+
+def test_numbers_of_calls_that_guidance_cannot_make_are_left_out(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(module, "target", lambda name, **_: replace(TARGET, calls=2))
+    options = ["bench", "--model", "law", "--seeds", "0-2", "--only", "ddim", "--json", str(tmp_path / "g.json")]
+    assert main([*options, "--nfe", "5,8,7"]) == 0
+    assert "a step takes 2 calls: 5, 7 cannot be made and are left out" in capsys.readouterr().out
+    assert {r["nfe"] for r in read(tmp_path / "g.json")["rows"]} == {8}
+    assert main([*options, "--nfe", "8"]) == 0 and "cannot be made" not in capsys.readouterr().out
+    assert main([*options, "--nfe", "5"]) == 1 and "5 cannot be done exactly" in capsys.readouterr().err

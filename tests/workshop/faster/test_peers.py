@@ -23,6 +23,35 @@ def test_only_schedules_with_an_end_in_noise_and_in_pictures_have_the_levels_of_
     assert [FLOWS.allows(spacing) for spacing in ("trailing", "even", "karras")] == [True, True, False]
 
 
+def test_ours_are_there_where_schedule_and_moments_allow_them():
+    blind = on_law(MIXTURE, vp_linear())
+    there = {
+        name: [OURS[name](who, 5) is not None for who in (LAW, blind, FLOWS)] for name in OURS if "calib" not in name
+    }
+    for name, found in there.items():
+        free = name.startswith(("ddim", "dpmpp2m", "expint without"))
+        if "karras" in name:
+            want = [True, free or name.startswith("heun"), False]
+        elif name.startswith("heun"):
+            want = [True, True, False]  # from pure noise the first step takes one call as well: an even number in all
+        else:
+            want = [True, free, True]
+        assert found == want, name
+    assert OURS["calibrated plan"](blind, 5) is None and OURS["calibrated plan"](LAW, 7) is None
+    assert OURS["heun, even"](LAW, 6) is None and OURS["heun, even"](FLOWS, 6) is not None
+
+
+@pytest.mark.parametrize("name", ["ddim, even", "heun, trailing", "expint, karras", "expint, teleported, even"])
+def test_ours_paint_with_all_their_calls(name):
+    run = OURS[name](LAW, 7)
+    assert run is not None and run.levels.steps == (4 if name.startswith("heun") else 7) and not run.calibrated
+    assert (run.start is not None) == ("teleported" in name)
+    paint = ways(LAW, 7, [name])[name][0]
+    assert painted(LAW, paint, 7, range(2)).shape == (2, 6)
+    if run.start is not None:  # past levels at which the Gaussian is exact
+        assert float(run.levels.ratio[0]) < float(LAW.range[0])
+
+
 @pytest.mark.slow
 def test_every_sampler_that_takes_so_many_calls_is_there():
     five, six, twelve = (ways(LAW, nfe) for nfe in (5, 6, 12))

@@ -14,7 +14,7 @@ from partners import randn as random
 from scipy import stats
 
 from atelier.gans import kinship, maps, pullback
-from atelier.manifold import SamplerMap, alignment
+from atelier.manifold import alignment
 from atelier.networks.generator import Generator, GeneratorNetwork
 from atelier.subject import Settings, Subject, subject
 from painters import Gaussian, Levels, solve
@@ -58,21 +58,6 @@ def painted() -> dict:
     return json.loads(json.dumps(record | kinship.beside(scenes(), generator(), J)))
 
 
-@pytest.mark.parametrize("chunk", [2, 64])
-def test_columns_of_a_sampler_are_its_pushes(chunk):
-    run = SamplerMap(bent, random(5), levels())
-    v = torch.eye(5).double()
-    torch.testing.assert_close(run.columns(v, chunk=chunk), run.push(v), rtol=1e-10, atol=1e-12)
-
-
-def test_columns_of_a_constant_map_vanish():
-    def still(x, alpha, sigma):
-        return torch.ones_like(x) + 0 * x
-
-    run = SamplerMap(still, random(5), levels())
-    torch.testing.assert_close(run.columns(torch.eye(5).double()), torch.zeros(5, 5).double())
-
-
 def test_the_restricted_jacobian_against_differences_and_its_rest_against_the_trace(monkeypatch):
     monkeypatch.setattr(maps, "PROBES", 400)
     mapping = maps.Mapping(bent, levels())
@@ -101,6 +86,8 @@ def test_pairs_of_points_are_averaged_without_the_diagonal():
     assert (found.low, found.high) == pytest.approx((0.4 - reach, 0.4 + reach))
     two = pullback.between(torch.tensor([[9.0, 0.2], [0.6, 9.0]]))
     assert two.value == pytest.approx(0.4) and math.isnan(two.low)
+    one = pullback.between(torch.tensor([[9.0]]))
+    assert math.isnan(one.value) and one.n == 1, "a point alone makes no pair"
     table = np.array([[0.1, 0.3, 0.8], [0.5, 0.7, 0.6]])
     wide = pullback.across(torch.from_numpy(table))
     error = (table.mean(1).var(ddof=1) / 2 + table.mean(0).var(ddof=1) / 3) ** 0.5

@@ -1,5 +1,6 @@
 """The metric of a generator: exact for linear maps, and beside brute force for a curved one."""
 
+import numpy as np
 import pytest
 import torch
 
@@ -76,7 +77,32 @@ def test_homogeneity_tells_turned_axes_apart():
     assert float(log[0, 1]) < 0.9 and float(log[1, 0]) < 0.9
 
 
+def test_values_that_are_rounding_are_raised_to_the_floor():
+    """Entry by entry: the correlation of logarithms, of axes at i with the spectrum at j, cut at floor times the largest."""
+    J = random(3, 6, 4, seed=2) * torch.tensor([1.0, 0.3, 1e-3, 1e-7]).double()
+    H = J.mT @ J
+    for floor in (1e-8, 1e-3):
+        found = pullback.homogeneity(H, floor=floor) if floor == 1e-3 else pullback.homogeneity(H)
+        for i in range(3):
+            vectors = np.linalg.eigh(H[i].numpy())[1][:, ::-1]
+            for j in range(3):
+                own = np.linalg.eigvalsh(H[j].numpy())[::-1]
+                seen = np.einsum("ak,ab,bk->k", vectors, H[j].numpy(), vectors)
+                logs = (np.log(np.maximum(v, floor * own[0])) for v in (seen, own))
+                assert float(found[i, j]) == pytest.approx(np.corrcoef(*logs)[0, 1], rel=1e-6)
+
+
+def test_image_axes_are_left_singular_vectors_also_where_nothing_moves():
+    J = random(2, 9, 4, seed=3)
+    axes, left = pullback.image_axes(J, 2), torch.linalg.svd(J).U[..., :2]
+    torch.testing.assert_close((axes @ left).abs(), torch.eye(2).double().expand(2, 2, 2))
+    flat = torch.cat([J[..., :2], torch.zeros(2, 9, 2).double()], 2)
+    axes = pullback.image_axes(flat, 4)
+    torch.testing.assert_close(axes @ axes.mT, torch.eye(4).double().expand(2, 4, 4))
+
+
 def test_participation():
+    assert pullback.participation(torch.tensor([[1.0, 1, 0], [3, 1, 1]])).tolist() == pytest.approx([2, 25 / 11])
     assert float(pullback.participation(torch.ones(7))) == pytest.approx(7)
     assert float(pullback.participation(torch.tensor([5.0, 0, 0]))) == pytest.approx(1)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 import torch
@@ -92,6 +92,26 @@ def test_a_mixture_inside_the_components_keeps_the_gaussian_outside():
     assert rel(Inside(g, coordinates)(x, 0.7, 0.4), whole(x, 0.7, 0.4)) < 1e-12
 
 
+def test_inside_the_components_alone_nothing_is_said_of_the_rest():
+    g = gaussian([3.0, 1.0], dim=5, seed=4)
+    inner = Gaussian(torch.zeros(2, dtype=torch.float64), torch.eye(2, dtype=torch.float64), g.lam)
+    x = randn(4, 5, seed=1)
+    for level in ((1.0, 0.0), (0.6, 0.8)):
+        assert rel(Inside(g, inner)(x, *level), g(x, *level)) < 1e-12
+
+
+@pytest.mark.parametrize(("n", "k", "rank"), [(240, 10, 6), (43, 10, 1), (129, 2, None), (128, 2, 16), (39, 10, 0)])
+def test_a_component_keeps_a_quarter_as_many_pcs_as_it_has_images(n, k, rank):
+    train = skewed(n)
+    g = Gaussian.from_moments(Moments.of(skewed(400)))
+    found = analytic(g, train, clusters=(k,)).get(f"k-means {k}")
+    assert (found is None) == (rank == 0)
+    if rank != 0:
+        parts = found.inner.components  # type: ignore[union-attr, attr-defined]
+        assert max(len(part.lam) for part in parts) == (rank or 16) and len(parts) == k
+        assert any(part.rest > 0 for part in parts) == (rank is not None and rank < 16)
+
+
 def test_analytic_denoisers_know_more_and_more():
     train, test = skewed(3000), skewed(400, seed=1)
     g = Gaussian.from_moments(Moments.of(train))
@@ -169,6 +189,24 @@ def test_the_rows_read_the_residuals():
     assert theory is not None and theory.value == pytest.approx(0, abs=1e-20)
     retrieved = READINGS["g-not-the-training-set"]
     assert retrieved.measure(records).value < 1e-20 < retrieved.nulls(records)["best mixture"]  # type: ignore[union-attr]
+
+
+def test_the_early_phase_is_over_all_seeds_whatever_the_batches(monkeypatch):
+    who, settings = toy(data=False), replace(SETTINGS, profile="full", seeds=tuple(range(7)))
+    whole = measure(who, settings)
+    batches = Subject.batches
+    monkeypatch.setattr(Subject, "batches", lambda self, seeds, size=3: batches(self, seeds, 3))
+    parts = measure(who, settings)
+    run = who.run(range(7), steps=12, solver="dpmpp2m")
+    told = early(who.gaussian, run.levels, run.x)
+    for found in (whole, parts):
+        for key, errors in told.items():
+            assert [row[0] for row in found[f"early_{key}"]] == pytest.approx(
+                errors.mean(1).tolist(), rel=1e-4, abs=1e-7
+            )
+            where = passing(run.levels.ratio[:-1], errors, 0.05)
+            assert found["until"][f"{key} 0.05"][0] == pytest.approx(float(where.mean()), rel=1e-4)
+    assert (whole["path_n"], parts["path_n"]) == (7, 3), "those of the first batch are enough"
 
 
 def test_without_data_the_states_are_those_of_the_runs():

@@ -249,6 +249,28 @@ def test_rows_of_the_order():
     assert evaluate(BY_ID["ii-bands-by-variance"], Records({"emergence": {"bands": few}})).verdict == "not measured"
 
 
+@pytest.mark.parametrize(
+    ("name", "null"),
+    [
+        ("t-loss", {"one Gaussian": 1}), ("t-levels", {"knows only the mean": 0}), ("g-score", {"knows only the mean": 1}),
+        ("i-angle", {"unrelated vectors": 90}), ("ii-order", {"no order": 0}), ("ii-slope", {"all at once": 0}),
+        ("ii-bands-by-variance", {"frequency itself": -1}), ("ii-factors", {"no order": 0}),
+        ("iii-gain-early", {"no stretch": 1}), ("m-knobs-turn", {"a coin": 0.5}), ("l-between-modes", {"one Gaussian": 0}),
+    ],
+)  # fmt: skip
+def test_nulls_that_nobody_measures_are_what_ignorance_gives(name, null):
+    assert BY_ID[name].reading.nulls(Records({})) == null
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("r-no-copies", 0.5), ("iii-often-std", 0), ("ii-order", 1), ("ii-slope", 1), ("m-aligned", 1), ("m-far", 1),
+     ("k-homogeneous", 1), ("s-guidance", 1)],
+)  # fmt: skip
+def test_predictions_that_need_no_model(name, value):
+    assert BY_ID[name].reading.predict(Records({})) == value
+
+
 def test_classes_part_where_half_are_kept():
     kept = [[0, 0, 0, 1], [1, 1, 1, 0]]
     record = {"classes": {"ratio": [8.0, 2.0], "kept": kept, "mixture": {"kept": [[0, 0], [1, 1]], "speciation": 9}}}

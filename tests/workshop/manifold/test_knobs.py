@@ -231,6 +231,8 @@ def test_the_record_of_what_tells_a_factor_alone(monkeypatch):
     want = torch.stack(moved)  # (knob, seed, factor)
     np.testing.assert_allclose(found["own"], want.diagonal(dim1=0, dim2=2).mean(1), rtol=0.05, atol=0.02)
     assert max(found["others"]) < 0.05 * np.mean(found["own"])
+    rest = want.sum((0, 2)) - want.diagonal(dim1=0, dim2=2).sum(1)
+    np.testing.assert_allclose(found["others"], rest / 6, rtol=0.3, atol=0.005)
     np.testing.assert_allclose(found["change"], want.mean(1).clamp(max=1), rtol=0.05, atol=0.02)
     null = []
     for seed in range(knobs.RANDOM):

@@ -73,6 +73,20 @@ def test_products_with_the_whole_map_are_those_of_its_dense_jacobian():
     torch.testing.assert_close(run.pull(eye), dense, rtol=1e-6, atol=1e-7)
 
 
+@pytest.mark.parametrize("chunk", [2, 64])
+def test_columns_are_pushes(chunk):
+    run = SamplerMap(curved, random(6), Levels.of(vp_linear(), 6))
+    v = torch.eye(6).double()
+    torch.testing.assert_close(run.columns(v, chunk=chunk), run.push(v), rtol=1e-10, atol=1e-12)
+    small = run.columns(v.float(), chunk=chunk)
+    assert small.dtype == torch.float32 and not small.requires_grad
+
+
+def test_columns_of_a_constant_map_vanish():
+    run = SamplerMap(lambda x, *_: torch.ones_like(x) + 0 * x, random(5), Levels.of(vp_linear(), 6))
+    torch.testing.assert_close(run.columns(torch.eye(5).double()), torch.zeros(5, 5).double())
+
+
 def test_on_a_gaussian_the_whole_map_has_the_pcs_and_their_gains():
     g = gaussian()
     levels = Levels.of(vp_linear(), 400, spacing="logsnr")
