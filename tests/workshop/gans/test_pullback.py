@@ -78,7 +78,7 @@ def test_homogeneity_tells_turned_axes_apart():
 
 
 def test_values_that_are_rounding_are_raised_to_the_floor():
-    """Entry by entry: the correlation of logarithms, of axes at i with the spectrum at j, cut at floor times the largest."""
+    """Entry by entry: the correlation of logarithms, of axes at i with the spectrum at j."""
     J = random(3, 6, 4, seed=2) * torch.tensor([1.0, 0.3, 1e-3, 1e-7]).double()
     H = J.mT @ J
     for floor in (1e-8, 1e-3):

@@ -252,10 +252,12 @@ def test_rows_of_the_order():
 @pytest.mark.parametrize(
     ("name", "null"),
     [
-        ("t-loss", {"one Gaussian": 1}), ("t-levels", {"knows only the mean": 0}), ("g-score", {"knows only the mean": 1}),
+        ("t-loss", {"one Gaussian": 1}), ("t-levels", {"knows only the mean": 0}),
+        ("g-score", {"knows only the mean": 1}),
         ("i-angle", {"unrelated vectors": 90}), ("ii-order", {"no order": 0}), ("ii-slope", {"all at once": 0}),
         ("ii-bands-by-variance", {"frequency itself": -1}), ("ii-factors", {"no order": 0}),
-        ("iii-gain-early", {"no stretch": 1}), ("m-knobs-turn", {"a coin": 0.5}), ("l-between-modes", {"one Gaussian": 0}),
+        ("iii-gain-early", {"no stretch": 1}), ("m-knobs-turn", {"a coin": 0.5}),
+        ("l-between-modes", {"one Gaussian": 0}),
     ],
 )  # fmt: skip
 def test_nulls_that_nobody_measures_are_what_ignorance_gives(name, null):
