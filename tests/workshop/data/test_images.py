@@ -1,6 +1,7 @@
 """Pictures to train on: a reader's folder is taken whole, held out in part, and known by its digest."""
 
 import sys
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -8,7 +9,9 @@ import pytest
 import torch
 from PIL import Image
 
-from atelier.data.images import ImageData, fashion, folder
+from atelier.data import scenes
+from atelier.data.images import ImageData, fashion, folder, streamed
+from atelier.data.known import clean, known_pictures
 
 
 def write(place, n, *, colour=lambda i: (8 * i, 100, 200)):
@@ -84,3 +87,77 @@ def test_the_digest_changes_with_all_that_training_sees():
     ):
         assert changed.digest() != whole.digest()
     assert ImageData(images.clone(), other, labels, captions=(list("abcdef"),)).digest() == whole.digest()
+
+
+def test_scenes_that_differ_by_a_grey_level_here_and_there_are_the_same_data():
+    """Averages of 4 x 4 blocks over the pictures, to a tenth of a level: one value in 6 * 64 moves one by 1/24."""
+    images = torch.full((6, 1, 16, 16), 100, dtype=torch.uint8)
+    near, far = images.clone(), images.clone()
+    near[0, 0, 3, 3] += 1
+    far[:, :, :4, :4] += 1
+    drawn, rounded, other = (ImageData(x, images, source="scenes").digest() for x in (images, near, far))
+    assert drawn == rounded != other and len(drawn) == 32
+    turned = images.clone()
+    turned[:, :, :4, 4:8], images[:, :, 4:8, :4] = 120, 120
+    assert len({ImageData(x, images, source="scenes").digest() for x in (images, turned)}) == 2
+
+
+def test_pictures_of_the_hub_come_in_batches(monkeypatch):
+    rows = [{"label": i, "image": Image.new("RGB", (6, 4), (i, 0, 255))} for i in range(7)]
+    asked = []
+
+    def load_dataset(name, **options):
+        asked.append((name, options))
+        return iter(rows)
+
+    monkeypatch.setitem(sys.modules, "datasets", SimpleNamespace(load_dataset=load_dataset))
+    parts = list(streamed("some/one", size=4, n=5, batch=2))
+    assert asked == [("some/one", {"split": "train", "streaming": True})]
+    assert [tuple(part.shape) for part in parts] == [(2, 3, 4, 4), (2, 3, 4, 4), (1, 3, 4, 4)]
+    first = torch.cat(parts)[:, :, 0, 0]
+    torch.testing.assert_close(first, torch.tensor([[i / 127.5 - 1, -1, 1] for i in range(5)]).float())
+    assert sum(len(part) for part in streamed("some/one", size=4)) == 7
+    rows.insert(0, {"text": "no picture"})
+    with pytest.raises(FileNotFoundError, match="some/one holds no pictures, only text"):
+        next(streamed("some/one", size=4))
+    monkeypatch.setitem(sys.modules, "datasets", None)
+    with pytest.raises(FileNotFoundError, match='install "painters\\[data\\]"'):
+        next(streamed("some/one", size=4))
+
+
+def test_clothes_and_scenes_have_known_factors(tmp_path, monkeypatch):
+    drawn = torch.randint(0, 256, (8, 28, 28), dtype=torch.uint8).numpy()
+    arrays = {
+        "train_images": drawn[:5],
+        "train_labels": np.arange(5),
+        "test_images": drawn[5:],
+        "test_labels": np.ones(3),
+    }
+    np.savez(tmp_path / "fashion_mnist.npz", **arrays)
+    clothes = known_pictures("fashion", 28, tmp_path)
+    assert (
+        clothes.shape == (1, 28, 28) and [f.name for f in clothes.factors] == ["class"] and clothes.source == "fashion"
+    )
+    assert clothes.train_factors["class"].tolist() == [0, 1, 2, 3, 4] and clothes.test_factors["class"].tolist() == [
+        1,
+        1,
+        1,
+    ]
+    assert torch.equal(clean(clothes.train), clothes.train / 127.5 - 1)
+    latents = torch.rand(2, 3).double()
+    assert torch.equal(clean(latents), latents.float())
+    monkeypatch.setattr(scenes, "TRAIN_SEEDS", range(5, 12))
+    monkeypatch.setattr(scenes, "TEST_SEEDS", range(50, 53))
+    painted = known_pictures("scenes", 32)
+    assert painted.shape == (3, 32, 32) and len(painted.train) == 7 and len(painted.test) == 3
+    for factors, seeds in ((painted.train_factors, (7, 5)), (painted.test_factors, (3, 50))):
+        for name, value in scenes.sample(*seeds).values.items():
+            kinds = bool(scenes.factors.factor(name).kinds)
+            assert factors[name].dtype == (torch.int64 if kinds else torch.float32)
+            np.testing.assert_allclose(factors[name], value, rtol=1e-6)
+    with pytest.raises(ValueError, match="scenes are drawn by the package"):
+        known_pictures("scenes", 32, tmp_path)
+    other = replace(clothes, train_factors={"class": clothes.train_factors["class"] + 1})
+    bright = replace(clothes, train=clothes.train + 1)
+    assert len({one.digest() for one in (clothes, other, bright, painted)}) == 4 and len(clothes.digest()) == 32
+    assert replace(clothes, test=clothes.train).digest() == clothes.digest()

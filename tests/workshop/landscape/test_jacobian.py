@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -218,6 +220,28 @@ def test_speciation_in_many_dimensions_against_a_dense_matrix():
     within = sum(w * dense(g) for w, g in zip(mixture.weights, parts))
     c = float(vectors[:, -1] @ within @ vectors[:, -1])
     assert classes.speciation(mixture) == pytest.approx(math.sqrt(float(values[-1]) - c), rel=1e-9)
+
+
+def test_parting_counts_what_keeps_its_class_whatever_the_batches(monkeypatch):
+    """Three classes of one colour each, painted as asked; anew all are painted black, which is the class 0."""
+    colours = torch.tensor([-1.0, 0.0, 1.0])
+
+    def painter(labels):
+        return lambda x, *_: colours[torch.tensor(labels)][:, None, None, None].expand_as(x)
+
+    g = gaussian([1.0], dim=4, rest=0.1)
+    reader = SimpleNamespace(factors=[SimpleNamespace(name="class")])
+    model = SimpleNamespace(classes=("a", "b", "c"), denoiser=painter, card={})
+    world = Subject(
+        "colours", lambda x, *_: -torch.ones_like(x), g, (1, 2, 2), lambda n: Levels.of(edm(), n), abs, reader, model
+    )  # type: ignore[arg-type]
+    monkeypatch.setattr(Subject, "read", lambda self, x: {"class": (x.mean((1, 2, 3)) + 1).round().long()})
+    for batch in (3, 50):
+        found = classes.parting(world, None, Settings(profile="ci", batch=batch))
+        assert found["n"] == 10 and found["told"] == 1 and found["mixture"] is None
+        assert found["kept"] == [[1, 0, 0, 1, 0, 0, 1, 0, 0, 1]] * len(found["ratio"])
+    odd = replace(world, model=SimpleNamespace(classes=("a", "b", "c"), denoiser=lambda _: painter([0] * 10), card={}))
+    assert classes.parting(odd, None, Settings(profile="ci"))["told"] == 0.4
 
 
 # the record

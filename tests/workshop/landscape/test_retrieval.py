@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
 
 import pytest
@@ -105,6 +105,20 @@ def test_measuring_catches_the_control_and_acquits_the_gaussian():
     assert found["control"]["share"]["value"] == 1
     assert found["paintings"]["share"]["value"] < 1
     assert set(found) == {"gallery", "paintings", "gaussian", "control"}
+
+
+def test_shares_are_those_of_brute_force_for_every_painter(monkeypatch):
+    monkeypatch.setattr(retrieval, "CHUNK", 90)
+    who, settings = replace(toy(), shape=SHAPE), replace(SETTINGS, seeds=tuple(range(5, 30)), batch=3)
+    found = measure(who, settings)
+    assert found is not None
+    train, test = (part[:300].flatten(1) / 127.5 - 1 for part in (toy().train, toy().test))
+    cloud = replace(who, denoise=PointCloud((who.train[:300] / 127.5 - 1).double()))
+    for name, painter, n in (("paintings", who, 4), ("gaussian", who.theory(), 4), ("control", cloud, 2)):
+        images = painter.decode(painter.run(range(5, 5 + n), steps=12, solver="dpmpp2m").final) * 2 - 1
+        near, far = (torch.cdist(images.flatten(1).float(), part).amin(1) for part in (train, test))
+        share = found[name]["share"]
+        assert (share["value"], share["n"]) == (float((near < far).double().mean()), n), name
 
 
 def test_without_data_or_a_reader_there_is_nothing_to_measure():
