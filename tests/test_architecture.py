@@ -1,6 +1,7 @@
 """The two packages keep their shape: imports point one way, and the code stays small."""
 
 import ast
+import re
 import sys
 from pathlib import Path
 
@@ -137,3 +138,10 @@ def test_no_two_files_of_tests_have_one_name():
     """Without packages pytest imports them by their names, and refuses the second when all are run together."""
     names = sorted(path.name for path in (ROOT / "tests").rglob("test_*.py"))
     assert len(names) == len(set(names)), {name for name in names if names.count(name) > 1}
+
+
+def test_every_tool_stands_in_the_list_of_tools():
+    listed = re.findall(r"`([\w./]+)`", (ROOT / "tools" / "README.md").read_text())
+    there = {path.name + "/" * path.is_dir() for path in (ROOT / "tools").iterdir()} - {"README.md", "__pycache__/"}
+    assert there <= set(listed), "tools/README.md says what each is for"
+    assert {name for name in listed if name.endswith((".py", ".sh"))} <= there, "and names none that is gone"
