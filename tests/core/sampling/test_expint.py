@@ -174,6 +174,8 @@ def test_weights_are_the_integrals_they_stand_for(s0: float, s1: float) -> None:
     assert torch.equal(weights(lam.reshape(2, 2), s0, s1, nodes), got.reshape(-1, 2, 2))
     assert rel(got.sum(0), weights(lam, s0, s1, nodes[:1])[0]) < 1e-9  # the polynomials sum to 1
     assert torch.equal(weights(lam, math.inf, 0.0, nodes[:1]), torch.ones(1, 4).double())
+    single = weights(lam.float(), s0, s1, nodes)
+    assert single.dtype == torch.float64 and rel(single, got) < 1e-6, "in double precision whatever is given"
 
 
 @pytest.mark.parametrize("floor", [0.02, 0.3])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from functools import cache, partial
 
 import pytest
@@ -13,7 +14,7 @@ from sklearn.linear_model import Ridge
 from painters import Gaussian, Levels, Mixture, solve
 from painters.sampling import expint
 from painters.sampling.expint import Place
-from painters.sampling.plan import RIDGE, Plan, _along, _best, _features, _ridge, calibrate
+from painters.sampling.plan import CARELESS, RIDGE, Plan, _along, _best, _features, _Path, _ridge, calibrate
 from painters.schedules import edm, flow
 
 
@@ -108,6 +109,50 @@ def test_the_levels_are_the_best_of_all() -> None:
         if j <= i:
             costs[i, j] = float("inf")
     assert tuple(_best(costs, begin, 3)) == min(total, key=total.__getitem__)
+
+
+@pytest.mark.parametrize("rank", [None, 1])
+def test_costs_are_the_errors_of_single_steps_as_the_gaussian_carries_them_to_the_image(rank) -> None:
+    """Against the integrator's own step of first order, and small Heun steps along the line through both values."""
+    g, m, levels = surrogate(rank), modes(), Levels.of(edm(sigma_min=0.05, sigma_max=20.0), 6, spacing="even")
+    x = levels.start(randn(9, 3, seed=11))
+    floor = float(levels.ratio[-2])
+    run = solve(m, x, levels, solver=partial(expint, surrogate=g, floor=floor), progress=False)
+    costs, begin = _Path(run.levels, run.x, run.x0, g, floor).costs()
+    whole = float((run.final - g.mu).square().sum(1).mean())
+    beyond = [x0 - g(x, *level) for x, x0, level in zip(run.x, run.x0, levels)]
+
+    def size(error, level) -> float:
+        """Its mean square once the Gaussian's flow has carried it to the image."""
+        carried = g.flow(error + level[0] * g.mu, frm=level) - g.mu
+        return float(carried.square().sum(1).mean()) / whole
+
+    first_order = partial(expint, surrogate=g, order=1, corrector=0, floor=floor)
+
+    def step(i: int, there) -> torch.Tensor:
+        two = Levels(*torch.tensor([levels[i], there], dtype=torch.float64).T)
+        return solve(m, run.x[i], two, solver=first_order, progress=False).final
+
+    for i, j in itertools.combinations(range(6), 2):
+        (s0, s1), span = (levels[i][1], levels[j][1]), torch.linspace(0, 1, 60).double()
+
+        def between(x, a, s, i=i, j=j, s0=s0, s1=s1):
+            """Linear in ln s is (1 + lam/s^2) times what the network says beyond the Gaussian."""
+            share = math.log(float(s) / s0) / math.log(s1 / s0)
+            ends = ((1 - share, s0, beyond[i]), (share, s1, beyond[j]))
+            told = (w * g.apply(v, lambda lam, e=e: (1 + lam / e**2) / (1 + lam / float(s) ** 2)) for w, e, v in ends)
+            return g(x, a, s) + sum(told)
+
+        fine = Levels(torch.ones(60), s0 * (s1 / s0) ** span)
+        careful = solve(between, run.x[i], fine, solver="heun", progress=False).final - run.x[j]
+        plain = step(i, levels[j]) - run.x[j]
+        want = size(careful, levels[j]) + CARELESS * size(plain, levels[j])
+        assert costs[i, j] == pytest.approx(want, rel=0.02, abs=1e-7), (i, j)
+        assert costs[j, i] == float("inf") == costs[i, i]
+    for i in range(6):
+        assert costs[i, 6] == pytest.approx(size(step(i, (1.0, 0.0)) - run.final, (1.0, 0.0)), rel=1e-6, abs=1e-12)
+        taken = g.flow(run.x[0], frm=levels[0], to=levels[i]) - run.x[i]
+        assert begin[i] == pytest.approx(size(taken, levels[i]), rel=1e-6, abs=1e-12)
 
 
 def test_coefficients_are_those_of_a_ridge_regression_on_features_of_one_size() -> None:

@@ -239,6 +239,7 @@ def test_few_images_make_the_same_gaussian_as_their_covariance(digits: tuple[Ten
     (g,) = Mixture.of_classes(images, torch.zeros(n, dtype=torch.long)).components
     assert rel(g.mu, images.mean(0)) < 1e-14
     assert rel(dense(g), torch.cov(images.T, correction=0)) < 1e-11
+    assert len(g.lam) == n - 1 and g.rest == pytest.approx(0, abs=1e-12), "n images have n - 1 directions"
     (low,) = Mixture.of_classes(images, torch.zeros(n, dtype=torch.long), rank=5).components
     want = Gaussian.from_moments(Moments.of(images), rank=min(5, n - 1))
     assert rel(dense(low), dense(want)) < 1e-11
@@ -472,6 +473,10 @@ def test_refusals() -> None:
     for k in (0, 7):
         with pytest.raises(ValueError, match="1 to 6 clusters"):
             Mixture.kmeans(images, k)
+    parts = [g]
+    listed = Mixture(torch.ones(1), parts)  # type: ignore[arg-type]
+    parts.append(g)
+    assert listed.components == (g,) and listed.weights.dtype == g.mu.dtype
     with pytest.raises(dataclasses.FrozenInstanceError):
         mixture([1.0], g).weights = torch.ones(1)  # type: ignore[misc]
     assert not hasattr(mixture([1.0], g), "flow")

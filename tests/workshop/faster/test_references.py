@@ -1,5 +1,6 @@
 """The reference of the probability-flow ODE: against an independent solver, and kept seed by seed."""
 
+import json
 import math
 from dataclasses import replace
 
@@ -85,9 +86,15 @@ def test_an_interrupted_reference_continues_with_the_next_batch(tmp_path, monkey
 
 
 def test_the_difference_of_two_resolutions_is_measured_once(tmp_path, monkeypatch):
-    kept = References.of(on_network(), root=tmp_path)
-    first = kept.difference(range(2), progress=False)
+    monkeypatch.setattr(references, "CHECKED", 2)
+    target = on_network()
+    kept = References.of(target, root=tmp_path)
+    first = kept.difference(range(7, 1, -1), progress=False)
     assert 0 < first < 0.05
+    coarse, fine = (References.of(target, fine=n, root=tmp_path).images([7, 6], progress=False) for n in (1, 2))
+    assert first == pytest.approx(float((coarse - fine).norm() / fine.norm()), rel=1e-3)
+    told = json.loads((kept.folder / "difference.json").read_text())
+    assert told == {"seeds": [7, 6], "difference": first}, "of the first seeds"
     monkeypatch.setattr(references, "integrate", None)
     assert kept.difference(range(2), progress=False) == first
 
@@ -97,6 +104,18 @@ def test_other_weights_have_references_of_their_own(tmp_path):
     names = {References.of(t, root=tmp_path).folder for t in (target, replace(target, identity="others"))}
     names |= {References.of(target, fine=2, root=tmp_path).folder, References.of(target, root=tmp_path).folder}
     assert len(names) == 3
+
+
+def test_a_continuous_law_has_120_levels_to_an_e():
+    target = on_law(MIXTURE, flow())
+    high, low = target.range
+    grid = grid_of(target)
+    n = math.ceil(120 * math.log(high / low))
+    assert len(grid) == n - 20 + 5 * 20 and grid[0] == pytest.approx(high) and grid[-1] == pytest.approx(low)
+    steps = -torch.tensor(grid).double().log().diff()
+    step = math.log(high / low) / (n - 1)
+    assert steps[:-100].tolist() == pytest.approx([step] * (n - 21), rel=1e-3)
+    assert steps[-100:].tolist() == pytest.approx([step / 5] * 100, rel=1e-3)
 
 
 def test_by_default_they_are_in_the_cache(monkeypatch, tmp_path):
