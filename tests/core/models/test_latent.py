@@ -6,6 +6,7 @@ import json
 import logging
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import diffusers
@@ -18,6 +19,7 @@ from safetensors.torch import load_file, save_file
 import painters
 from painters import Levels, solve
 from painters.models import bundled, latent
+from painters.models.latent import TextConditioner
 from painters.models.registry import BUNDLED
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:diffusers")
@@ -293,6 +295,13 @@ def test_prompts_are_one_or_one_per_image(folders):
     assert rel(together, torch.cat([one, other])) < 1e-5
     with pytest.raises(ValueError, match="3 conditions for a batch of 2"):
         model.denoiser(["a hill"] * 3)(x, *level)
+
+
+@pytest.mark.parametrize("sizes", [(77, 9), (9, 77)])
+def test_the_encoder_reads_no_more_than_it_has_places_for_nor_than_the_tokenizer_makes(sizes):
+    tokenizer = SimpleNamespace(model_max_length=sizes[0])
+    encoder = SimpleNamespace(config=SimpleNamespace(max_position_embeddings=sizes[1]))
+    assert TextConditioner(tokenizer, encoder, torch.device("cpu")).limit == 9
 
 
 def test_a_prompt_that_is_too_long_is_an_error_not_a_cut(folders):

@@ -77,6 +77,47 @@ def test_under_the_sde_r2_and_spread_are_the_law():
         torch.testing.assert_close(score, expected, rtol=0, atol=0.06)
 
 
+@pytest.mark.parametrize("solver", ["dpmpp2m", "ancestral"])
+def test_answers_are_read_along_the_run_of_each_seed_whatever_the_batches(solver):
+    g, _ = world()
+    who = Subject("small", g, g, (4,), lambda n, **_: Levels.of(vp_linear(), n), lambda x: x, kind="gaussian")
+    seeds, levels = [7, 3, 5], who.levels(6)
+
+    def read(x, x0, alpha, sigma):
+        return torch.cat([x, 10 * x0, torch.full((len(x), 2), alpha).double() * torch.tensor([1, sigma])], 1)
+
+    run = solve(g, levels.start(noise(seeds, (4,))), levels, solver=solver, seeds=seeds, progress=False)
+    for every in (1, 2):
+        given, final = factors.answer(who, read, seeds, levels, every, solver=solver, batch=2)
+        kept = range(0, 6, every)
+        want = torch.stack([read(run.x[i], run.x0[i], *levels[i]) for i in kept], 1)
+        torch.testing.assert_close(given, want)
+        torch.testing.assert_close(final, read(run.final, run.final, 1.0, 0.0))
+
+
+def test_legibility_is_the_share_explained_of_each_factor():
+    drawn = torch.Generator().manual_seed(2)
+    kinds = torch.nn.functional.one_hot(torch.randint(3, (11,), generator=drawn), 3).double()
+    facts = torch.cat([kinds, torch.rand(11, 1, generator=drawn).double()], 1)
+    said = facts + 0.2 * torch.randn(11, 4, generator=drawn, dtype=torch.float64)
+    data = Known(said, facts, (Factor("hue", "areas", tuple("abc")), Factor("size", "areas")))
+    missed, whole = (said - facts).numpy() ** 2, facts.numpy().var(0)
+    want = [1 - missed[:, :3].sum() / 11 / whole[:3].sum(), 1 - missed[:, 3].mean() / whole[3]]
+    for batch in (4, 250):
+        found = legibility(lambda x, x0, a, s: x if (a, s) == (1.0, 0.0) else 0 * x, data, batch=batch)
+        assert found.tolist() == pytest.approx(want)
+
+
+def test_nested_levels_are_every_second_of_the_fine_ones():
+    who = Subject("small", *[world()[0]] * 2, (4,), lambda n, spacing: Levels.of(vp_linear(), n, spacing=spacing), abs)
+    for steps, sizes in ((8, (4, 7)), (9, (5, 9)), (2, (1, 1))):
+        coarse, fine = nested(who, steps)
+        assert (coarse.steps, fine.steps) == sizes
+        torch.testing.assert_close(fine.ratio, Levels.of(vp_linear(), sizes[1], spacing="even").ratio)
+        kept = [*range(0, fine.steps, 2), fine.steps]
+        assert torch.equal(coarse.alpha, fine.alpha[kept]) and torch.equal(coarse.sigma, fine.sigma[kept])
+
+
 def test_categorical_answers_are_summed_over_their_kinds_and_seeds_can_be_weighed():
     generator = torch.Generator().manual_seed(1)
     final, given = (torch.rand(*size, generator=generator, dtype=torch.float64) for size in ((7, 5), (7, 2, 5)))

@@ -188,7 +188,8 @@ def test_two_far_classes_part_where_the_law_says():
     levels = Levels.of(edm(sigma_min=0.02, sigma_max=40.0), 24)
     found = classes._exact(apart, levels, [0, 12, 20], 400, 200)
     kept = np.mean(found["kept"], 1)
-    assert kept[0] < 0.65 and kept[2] > 0.99
+    assert kept[0] < 0.65 and kept[2] > 0.99 and len(found["resampled"]) == 3
+    assert np.shape(found["kept"]) == (3, 400) and found["speciation"] == classes.speciation(apart)
     for i, again in enumerate(found["resampled"]):
         x, alpha, sigma = np.linspace(-150, 150, 60_001), *levels[[0, 12, 20][i]]
         p = TwoModes(2.0, 0.3).density(x, alpha, sigma) * (x[1] - x[0])
