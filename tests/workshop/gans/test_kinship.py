@@ -180,6 +180,19 @@ def test_nulls_have_the_trained_ones_sizes_and_leave_it_alone():
     assert set(found) == {"untrained", "shuffled", "linear"}
     assert all(tuple(paint(z).shape) == (3, *scenes().shape) for paint in found.values())
     assert torch.equal(trained(z), before)
+    torch.manual_seed(5)
+    first = torch.rand(1)
+    torch.manual_seed(5)
+    again = maps.nulls(scenes(), trained)
+    assert torch.equal(torch.rand(1), first), "whoever draws afterwards does not notice"
+    assert torch.equal(again["untrained"](z), found["untrained"](z)) and not torch.equal(found["untrained"](z), before)
+    wide = replace(
+        scenes(), gaussian=replace(scenes().gaussian, U=scenes().gaussian.U[:, :5], lam=scenes().gaussian.lam[:5])
+    )
+    moved = maps.nulls(wide, trained)["linear"](maps.latents(range(3), 5)).flatten(1).double() - wide.gaussian.mu
+    torch.testing.assert_close(
+        moved @ wide.gaussian.U, maps.latents(range(3), 5).double() * wide.gaussian.lam.sqrt(), rtol=1e-4, atol=1e-4
+    )
     variance = found["linear"](maps.latents(range(400), 16)).flatten(1).double().var(0).sum()
     assert float(variance) == pytest.approx(float(scenes().gaussian.lam[:16].sum()), rel=0.2)
 

@@ -109,6 +109,10 @@ def test_mode_tree_equals_brute_force_on_a_hierarchy():
     for upper, parent, lower in zip(tree.modes[1:], tree.parent, tree.modes[:-1]):
         assert len(parent) == len(lower) and int(parent.max()) == len(upper) - 1
     assert tree.merging(0, 1) == 0.5 and tree.merging(0, 2) == 2.0 and tree.merging(0, 7) == 6.0
+    starts = torch.tensor(means).double()[:, None]
+    early = mode_tree(mixture, starts, [0.9, 0.2, 0.5])
+    assert early.sigma.tolist() == [0.2, 0.5, 0.9] and early.count == [8, 4, 4] and early.merging(0, 7) == math.inf
+    assert torch.equal(starts[:, 0], torch.tensor(means).double()), "the starts stay where they were"
 
 
 def test_mean_shift_climbs_to_the_nearest_image_of_a_cloud():
