@@ -95,6 +95,14 @@ def test_it_is_a_lower_bound_of_what_can_be_known(alpha: float, sigma: float) ->
         assert known > float(r2(law, (alpha, sigma))) + 0.01
 
 
+@pytest.mark.parametrize(("small", "read"), [(1e-10, True), (1e-14, False)])
+def test_a_direction_of_rounding_is_not_read(small: float, read: bool) -> None:
+    g = Gaussian(torch.zeros(2).double(), torch.eye(2).double(), torch.tensor([1.0, small]).double())
+    law = FactorLaw(g, torch.tensor([[0.5], [1e-8]]).double(), torch.zeros(1).double(), torch.ones(1).double())
+    assert law.weights((1.0, 0.0))[:, 0].tolist() == pytest.approx([0.5, 1e-8 / small if read else 0])
+    assert float(law.weights((1.0, 1.0))[1, 0]) == pytest.approx(1e-8)
+
+
 def test_pixels_that_never_change_do_no_harm() -> None:
     x = randn(500, 4, seed=8)
     x[:, 2] = 0.7
