@@ -252,6 +252,13 @@ def test_measuring_the_theory_gives_the_theory():
     assert [bands["half"][i] for i in seen] == pytest.approx([bands["half_law"][i] for i in seen], rel=0.4)
 
 
+@pytest.mark.parametrize(("profile", "n"), [("ci", 16), ("book", 200), ("full", 210)])
+def test_a_profile_says_how_many_seeds_are_painted(profile, n):
+    settings = Settings(seeds=tuple(range(210)), steps=4, profile=profile, batch=300)
+    found = measure(tiny([60.0, 20.0, 8.0, 2.0]).theory(), settings)
+    assert found is not None and found["seeds"] == found["slope_counted"]["n"] == n
+
+
 def test_components_beyond_the_ends_of_the_run_are_not_timed():
     """As of latents: the levels end at 0.05, above the roots of the smallest variances, and the spectrum goes on."""
     inside = torch.linspace(np.log(40.0), np.log(0.008), 30).exp()

@@ -200,6 +200,9 @@ def test_record_has_six_columns_and_each_is_what_it_says():
     walk = dimension(random_walk(range(4), toy.shape, steps=12)).cumulative[:, 1].mean()
     assert record["columns"]["walk"]["states_2"]["value"] == pytest.approx(float(walk))
     assert record["columns"]["mean"]["plane_mean"]["value"] < 1e-3
+    for profile, n in (("book", 64), ("full", 200)):
+        large = measure(toy, Settings(seeds=tuple(range(205)), steps=3, profile=profile, batch=300))
+        assert large["seeds"] == large["columns"]["walk"]["states_1"]["n"] == n
     whole = measure(toy, Settings(seeds=tuple(range(5)), steps=12, profile="ci", batch=50))
     for name, column in record["columns"].items():
         assert {k: v["low"] for k, v in whole["columns"][name].items()} == pytest.approx(

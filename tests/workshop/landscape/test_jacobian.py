@@ -265,9 +265,10 @@ def test_batches_of_seeds_leave_no_trace_in_the_record():
     g = gaussian([9.0, 4.0, 1.0, 0.3], dim=12, rest=0.01)
     world = Subject("small", g, g, (3, 2, 2), lambda n: Levels.of(edm(), n), lambda x: x, kind="gaussian")
     whole, parts = (
-        room.along_trajectories(world, Settings(tuple(range(3)), 6, "book", batch), k=2) for batch in (50, 2)
+        room.along_trajectories(world, Settings(tuple(range(7)), 6, "book", batch), k=2) for batch in (50, 4)
     )
-    assert whole["seeds"] == parts["seeds"] == [0, 1, 2] and np.shape(whole["j"]) == (len(whole["ratio"]), 3, 2)
+    assert whole["seeds"] == parts["seeds"] == [0, 1, 2, 3, 4, 5]
+    assert np.shape(whole["j"]) == (len(whole["ratio"]), 6, 2)
     for key in ("ratio", "j", "trace"):
         np.testing.assert_allclose(parts[key], whole[key], rtol=1e-5)
     want = [g.lam[:2] / (g.lam[:2] + r**2) for r in whole["ratio"]]
