@@ -77,6 +77,43 @@ def test_the_peers_are_screened(tmp_path, monkeypatch, log):
     assert sorted(seeds for _, seeds in log[0]) == sorted([(0, 1, 2, 3, 4), *[(0, 1)] * 4, *[(2, 3, 4)] * 3])
 
 
+def made(sampler, each, *, nfe=6, ours=False, calibrated=False):
+    return {"sampler": sampler, "nfe": nfe, "ours": ours, "calibrated": calibrated, "each": each, **summary(each)}
+
+
+def test_eight_and_the_best_of_each_family_go_on_by_their_first_seeds():
+    """A family is the first word of a name. What comes after the twelfth seed, and what is not finite, is no matter."""
+    rows = [made(f"A {i}, even", [float(i + 1)] * 12 + [100.0 - i]) for i in range(9)]
+    rows += [made("B, even", [30.0] * 12), made("B, Karras", [20.0] * 12), made("C 2", [*[1.0] * 11, None])]
+    rows += [made("A 0, even", [0.1] * 12, nfe=5), made("ours", [0.1] * 12, ours=True)]
+    rows += [made("D", [3.5] * 11 + [-3.5])]  # by root mean squares it is the fourth
+    best = screened(rows[::-1], 6)
+    assert best == {f"A {i}, even" for i in range(7)} | {"D", "B, Karras"}
+
+
+def test_leaders_are_of_all_seeds_and_of_each_kind():
+    rows = [made("one", [0.3, 0.3, 0.3]), made("two", [0.2, 0.2, 0.2]), made("few", [0.1, 0.1])]
+    rows += [made("lost", [0.1, None, 0.1]), made("other", [0.1] * 3, nfe=5)]
+    rows += [made("mine", [0.4] * 3, ours=True), made("better", [0.3, 0.3, 0.2], ours=True)]
+    rows += [made("planned", [0.2] * 3, ours=True, calibrated=True)]
+    found = {"rows": rows, "seeds": [0, 1, 2]}
+    assert [r and r["sampler"] for r in module.leaders(found, 6)] == ["two", "better", "planned"]
+    assert [r and r["sampler"] for r in module.leaders(found, 5)] == ["other", None, None]
+    assert module.leaders(found, 7) == [None] * 3
+    *_, five, six, plan = table(found).splitlines()
+    assert six.startswith("| 6 | two | 0.2 [0.2, 0.2] | better | 0.271 [") and "| 1.35 [" in six
+    assert plan.startswith("| 6 | two | 0.2 [0.2, 0.2] | planned, calibrated | 0.2 [0.2, 0.2] | 1.00 [1.00, 1.00]")
+    assert "| 6 |" not in five
+
+
+def test_a_summary_by_hand():
+    found = summary([0.3, 0.1, 0.2, 0.6])
+    assert found["error"] == pytest.approx((0.5 / 4) ** 0.5, rel=1e-4)
+    assert found["median"] == 0.25 and found["worst"] == 0.6 and found["low"] < found["error"] < found["high"]
+    assert summary([0.01, 0.01, 0.9])["low"] == 0, "an error is not negative"
+    assert summary([0.123456789] * 3)["median"] == 0.12346
+
+
 def test_progress_is_shown_where_it_is_asked_for(tmp_path, capsys):
     for shown in (True, False):
         bench(TARGET, [5], [0, 1], tmp_path / f"{shown}.json", only=["DDIM, trailing"], progress=shown)
