@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -53,6 +54,60 @@ def test_covariances_and_the_share_explained():
     assert facts.r2().tolist() == pytest.approx(share, abs=0.05)
     blind = Facts.made(*law(g, Known(data.states, random(4000, 4, seed=8), FACTORS)), FACTORS)
     assert blind.r2(10).abs().max() < 0.01  # crossed halves: no bias of pcs/n
+
+
+def small(**changed):
+    g = gaussian()
+    return replace(Subject("small", g, g, SHAPE, lambda n, **_: Levels.of(vp_linear(), n), lambda x: x), **changed)
+
+
+def test_facts_are_those_of_the_factors_asked_for(monkeypatch):
+    g, data = world(500)
+    asked = []
+
+    def known(subject, n, *, test):
+        asked.append((n, test))
+        return Known(data.states[:n], data.facts[:n], FACTORS)
+
+    monkeypatch.setattr(knobs, "known", known)
+    found = Facts.of(small(), FACTORS[1:], 300)
+    some = Known(data.states[:300], data.facts[:300, 1:], FACTORS[1:])
+    want = Facts.made(*law(g, some), FACTORS[1:])
+    assert found is not None and found.factors == FACTORS[1:] and asked == [(300, False)]
+    torch.testing.assert_close((found.one, found.other, found.spread), (want.one, want.other, want.spread))
+    torch.testing.assert_close(found.covariance, (want.one + want.other) / 2)
+    monkeypatch.setattr(knobs, "known", lambda *_, **__: None)
+    assert Facts.of(small(), FACTORS, 300) is None
+
+
+def test_of_latents_half_as_many_are_learned_from_as_of_pixels(monkeypatch):
+    asked, latent = [], SimpleNamespace(image_shape=(3, 6, 8))
+    monkeypatch.setattr(knobs.Ruler, "of", lambda subject, n: asked.append(n) or SimpleNamespace(factors=FACTORS))
+    monkeypatch.setattr(Facts, "of", lambda subject, factors, n: asked.append(n) or factors)
+    sizes = []
+    for profile in ("ci", "book", "full"):
+        for who in (small(), small(model=latent)):
+            assert knobs.instruments(who, Settings(profile=profile))[1] is FACTORS  # type: ignore[index]
+        ruled, pixels, again, latents = asked[-4:]
+        assert ruled == again and pixels == 2 * latents
+        sizes.append((ruled, pixels))
+    assert sizes == sorted(sizes) and sizes[0] < sizes[-1]
+    monkeypatch.setattr(Facts, "of", lambda *_: None)
+    assert knobs.instruments(small(), Settings(profile="ci")) is None
+    monkeypatch.setattr(knobs.Ruler, "of", lambda *_: None)
+    assert knobs.instruments(small(), Settings(profile="ci")) is None
+
+
+def test_random_directions_lie_among_the_first_pcs(monkeypatch):
+    monkeypatch.setattr(knobs, "MANY", 10)
+    g = gaussian()
+    found = [knobs._random(g, b, seed) for b, seed in ((3, 0), (3, 1), (12, 0))]
+    assert [one.shape for one in found] == [(24, 3), (24, 3), (24, 10)]
+    for one in found:
+        torch.testing.assert_close(one.T @ one, torch.eye(one.shape[1]).double())
+        assert float((g.U[:, 10:].T @ one).abs().max()) < 1e-12
+    assert float((found[0] - found[1]).abs().max()) > 0.1
+    torch.testing.assert_close(knobs._random(g, 3, 0), found[0])
 
 
 @pytest.mark.statement("prop-manifold-knob")

@@ -100,6 +100,30 @@ def test_the_default_level_keeps_an_outline_that_is_most_of_the_picture():
     assert varying.default_level(g, levels) == 3  # 14 of 15.05 stand at 1.9, 10 at 2.5
     few = Gaussian(torch.zeros(4).double(), torch.eye(4)[:, :1].double().contiguous(), lam[:1], 5.0)
     assert varying.default_level(few, levels) == 5
+    exactly = Gaussian(torch.zeros(2).double(), torch.eye(2).double(), torch.tensor([4.0, 1.0]).double())
+    assert varying.default_level(exactly, levels) == 3, "80 % are enough"
+    assert varying.default_level(replace(exactly, lam=torch.tensor([3.99, 1.0]).double()), levels) == 4
+
+
+def test_the_level_is_the_nearest_by_its_logarithm_and_none_beyond_the_noisy_ones():
+    alpha = torch.tensor([0.0, 1.0, 1.0, 1.0, 1.0, 1.0]).double()
+    levels = painters.Levels(alpha, torch.tensor([1.0, 50.0, 5.0, 0.5, 0.1, 0.0], dtype=torch.float64))
+    assert [varying.nearest(levels, level) for level in (50.0, 0.1, 1.6, 1.5, 16.0, 15.7)] == [1, 4, 2, 3, 1, 2]
+    for level in (50.01, 0.0999, math.nan):
+        with pytest.raises(ValueError, match=r"between 0\.1 and 50 for this model"):
+            varying.nearest(levels, level)
+
+
+def test_settings_that_make_nothing_are_refused_before_a_folder_is_there(tmp_path):
+    model = painters.load("fashion-ddpm", device="cpu")
+    for plan, says in (
+        (varying.Plan("fashion-ddpm", n=0), "at least one variation is needed, got --n 0"),
+        (varying.Plan("fashion-ddpm", n=1, pcs=-1), "--pcs lies between 0 and that, got -1"),
+        (varying.Plan("fashion-ddpm", n=1, pcs=10_000), "--pcs lies between 0 and that, got 10000"),
+    ):
+        with pytest.raises(ValueError, match=says):
+            varying.vary(model, plan, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_an_own_picture_is_inverted_and_varied(tmp_path, capsys):
