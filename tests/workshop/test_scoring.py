@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 import torch
 
+from atelier import scoring
 from atelier.data import scenes
-from atelier.data.images import to_unit
+from atelier.data.images import ImageData, to_unit
 from atelier.data.scenes.factors import Factor
 from atelier.data.scenes.shares import variance_shares
 from atelier.networks.readers import READER_OF, indicators, load_reader
@@ -154,6 +155,21 @@ def test_a_ruler_is_made_of_the_pictures_beside_each_other() -> None:
     at = r.names.index("horizon")
     column = sum(len(f.kinds) or 1 for f in r.factors[:at])
     assert float(r.distance[at]) == pytest.approx(float((pairs[0] - pairs[1])[:, column].abs().mean()))
+
+
+def test_clothes_are_known_by_the_labels_of_their_part(monkeypatch: pytest.MonkeyPatch) -> None:
+    images = torch.arange(8, dtype=torch.uint8).reshape(8, 1, 1, 1)
+    data = ImageData(images[:5], images[5:], torch.tensor([0, 1, 2, 1, 0]), torch.tensor([2, 2, 1]), source="fashion")
+    monkeypatch.setattr(scoring.image_data, "fashion", lambda: data)
+    monkeypatch.setattr(Subject, "data", lambda self, n, *, test: (data.test if test else data.train)[:n].float())
+    reader = SimpleNamespace(factors=(Factor("class", "class", tuple("abc")),))
+    who = replace(ruler().subject, reader=reader, model=SimpleNamespace(card={"training": {"data": "fashion"}}))  # type: ignore[arg-type]
+    for test, n, labels in ((False, 4, [0, 1, 2, 1]), (True, 9, [2, 2, 1])):
+        found = known(who, n, test=test)
+        assert found is not None and found.facts.argmax(1).tolist() == labels and bool((found.facts.sum(1) == 1).all())
+        assert found.states.flatten().tolist() == list(range(5 * test, 5 * test + len(labels)))
+    assert known(replace(who, model=None), 3, test=True) is None
+    assert known(replace(who, reader=None), 3, test=True) is None
 
 
 def test_distance_is_relative_to_that_of_unrelated_states() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import dataclass, field, replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ from partners import gaussian, randn, rel
 from torch import Tensor
 
 from atelier.learning.analytic import Inside, analytic
-from atelier.learning.carries import compare, early, grid, measure, passing
+from atelier.learning.carries import affordable, compare, early, grid, measure, passing
 from atelier.ledger.claim import Records
 from atelier.ledger.rows.carry import READINGS
 from atelier.subject import Settings, Subject
@@ -157,6 +158,17 @@ def test_levels_stay_inside_the_range():
     assert float(grid(short).ratio[0]) == pytest.approx(10)
     wide = Subject("wide", gaussian([1.0]), gaussian([1.0]), (1,), lambda n: Levels.of(edm(), n), abs)
     assert float(grid(wide).ratio[0]) == pytest.approx(50)
+    ends = Levels(torch.ones(3).double(), torch.tensor([10.0, 1.0, 0.0]).double())
+    exact = grid(replace(wide, levels=lambda n: ends))
+    assert exact.ratio.tolist() == pytest.approx([10, 5, 2, 1, 0.5, 0.2, 0.1]), "the end of the range is inside"
+    torch.testing.assert_close(torch.hypot(exact.alpha, exact.sigma), torch.ones(7).double())
+
+
+def test_a_book_learns_from_few_latents_as_they_are_dear():
+    plain = Subject("pixels", gaussian([1.0]), gaussian([1.0]), (1,), lambda n: Levels.of(edm(), n), abs)
+    models = [SimpleNamespace(codec=codec, card={}) for codec in (None, object())]
+    whole, pixels, latents = (affordable(replace(plain, model=model)) for model in (None, *models))  # type: ignore[arg-type]
+    assert whole == pixels > latents
 
 
 SETTINGS = Settings(seeds=tuple(range(4)), steps=12, profile="ci", batch=3)
