@@ -158,12 +158,13 @@ def test_a_ruler_is_made_of_the_pictures_beside_each_other() -> None:
 
 
 def test_clothes_are_known_by_the_labels_of_their_part(monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = ruler().subject
     images = torch.arange(8, dtype=torch.uint8).reshape(8, 1, 1, 1)
     data = ImageData(images[:5], images[5:], torch.tensor([0, 1, 2, 1, 0]), torch.tensor([2, 2, 1]), source="fashion")
     monkeypatch.setattr(scoring.image_data, "fashion", lambda: data)
     monkeypatch.setattr(Subject, "data", lambda self, n, *, test: (data.test if test else data.train)[:n].float())
     reader = SimpleNamespace(factors=(Factor("class", "class", tuple("abc")),))
-    who = replace(ruler().subject, reader=reader, model=SimpleNamespace(card={"training": {"data": "fashion"}}))  # type: ignore[arg-type]
+    who = replace(plain, reader=reader, model=SimpleNamespace(card={"training": {"data": "fashion"}}))  # type: ignore[arg-type]
     for test, n, labels in ((False, 4, [0, 1, 2, 1]), (True, 9, [2, 2, 1])):
         found = known(who, n, test=test)
         assert found is not None and found.facts.argmax(1).tolist() == labels and bool((found.facts.sum(1) == 1).all())
