@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from functools import cache
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -164,6 +165,18 @@ def test_endpoint_paths_of_a_gaussian_are_copies_of_the_image_and_unrelated_ones
     assert inside["other"][1]["value"] < 0.5
     strange = record.endpoints(g, run.x0, run.final.roll(1, 0), frequency=True)["inside"]
     assert strange["image"][0]["value"] < 0.5
+
+
+def test_endpoint_paths_of_many_batches_are_those_of_one():
+    g = gaussian()
+    who = Subject("a Gaussian", g, g, (1, 4, 6), lambda n, **_: Levels.of(vp_linear(), n), lambda x: x, kind="gaussian")
+    whole, parts = (record._endpoint(who, range(5), who.levels(9), batch) for batch in (50, 2))
+    for name, shares in whole["inside"].items():
+        assert [v["value"] for v in parts["inside"][name]] == pytest.approx([v["value"] for v in shares], rel=1e-3)
+        assert [v["n"] for v in parts["inside"][name]] == [5] * 4
+    assert "frequency" in whole["inside"]
+    latents = replace(who, model=SimpleNamespace(image_shape=(3, 8, 12)))  # type: ignore[arg-type]
+    assert "frequency" not in record._endpoint(latents, range(2), who.levels(9), 50)["inside"]
 
 
 def test_the_record_of_endpoint_paths_against_a_plain_svd():
