@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from painters.files import locked
+from painters.files import locked, replacing
 
 
 def count(path, times):
@@ -63,3 +63,14 @@ def test_a_file_in_the_place_of_a_folder_is_named(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(OSError, match=r"cannot write to .*file: .*; choose another folder"):
         locked(tmp_path / "file" / "run").__enter__()
+
+
+def test_a_path_may_be_a_word(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with replacing("new/place.txt") as temporary:
+        temporary.write_text("done")
+        assert temporary.suffix == ".txt" and list(tmp_path.glob("new/*.txt")) == [temporary.resolve()]
+    with locked("new/place.txt"):
+        assert (tmp_path / "new" / ".place.txt.lock").is_file()
+    assert (tmp_path / "new" / "place.txt").read_text() == "done"
+    assert (tmp_path / "new" / "place.txt").stat().st_mode & 0o777 == 0o644

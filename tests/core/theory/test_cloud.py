@@ -359,6 +359,8 @@ def test_correction_is_the_tensor_formula_at_any_level() -> None:
         rows.append(a**2 * s**2 / 2 * torch.linalg.solve(V, torch.einsum("ijk,jk->i", K, A)))
     agree(far.correction(x, alpha, sigma), torch.stack(rows).reshape(5, 2, 2), 1e-12)
     assert rel(far(x, alpha, sigma), far.gaussian(x, alpha, sigma) + far.correction(x, alpha, sigma)) == 0
+    single = far.correction(x.float(), alpha, sigma)
+    assert single.dtype == torch.float32 and rel(single, far.correction(x, alpha, sigma)) < 1e-5
     few = FarField.of(randn(3, 6, seed=17))  # fewer points than dimensions
     assert bool(torch.isfinite(few(randn(2, 6, seed=18), 1.0, 2.0)).all())
 

@@ -109,6 +109,7 @@ def test_a_kick_off_the_manifold_leaves_no_trace(solver):
     base, kicked = kick(gaussian, states(gaussian, levels[2]), 5 * off[None], levels, 2, solver=solver, seeds=range(3))
     assert float((kicked[0] - base).abs().max()) < 1e-10
     assert float(exact_change(gaussian, off, levels[2]).abs().max()) < 1e-12
+    assert exact_change(gaussian, off.float(), levels[2]).dtype == torch.float64
 
 
 def test_off_manifold_removes_the_components_that_hold_the_share_and_no_more():

@@ -47,6 +47,11 @@ def test_copies_sum_to_the_image_and_frequency_bands_are_orthogonal():
     assert float(one) == pytest.approx(1)
     assert torch.linalg.matrix_rank(found["all"].flatten(1)) == len(found["all"])
     assert "frequency" not in alignment.copies(g, deviation, frequency=False)
+    large = random(1, 16, 16)
+    few = Gaussian(torch.zeros(256).double(), torch.eye(256).double()[:, :4], torch.ones(4).double())
+    found = alignment.copies(few, large)
+    assert len(found["frequency"]) == 5 and len(found["pcs"]) == 2  # PCs 1-3, and the rest
+    torch.testing.assert_close(found["frequency"].sum(0), large)
 
 
 def test_a_planted_contrast_direction_is_caught_and_a_new_one_is_not():
