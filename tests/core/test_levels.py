@@ -65,6 +65,13 @@ def test_the_exploding_process_is_the_published_one() -> None:
     assert alpha.tolist() == [1, 1, 1] and sigma.tolist() == pytest.approx([0.01, math.sqrt(0.5), 50])
 
 
+def test_the_preserving_process_is_the_published_one() -> None:
+    """Song et al. (2021): beta from .1 to 20 in the time from 0 to 1."""
+    alpha, sigma = vp_sde().at(torch.tensor([0.0, 0.5, 1.0], dtype=torch.float64))
+    assert alpha.tolist() == pytest.approx([math.exp(-B / 2) for B in (0, 0.05 + 19.9 / 8, 0.1 + 19.9 / 2)])
+    assert torch.hypot(alpha, sigma).tolist() == pytest.approx([1, 1, 1])
+
+
 def test_edm_grid_is_the_published_one() -> None:
     sigma = Levels.of(edm(), 18).sigma
     want = [(80 ** (1 / 7) + i / 17 * (0.002 ** (1 / 7) - 80 ** (1 / 7))) ** 7 for i in range(18)]

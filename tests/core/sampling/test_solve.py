@@ -211,6 +211,17 @@ def test_a_value_that_is_not_finite_names_its_step(bad: float, at: int) -> None:
     assert len(calls) == at + 1  # stopped there
 
 
+def test_one_number_of_a_state_that_is_not_finite_names_its_step() -> None:
+    def leaking(x: torch.Tensor, levels: Levels, seeds: object):
+        for i in range(levels.steps):
+            wrong = x.clone()
+            wrong[1, 2] = float("nan") if i == 2 else 0.0
+            yield Step(x, wrong)
+
+    with pytest.raises(FloatingPointError, match="in step 2,"):
+        solve(small(), randn(2, 3), Levels.of(vp_linear(), 4), solver=leaking, progress=False)  # type: ignore[arg-type]
+
+
 def test_noise_that_is_not_finite_is_noticed() -> None:
     x = randn(2, 3)
     x[1, 1] = float("nan")

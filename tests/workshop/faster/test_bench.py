@@ -57,13 +57,20 @@ def test_a_row_says_what_was_measured(tmp_path):
         )
         assert r["error"] == pytest.approx(np.sqrt(np.mean(np.square(r["each"]))), rel=1e-3)
         assert r["low"] <= r["error"] <= r["high"] and r["median"] <= r["worst"] == max(r["each"])
-    exact = module.References.of(TARGET).images(range(5), progress=False).numpy()
-    images = painted(TARGET, ways(TARGET, 5)["ddim, even"][0], 5, range(5)).numpy()
-    size = np.sqrt(np.mean([np.vdot(one, one) for one in exact]))
-    each = next(r["each"] for r in rows if (r["sampler"], r["nfe"]) == ("ddim, even", 5))
-    assert each == pytest.approx([np.linalg.norm(a - b) / size for a, b in zip(images, exact)], rel=1e-4)
     found = read(tmp_path / "b.json")
     assert found["model"] == "law" and found["reference"]["difference"] < 1e-5 and "commit" in found["provenance"]
+
+
+def test_errors_are_distances_relative_to_the_size_of_all_references(tmp_path, monkeypatch):
+    """Of three seeds in six dimensions; the references are drawn here, each of a size of its own."""
+    exact = torch.randn(3, 6, generator=torch.Generator().manual_seed(1)).double() * torch.tensor([[1.0], [2.0], [5.0]])
+    monkeypatch.setattr(module.References, "images", lambda *_, **__: exact)
+    monkeypatch.setattr(module.References, "difference", lambda *_, **__: 0.0)
+    seeds = [3, 0, 7]
+    (row,) = run(tmp_path / "b.json", seeds=seeds, nfes=(5,), only=["ddim, even"])
+    images = painted(TARGET, ways(TARGET, 5, ["ddim, even"])["ddim, even"][0], 5, seeds).numpy()
+    size = np.sqrt(np.mean([np.vdot(one, one) for one in exact.numpy()]))
+    assert row["each"] == pytest.approx([np.linalg.norm(a - b) / size for a, b in zip(images, exact.numpy())], rel=1e-4)
 
 
 def test_the_peers_are_screened(tmp_path, monkeypatch, log):

@@ -11,7 +11,8 @@ from atelier.faster.bench import painted, ways
 from atelier.faster.ours import OURS
 from atelier.faster.peers import FAMILIES, peers
 from atelier.faster.references import grid_of, integrate
-from painters.schedules import flow, vp_linear, vp_sde
+from painters.sampling import move
+from painters.schedules import discrete, flow, vp_linear, vp_sde
 
 AZULA = importlib.util.find_spec("azula") is not None
 LAW = on_law(MIXTURE, vp_linear(), gaussian=GAUSSIAN)
@@ -123,6 +124,24 @@ def test_a_run_leaves_its_scheduler_as_it_was():
     assert paint is not None
     first, second = (painted(LAW, paint, 6, range(2)) for _ in range(2))
     assert torch.equal(first, second)
+
+
+@pytest.mark.parametrize("name", ["DPM++ 2 midpoint, beta", "DEIS 3, beta", "UniPC 3 bh2, beta"])
+def test_where_the_first_time_comes_twice_the_first_step_is_still_the_first(name):
+    """A table of 50 times is coarse beside such grids; a first step is DDIM's, from the first level to the second."""
+    coarse = on_law(MIXTURE, discrete((1 - torch.linspace(1e-3, 0.3, 50, dtype=torch.float64)).cumprod(0)))
+    paint, asked = peers()[name](coarse, 7), []
+    assert paint is not None
+
+    def denoise(x, alpha, sigma):
+        asked.append((x, (alpha, sigma), MIXTURE(x, alpha, sigma)))
+        return asked[-1][2]
+
+    paint(denoise, coarse.noise([0, 1]))
+    (x, first, x0), (reached, second, _) = asked[:2]
+    times = paint.args[2].timesteps  # type: ignore[attr-defined]
+    assert times[0] == times[1] and first[1] / first[0] > second[1] / second[0]
+    torch.testing.assert_close(reached, move(x, x0, first, second), rtol=1e-5, atol=1e-5)
 
 
 def test_a_continuous_schedule_is_a_table_from_end_to_end():

@@ -273,6 +273,27 @@ def test_predictions_that_need_no_model(name, value):
     assert BY_ID[name].reading.predict(Records({})) == value
 
 
+def test_rows_of_the_kinship_name_every_generator():
+    def one(axes, log):
+        return {"pixels": {"participation": tagged(axes), "log": tagged(log)}}
+
+    names = ("trained", "untrained", "shuffled", "linear")
+    record = one(5.0, 0.9) | {"map": one(5.0, 0.9), "theory_participation": 6.0}
+    record |= {"generators": {name: one(i, i / 10) for i, name in enumerate(names)}}
+    record["overlap"] = {
+        "map trained": tagged(0.5),
+        "map pictures": tagged(0.3),
+        "map untrained": tagged(0.2),
+        "random": 0.1,
+    }
+    r = Records({"kinship": record})
+    wide, same, shared = (evaluate(BY_ID[f"k-{name}"], r) for name in ("anisotropic", "homogeneous", "shared"))
+    assert (wide.measured.value, wide.predicted, same.measured.value, shared.measured.value) == (5.0, 6.0, 0.9, 0.5)
+    said = ("trained GAN", "untrained GAN", "shuffled GAN", "linear generator")
+    assert wide.nulls == dict(zip(said, (0, 1, 2, 3))) and same.nulls == dict(zip(said, (0, 0.1, 0.2, 0.3)))
+    assert shared.nulls == {"differences of pictures": 0.3, "untrained GAN": 0.2, "random directions": 0.1}
+
+
 def test_classes_part_where_half_are_kept():
     kept = [[0, 0, 0, 1], [1, 1, 1, 0]]
     record = {"classes": {"ratio": [8.0, 2.0], "kept": kept, "mixture": {"kept": [[0, 0], [1, 1]], "speciation": 9}}}
