@@ -231,6 +231,16 @@ def test_the_contrast_finds_the_axis_the_spread_within_and_the_groups():
     assert contrast(x, values, {"rare": 2}) is None
 
 
+def test_kinds_are_parted_by_their_means_however_many_there_are_of_each():
+    counts, means = (100, 10, 1000, 1), (-5.0, 1.0, 1.1, 90.0)
+    kind = torch.arange(4).repeat_interleave(torch.tensor(counts))
+    x = torch.tensor(means).double()[kind][:, None] + 0.1 * random_directions(range(len(kind)), (1,))
+    split = contrast(x, {"size": kind}, {"size": 4})
+    assert split is not None and split.groups in (((0,), (1, 2)), ((1, 2), (0,))), "one state alone is no kind"
+    right = (10 * 1.0 + 1000 * 1.1) / 1010
+    assert split.m == pytest.approx((right + 5) / 2, abs=0.05)
+
+
 def test_the_contrast_is_found_in_the_subjects_own_data_as_read(monkeypatch):
     toy, split = two_modes(share=0.3)
     mixture = toy.denoise

@@ -53,6 +53,15 @@ def test_ours_paint_with_all_their_calls(name):
         assert float(run.levels.ratio[0]) < float(LAW.range[0])
 
 
+def test_peers_are_on_every_grid_that_they_know():
+    names = set(peers())
+    assert {"PNDM, leading", "DDIM, trailing", "DPM++ 3 singlestep, its own", "UniPC 2 bh2, Karras"} <= names
+    assert "DDIM, its own" not in names and "UniPC 2 bh2, flow" not in names
+    streaming = set(peers(flows=True))
+    assert {"FlowMatchEuler, its own", "UniPC 2 bh2, flow"} <= streaming and "DDIM, trailing" not in streaming
+    assert not [name for name in streaming if name.startswith("UniPC") and not name.endswith(", flow")]
+
+
 @pytest.mark.slow
 def test_every_sampler_that_takes_so_many_calls_is_there():
     five, six, twelve = (ways(LAW, nfe) for nfe in (5, 6, 12))

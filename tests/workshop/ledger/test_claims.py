@@ -27,7 +27,7 @@ from atelier.ledger.measuring import measure_model
 from atelier.ledger.records import checked
 from atelier.ledger.rows import CLAIMS, READINGS, reading
 from atelier.pages.ledgers import counts, ledger, marks
-from atelier.statistics import Interval
+from atelier.statistics import Interval, share
 from atelier.subject import Settings, Subject, subject
 from painters import Gaussian
 from painters.levels import Levels
@@ -121,6 +121,9 @@ def test_intervals_are_read_from_every_form():
     assert math.isnan(reading.interval({"value": 1, "low": None, "high": None, "n": 1}).low)
     assert reading.triple([1, 0.5, 2], 4) == Interval(1.0, 0.5, 2.0, 4)
     assert reading.exact(0.3).low == reading.exact(0.3).high == 0.3
+    assert reading.interval({"value": 1}).n == reading.triple([1, 0, 2]).n == reading.exact(1).n == 0
+    assert reading.normal(1.0, 0.1).n == 0 and reading.interval({"value": 1, "n": None}).n == 0
+    assert reading.interval({"rho": 0.5, "value": 1}, value="rho").value == 0.5
     assert reading.normal(1.0, 0.1).low == pytest.approx(1 - 0.196)
     assert reading.nearest([100.0, 9.0, 1.3, 0.0, None], 1.0) == 2
 
@@ -221,6 +224,10 @@ def test_rows_of_the_landscape():
     assert evaluate(BY_ID["l-between-modes"], r).measured.value == 0.5
     assert evaluate(BY_ID["l-gaussian-modes"], r).measured.value == 0.5
     assert evaluate(BY_ID["l-gaussian-modes"], r).nulls == {"between modes": 0.5, "class mixture": 0.75}
+    seeds = [[[v, 0.1] for v in row] for row in ([0.1] * 3, [1.0, 1.2, 0.9], [0.9, 1.1, 0.8], [1.2, 0.9, 0.8])]
+    r = Records({"landscape": {"ratio": [20.0, 4.9, 0.6, 0.1], "j": seeds, "mixture": None}})
+    between, settled = (evaluate(BY_ID[name], r).measured for name in ("l-between-modes", "l-gaussian-modes"))
+    assert between == share(np.array([0.5, 1, 0])) and settled == share(np.array([0.5, 0.5, 1]))
 
 
 def test_the_training_set_is_held_against_the_best_mixture_at_its_level():

@@ -296,6 +296,20 @@ def test_the_record_of_what_tells_a_factor_alone(monkeypatch):
     np.testing.assert_allclose(found["null"], torch.stack(null).mean((0, 2)), rtol=0.05, atol=0.02)
 
 
+def test_one_factor_has_no_others_to_leave_alone(monkeypatch):
+    g, readings = gaussian(12, low=0), 0.05 * random(12, 3, seed=9)
+    who = Subject("g", g, g, (12,), lambda n, **_: Levels.of(vp_linear(), n), lambda x: x, kind="gaussian")
+    for n in (1, 2):
+        ruler = Linear(who, readings[:, :n])
+        ruler.factors, ruler.names, ruler.unrelated = ruler.factors[:n], ruler.names[:n], ruler.unrelated[:n]
+        covariance = dense(g) @ readings[:, :n]
+        facts = Facts.made(FactorLaw(g, covariance, torch.zeros(n), torch.ones(n)), covariance, ruler.factors)
+        monkeypatch.setattr(knobs, "instruments", lambda *_, ruler=ruler, facts=facts: (ruler, facts))
+        found = knobs.measure(who, Settings((0, 1), profile="ci"))
+        assert (found is None) == (n == 1)
+    assert np.shape(found["change"]) == (2, 2)  # type: ignore[index]
+
+
 def test_measure_finds_that_knobs_turn_their_factor():
     who = subject("scenes-sd", device="cpu")
     record = knobs.measure(who.theory(), Settings(seeds=tuple(range(6)), profile="ci"))

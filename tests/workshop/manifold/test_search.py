@@ -85,6 +85,9 @@ def test_columns_are_pushes(chunk):
 def test_columns_of_a_constant_map_vanish():
     run = SamplerMap(lambda x, *_: torch.ones_like(x) + 0 * x, random(5), Levels.of(vp_linear(), 6))
     torch.testing.assert_close(run.columns(torch.eye(5).double()), torch.zeros(5, 5).double())
+    learned = random(5).requires_grad_()  # that has a graph, and none to the state
+    still = SamplerMap(lambda x, *_: learned.expand_as(x), random(5), Levels.of(vp_linear(), 6))
+    torch.testing.assert_close(still.columns(torch.eye(5).double()), torch.zeros(5, 5).double())
 
 
 def test_on_a_gaussian_the_whole_map_has_the_pcs_and_their_gains():
