@@ -143,7 +143,7 @@ def _columns(f: Map, x: Tensor, v: Tensor, chunk: int) -> Tensor:
         y = f(x)
         u = torch.zeros_like(y).requires_grad_()
         (pulled,) = torch.autograd.grad(y, x, u, create_graph=True, materialize_grads=True)
-        if not pulled.requires_grad:  # f does not depend on x
+        if pulled.grad_fn is None:  # f does not depend on x
             return torch.zeros_like(v)
         parts = v.to(pulled)[:, None].split(chunk)
         found = [torch.autograd.grad(pulled, u, p, retain_graph=True, is_grads_batched=True)[0] for p in parts]
