@@ -258,6 +258,15 @@ def test_a_level_becomes_the_time_of_its_process_in_any_coordinates(schedule: Sc
     assert rel(schedule.time(c * alpha, c * sigma), time(t)) < 1e-7
 
 
+def test_rounding_at_the_ends_of_the_process_is_forgiven_and_no_more() -> None:
+    one, (high, low) = torch.ones(1, dtype=torch.float64), ve_sde().ends
+    for ratio in (high * (1 + 9e-5), low * (1 - 9e-5)):
+        assert bool(ve_sde().time(one, ratio * one).isfinite())
+    for ratio in (high * (1 + 1.1e-4), low * (1 - 1.1e-4)):
+        with pytest.raises(ValueError, match="was trained from"):
+            ve_sde().time(one, ratio * one)
+
+
 def test_a_level_outside_the_process_has_no_time() -> None:
     zero, one = torch.zeros(1, dtype=torch.float64), torch.ones(1, dtype=torch.float64)
     for schedule in (vp_sde(), ve_sde(), edm(), vp_linear()):
