@@ -99,19 +99,19 @@ def principal(subject: Subject, k: int) -> Tensor:
 def shared(J: dict[str, Tensor], subject: Subject) -> dict[str, Any]:
     """Return the overlaps of the first 8 image directions of several models' Jacobians (n, D, d) at their points.
 
-    ``A B``: interval over points, A and B at different images; ``A pictures``: with differences of as many pairs of
-    test pictures, drawn at random, which says how much pictures of these data share in any case; ``random``: the mean
-    for directions drawn evenly.
+    ``A B``: interval over points, A and B at different images; one of them may be ``pictures``, the differences of as
+    many pairs of test pictures, drawn at random, which says how much pictures of these data share in any case;
+    ``random``: the mean for directions drawn evenly. With the mean projections on the spans of A and of B it is
+    tr(P_A P_B) / 8, so that by Cauchy and Schwarz (A B)^2 is at most (A A)(B B).
     """
     spans = {name: pullback.image_axes(part, min(AXES, part.shape[2])) for name, part in J.items()}
-    names, found = list(J), {}
+    data = subject.data(2 * AXES * DRAWS)
+    if data is not None and len(data) == 2 * AXES * DRAWS:
+        apart = (data[::2] - data[1::2]).flatten(1).double().reshape(DRAWS, AXES, -1)
+        spans["pictures"] = torch.linalg.qr(apart.mT).Q.mT
+    names, found = list(spans), {}
     for i, a in enumerate(names):
         for b in names[i:]:
             table = pullback.overlaps(spans[a], spans[b])
             found[f"{a} {b}"] = (pullback.between(table) if a == b else pullback.across(table)).record()
-    data = subject.data(2 * AXES * DRAWS)
-    if data is not None and len(data) == 2 * AXES * DRAWS:
-        apart = (data[::2] - data[1::2]).flatten(1).double().reshape(DRAWS, AXES, -1)
-        chance = torch.linalg.qr(apart.mT).Q.mT
-        found |= {f"{a} pictures": pullback.across(pullback.overlaps(spans[a], chance)).record() for a in names}
     return found | {"random": AXES / subject.dim}

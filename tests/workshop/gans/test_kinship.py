@@ -133,6 +133,11 @@ def test_overlaps_between_models():
     assert found["a b"]["value"] == pytest.approx(0, abs=1e-9)
     assert found["random"] == pytest.approx(8 / s.dim)
     assert found["random"] < found["b pictures"]["value"] < found["a pictures"]["value"] < 1
+    # differences of pictures x - y have the covariance 2 Sigma: their spans are those of draws from N(0, Sigma)
+    draws = torch.randn(200, 8, len(s.gaussian.lam), generator=torch.Generator().manual_seed(1)).double()
+    spans = torch.linalg.qr((draws * s.gaussian.lam.double().sqrt() @ s.gaussian.U.double().T).mT).Q.mT
+    law = pullback.between(pullback.overlaps(spans, spans)).value
+    assert found["pictures pictures"]["value"] == pytest.approx(law, rel=0.15)
 
 
 def test_what_a_metric_is_like_against_numpy():
@@ -168,7 +173,7 @@ def test_a_generator_stands_beside_its_nulls():
     assert set(record["generators"]) == {"trained", "untrained", "shuffled", "linear"}
     assert record["generators"]["linear"]["pixels"]["log"]["value"] == pytest.approx(1, abs=1e-5)
     assert record["generators"]["trained"]["pixels"]["log"]["value"] < 0.98
-    pairs = {"map trained", "map untrained", "trained untrained", "map pictures", "random"}
+    pairs = {"map trained", "map untrained", "trained untrained", "map pictures", "pictures pictures", "random"}
     assert pairs <= set(record["overlap"]) and "map shuffled" not in record["overlap"]
 
 

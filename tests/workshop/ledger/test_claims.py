@@ -288,17 +288,28 @@ def test_rows_of_the_kinship_name_every_generator():
     record = one(5.0, 0.9) | {"map": one(5.0, 0.9), "theory_participation": 6.0}
     record |= {"generators": {name: one(i, i / 10) for i, name in enumerate(names)}}
     record["overlap"] = {
-        "map trained": tagged(0.5),
+        "map map": tagged(0.25),
+        "map trained": {"value": 0.18, "low": 0.17, "high": 0.19, "n": 8},
+        "trained trained": {"value": 0.16, "low": 0.14, "high": 0.18, "n": 8},
         "map pictures": tagged(0.3),
+        "pictures pictures": tagged(0.64),
         "map untrained": tagged(0.2),
+        "untrained untrained": tagged(0.36),
         "random": 0.1,
     }
     r = Records({"kinship": record})
     wide, same, shared = (evaluate(BY_ID[f"k-{name}"], r) for name in ("anisotropic", "homogeneous", "shared"))
-    assert (wide.measured.value, wide.predicted, same.measured.value, shared.measured.value) == (5.0, 6.0, 0.9, 0.5)
+    assert (wide.measured.value, wide.predicted, same.measured.value, shared.measured.value) == (
+        5.0,
+        6.0,
+        0.9,
+        pytest.approx(0.9),
+    )
     said = ("trained GAN", "untrained GAN", "shuffled GAN", "linear generator")
     assert wide.nulls == dict(zip(said, (0, 1, 2, 3))) and same.nulls == dict(zip(said, (0, 0.1, 0.2, 0.3)))
-    assert shared.nulls == {"differences of pictures": 0.3, "untrained GAN": 0.2, "random directions": 0.1}
+    assert shared.nulls == pytest.approx({"differences of pictures": 0.75, "untrained GAN": 2 / 3})
+    arms = math.hypot(0.01 / 0.18, 0.02 / 0.16 / 2, 0.001 / 0.25 / 2)  # a square root halves relative errors
+    assert shared.measured.high == pytest.approx(0.9 * (1 + arms))
 
 
 def test_classes_part_where_half_are_kept():

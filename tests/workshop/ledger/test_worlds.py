@@ -296,6 +296,7 @@ def test_kinship() -> None:
 
     def record(axes: float, same: float, shared: float) -> dict:
         overlap = {"map trained": shared, "map pictures": 0.3, "map untrained": 0.1}
+        overlap |= {"map map": 0.7, "trained trained": 0.6, "pictures pictures": 0.5, "untrained untrained": 0.4}
         return {
             "map": {"pixels": {"participation": found(axes), "log": found(same)}},
             "theory_participation": 5.0,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import hypot, sqrt
+
 from atelier.ledger.claim import Reading, Records
 from atelier.ledger.rows.reading import interval
 from atelier.statistics import Interval
@@ -20,6 +22,15 @@ def _generators(r: Records, key: str) -> dict[str, float]:
     }
 
 
+def _kin(r: Records, other: str) -> Interval:
+    """Overlap of the map with another over the most that their own allow; relative errors add in squares."""
+    found = r["kinship"]["overlap"]
+    both, *own = (interval(found[pair]) for pair in (f"map {other}", "map map", f"{other} {other}"))
+    share = both.value / sqrt(own[0].value * own[1].value)
+    error = hypot(both.high / both.value - 1, *(0.5 * (one.high / one.value - 1) for one in own))
+    return Interval(share, share * (1 - error), share * (1 + error), both.n)
+
+
 READINGS = {
     "k-anisotropic": Reading(
         lambda r: _map(r, "participation"),
@@ -28,11 +39,10 @@ READINGS = {
     ),
     "k-homogeneous": Reading(lambda r: _map(r, "log"), predict=lambda r: 1.0, nulls=lambda r: _generators(r, "log")),
     "k-shared": Reading(
-        lambda r: interval(r["kinship"]["overlap"]["map trained"]),
+        lambda r: _kin(r, "trained"),
         nulls=lambda r: {
-            "differences of pictures": float(r["kinship"]["overlap"]["map pictures"]["value"]),
-            "untrained GAN": float(r["kinship"]["overlap"]["map untrained"]["value"]),
-            "random directions": float(r["kinship"]["overlap"]["random"]),
+            "differences of pictures": _kin(r, "pictures").value,
+            "untrained GAN": _kin(r, "untrained").value,
         },
     ),
 }
