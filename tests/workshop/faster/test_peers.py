@@ -29,6 +29,10 @@ def test_ours_are_there_where_schedule_and_moments_allow_them():
     there = {
         name: [OURS[name](who, 5) is not None for who in (LAW, blind, FLOWS)] for name in OURS if "calib" not in name
     }
+    grids = ("trailing", "even", "karras")
+    on_grids = ("ddim", "heun", "dpmpp2m", "expint", "expint without a Gaussian")
+    teleported = {"expint, teleported, even", "expint, teleported, karras"}
+    assert there.keys() == {f"{name}, {grid}" for name in on_grids for grid in grids} | teleported
     for name, found in there.items():
         free = name.startswith(("ddim", "dpmpp2m", "expint without"))
         if "karras" in name:
