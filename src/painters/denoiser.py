@@ -27,6 +27,20 @@ class Denoiser(Protocol):
     def __call__(self, x: Tensor, alpha: Scalar, sigma: Scalar, /) -> Tensor: ...
 
 
+def floating(x: object, what: str) -> Tensor:
+    """Return ``x`` if it is a tensor in floating point, the rule for whatever enters a denoiser or a theory.
+
+    Anything else raises ``ValueError``: results have the dtype of a state, and bytes are in other units than the data.
+    """
+    if isinstance(x, Tensor) and x.is_floating_point() and x.ndim > 0:
+        return x
+    got = f"{x.dtype} of shape {tuple(x.shape)}" if isinstance(x, Tensor) else f"a {type(x).__name__}"
+    raise ValueError(
+        f"{what} must be a tensor in floating point and in the units of the data, got {got}: use .float(), and scale "
+        "bytes first, as model.encode(images / 255) does"
+    )
+
+
 def column(value: Scalar, x: Tensor) -> Tensor:
     """Return a level's alpha or sigma in float64, on its own device, shaped (1 or B, 1, ...) to broadcast on ``x``.
 

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from functools import partial
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -11,8 +15,10 @@ from hypothesis import strategies as st
 from partners import agree, gaussian, randn, rel, target
 
 import painters
-from painters import Levels, solve
+from painters import Gaussian, Levels, Mixture, PointCloud, solve
 from painters.denoiser import PREDICTIONS, column, endpoint, guided
+from painters.models.adapters import NetworkDenoiser
+from painters.sampling import renoise
 from painters.schedules import Coordinates, rescale, vp_linear
 
 
@@ -81,6 +87,64 @@ def test_a_level_is_one_number_or_one_per_sample() -> None:
     for bad in (-0.1, math.nan, math.inf):
         with pytest.raises(ValueError, match="finite and not negative"):
             column(bad, x)
+
+
+# states are in floating point: in the dtype of integers a result is rounded, mostly to nothing
+
+G, CLOUD = gaussian([1.0, 0.5, 0.2, 0.1], seed=3), PointCloud(randn(5, 4, seed=4))
+MIXTURE = Mixture(torch.tensor([0.25, 0.75]), (G, gaussian([2.0, 1.0, 0.5, 0.5], seed=5)))
+NETWORK = NetworkDenoiser(lambda x, t, condition: x, vp_linear(), "v_prediction", torch.device("cpu"))
+WAYS_IN: dict[str, Callable[[Any], object]] = {
+    f"{type(d).__name__}.{name}": partial(getattr(d, name), alpha=0.8, sigma=0.6)
+    for d in (G, MIXTURE, CLOUD)
+    for name in ("__call__", "score", "log_prob")
+} | {
+    "NetworkDenoiser": lambda x: NETWORK(x, 0.8, 0.6),
+    "guided": lambda x: guided(G, NETWORK, 2.0)(x, 0.8, 0.6),
+    "Gaussian.flow": lambda x: G.flow(x, frm=(0.6, 0.8)),
+    "Gaussian.trajectory": lambda x: G.trajectory(x, Levels.of(vp_linear(), 3)).final,
+    "Gaussian.sample": G.sample,
+    "Gaussian.apply": lambda x: G.apply(x, torch.sqrt),
+    "Gaussian.project": G.project,
+    "Mixture.responsibilities": MIXTURE.responsibilities,
+    "PointCloud.weights": lambda x: CLOUD.weights(x, 0.8, 0.6).entropy,
+    "solve": lambda x: solve(G, x, Levels.of(vp_linear(), 3), progress=False).final,
+    "renoise": lambda x: renoise(x, (0.8, 0.6), [1, 2]),
+    "Gaussian, mean": lambda x: Gaussian(x[0], torch.eye(4), torch.ones(4)).mu,
+    "Gaussian, axes": lambda x: Gaussian(torch.zeros(2), x[:, :0], torch.ones(0)).U,
+    "Gaussian, variances": lambda x: Gaussian(torch.zeros(4), torch.eye(4), x[0]).lam,
+    "PointCloud": lambda x: PointCloud(x).points,
+    "Mixture.of_classes": lambda x: Mixture.of_classes(x, torch.zeros(2).long(), rank=0).mean,
+    "Mixture.kmeans": lambda x: Mixture.kmeans(x, 1, rank=0).mean,
+}
+
+
+@pytest.mark.parametrize("way", WAYS_IN.values(), ids=WAYS_IN)
+def test_a_state_in_floating_point_is_taken_and_every_other_refused(way: Callable[[Any], object]) -> None:
+    x = torch.tensor([[1, 2, 0, 3], [3, 1, 2, 0]])
+    for taken in (x.float(), x.double()):
+        found = way(taken)
+        assert isinstance(found, torch.Tensor) and found.is_floating_point() and bool(torch.isfinite(found).all())
+    for refused, name in ((x, "torch.int64"), (x.to(torch.uint8), "torch.uint8"), (x > 1, "torch.bool")):
+        with pytest.raises(ValueError, match=f"in floating point.* got {name} of shape .* use .float()"):
+            way(refused)
+
+
+@pytest.mark.parametrize("denoise", [G, MIXTURE, CLOUD, NETWORK], ids=lambda d: type(d).__name__)
+@pytest.mark.parametrize("refused", [np.zeros((2, 4)), [[0.0] * 4], None], ids=lambda x: type(x).__name__)
+def test_what_is_no_tensor_is_no_state(denoise: Any, refused: Any) -> None:
+    with pytest.raises(ValueError, match=f"a state must be a tensor .* got a {type(refused).__name__}"):
+        denoise(refused, 0.8, 0.6)
+
+
+def test_noise_and_pictures_of_a_model_are_in_floating_point() -> None:
+    with pytest.raises(ValueError, match=r"noise must be .* got torch\.int64"):
+        painters.noise([1], (4,), dtype=torch.int64)
+    model = painters.load("fashion-ddpm", device="cpu")
+    white = torch.ones(1, *model.shape)
+    assert bool((model.decode(white) == 1).all())
+    with pytest.raises(ValueError, match=r"got torch\.uint8 .* model\.encode"):
+        model.decode(white.to(torch.uint8))
 
 
 # guidance between two denoisers

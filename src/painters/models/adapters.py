@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from painters.denoiser import Prediction, Scalar, column, endpoint
+from painters.denoiser import Prediction, Scalar, column, endpoint, floating
 from painters.schedules import Schedule, rescale
 
 Network = Callable[[Tensor, Tensor, Tensor | None], Tensor]
@@ -84,9 +84,9 @@ class NetworkDenoiser:
     def __call__(self, x: Tensor, alpha: Scalar, sigma: Scalar) -> Tensor:
         """Return x0_hat for ``x`` (B, ...) at the given level.
 
-        Raises ``ValueError`` outside the training range, and for states of another shape.
+        Raises ``ValueError`` outside the training range, and for states of another shape or not in floating point.
         """
-        if self.shape is not None and tuple(x.shape[1:]) != self.shape:
+        if tuple(floating(x, "a state").shape[1:]) != self.shape and self.shape is not None:
             raise ValueError(
                 f"a state of this model has shape {self.shape}, got {tuple(x.shape[1:])}: model.encode makes states of "
                 "images"

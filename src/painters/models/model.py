@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from painters.denoiser import Prediction
+from painters.denoiser import Prediction, floating
 from painters.levels import Levels, Spacing
 from painters.models.adapters import NetworkDenoiser, call_unet
 from painters.models.latent import Codec, TextConditioner
@@ -132,7 +132,7 @@ class Model:
         Pixel models map their ``limits``, mostly -1 and 1, to 0 and 1; latent models go through their VAE, in float32.
         Raises ``ValueError`` for states of another shape.
         """
-        if tuple(x.shape[1:]) != self.shape:
+        if tuple(floating(x, "a state").shape[1:]) != self.shape:
             raise ValueError(f"the states of this model have shape {self.shape}, got {tuple(x.shape[1:])}")
         low, high = self.limits
         return ((x - low) / (high - low)).clamp(0, 1) if self.codec is None else self.codec.decode(x)

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 import torch
 from torch import Tensor
 
+from painters.denoiser import floating
 from painters.levels import Level
 from painters.trajectory import numbered
 
@@ -41,7 +42,7 @@ def noise(
     generators = streams(seeds, stream=stream)
     if not generators:
         raise ValueError("noise needs at least one seed")
-    return draw(generators, shape, dtype=dtype, device=device)
+    return floating(draw(generators, shape, dtype=dtype, device=device), "noise")
 
 
 def renoise(x0: Tensor, level: Level, seeds: Iterable[int], *, stream: int = FRESH) -> Tensor:

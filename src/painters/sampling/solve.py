@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from painters.denoiser import Denoiser, Scalar
+from painters.denoiser import Denoiser, Scalar, floating
 from painters.levels import Level, Levels, refuse_unit_noise
 from painters.sampling.expint import expint
 from painters.sampling.solvers import Solver, ancestral, ddim, dpmpp2m, drive, heun, name_of
@@ -134,8 +134,7 @@ def _check_arguments(denoise: object, x: object, levels: object, save: object) -
     if not callable(denoise):
         what = "pass model.denoiser()" if hasattr(denoise, "denoiser") else "pass a function"
         raise ValueError(f"solve follows a denoiser D(x, alpha, sigma), and a {type(denoise).__name__} is none: {what}")
-    if not (isinstance(x, Tensor) and x.is_floating_point() and x.ndim > 0):
-        raise ValueError(f"x is a batch of states (B, ...) in floating point, got {getattr(x, 'dtype', type(x))}")
+    floating(x, "x, a batch of states (B, ...),")
     if not isinstance(levels, Levels):
         raise ValueError(f"levels are noise levels, got {levels!r}: pass model.levels(n) or Levels.of(schedule, n)")
     if not isinstance(save, Frames):

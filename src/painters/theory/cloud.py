@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from painters.denoiser import Scalar, column
+from painters.denoiser import Scalar, column, floating
 
 NEGLIGIBLE = 1e-25
 """A part whose weight is below this changes no sum of fewer than 10^8 parts in double precision."""
@@ -143,7 +143,7 @@ class PointCloud:
 
     def _blocks(self, x: Tensor, alpha: Scalar, sigma: Scalar) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         """Yield x (b, D), alpha (b, 1) and sigma (b, 1) in float64, a bounded number of samples at a time."""
-        if x.ndim < 1 or x.shape[1:].numel() != self.dim:
+        if floating(x, "a state").shape[1:].numel() != self.dim:
             raise ValueError(f"these points live in {self.dim} dimensions, got x of shape {tuple(x.shape)}")
         flat = x.reshape(len(x), self.dim).double()
         a, s = (column(v, flat).to(flat).expand(len(x), 1) for v in (alpha, sigma))
@@ -196,11 +196,8 @@ class _Softmax:
 
 def as_rows(images: Tensor) -> Tensor:
     """Return floating-point images (n, ...) as (n, D), after checking them."""
-    if images.ndim < 2 or images.numel() == 0 or not images.is_floating_point():
-        raise ValueError(
-            f"need images (n, ...), n >= 1, in floating point and in the units of the data (bytes / 127.5 - 1 is "
-            f"there), got {images.dtype} of shape {tuple(images.shape)}"
-        )
+    if floating(images, "images (n, ...)").ndim < 2 or images.numel() == 0:
+        raise ValueError(f"need images (n, ...), n >= 1, got shape {tuple(images.shape)}")
     if not bool(torch.isfinite(images).all()):
         raise ValueError("the images hold NaN or infinite values")
     return images.flatten(1)

@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from painters.denoiser import Scalar, column
+from painters.denoiser import Scalar, column, floating
 from painters.levels import CLEAN, Level, Levels, refuse_unit_noise
 from painters.theory.moments import Moments
 from painters.trajectory import Trajectory
@@ -86,6 +86,8 @@ class Gaussian:
     rest: float = 0.0
 
     def __post_init__(self) -> None:
+        for name in ("mu", "U", "lam"):
+            floating(getattr(self, name), f"{name} of a Gaussian")
         if self.mu.ndim != 1 or self.U.shape != (len(self.mu), len(self.lam)) or self.lam.ndim != 1:
             raise ValueError(
                 f"need mu (D,), U (D, r), lam (r,); got {tuple(self.mu.shape)}, {tuple(self.U.shape)}, "
@@ -259,7 +261,7 @@ class Gaussian:
         return f"Gaussian(D = {self.dim}, {len(self.lam)} PCs with {share:.1%} of the variance {inside + rest:.4g})"
 
     def _flat(self, x: Tensor) -> Tensor:
-        if x.ndim < 1 or x.shape[1:].numel() != self.dim:
+        if floating(x, "a state").shape[1:].numel() != self.dim:
             raise ValueError(f"this Gaussian lives in {self.dim} dimensions, got x of shape {tuple(x.shape)}")
         return x.reshape(len(x), self.dim).to(self.mu)
 
