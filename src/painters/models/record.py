@@ -122,7 +122,7 @@ def _installed(pipe: Any, scheduler: Any, begin: Callable[[Tensor], Tensor]) -> 
 
 def moments_of(
     pipe: Any,
-    prompts: Iterable[Any],
+    prompts: Any,
     n: int,
     *,
     folder: str | Path | None = None,
@@ -135,8 +135,9 @@ def moments_of(
     """Return for each prompt the Gaussian of the states that a pipeline ends at, from ``n`` seeds of their own.
 
     Give it to :func:`record` as ``moments``. States are those of its trajectories, D numbers each, and are made as it
-    makes them, of the same ``options``; see :func:`painters.models.moments.gaussian_of` for ``rank``. ``folder``: keeps
-    the states, a batch as soon as it is made, so that the same call goes on where it was cut off, or takes more.
+    makes them, of the same ``options``; see :func:`painters.models.moments.gaussian_of` for ``rank``. ``prompts``:
+    several, or one text, class or ``None``. ``folder``: keeps the states, a batch as soon as it is made, so that the
+    same call goes on where it was cut off, or takes more.
     Raises ``ValueError`` if the folder holds those of other weights or settings.
     """
     found, options = {}, {"output_type": "latent"} | dict(options or {})
@@ -145,7 +146,8 @@ def moments_of(
     if folder is not None:
         parts = [part for part in pipe.components.values() if isinstance(part, torch.nn.Module)]
         made_of["weights"] = fingerprint(value for part in parts for value in part.state_dict().values())
-    for prompt in prompts:
+    one = isinstance(prompts, str) or not isinstance(prompts, Iterable)
+    for prompt in [prompts] if one else prompts:
 
         def make(seeds: Sequence[int], prompt: Any = prompt) -> tuple[Sequence[int], Tensor]:
             run, _ = record(pipe, prompt, solver=solver, steps=steps, seeds=seeds, save=Frames(None), options=options)
@@ -165,8 +167,12 @@ def _call(pipe: Any, prompt: Any, n: int, options: Mapping[str, Any]) -> dict[st
     first = next(iter(inspect.signature(pipe.__call__).parameters))
     found = {**options, first: n if first == "batch_size" else prompt}
     for key, value in found.items():
-        if isinstance(value, Tensor) and "prompt" in key:
-            found[key] = value.repeat_interleave(n // len(value), 0)
-        elif isinstance(value, (str, int)) and ("prompt" in key or key == first != "batch_size"):
-            found[key] = [value] * n
+        said = "prompt" in key or key == first != "batch_size"
+        value = [value] if said and isinstance(value, (str, int)) else value
+        if (isinstance(value, Tensor) and "prompt" in key) or (isinstance(value, (list, tuple)) and said):
+            times, left = divmod(n, len(value) or n + 1)
+            if left:
+                raise ValueError(f"{key} has {len(value)} rows for {n} seeds: give one for all, or one for each")
+            repeated = [v for v in value for _ in range(times)]
+            found[key] = torch.stack(repeated) if isinstance(value, Tensor) else repeated
     return found

@@ -101,6 +101,8 @@ def test_a_prompt_is_painted_once_for_each_seed_alone_or_in_a_batch(tmp_path):
     assert run.meta["prompt"] == "a red house" and run.meta["guidance_scale"] == 3.0
     assert apart(alone.final, run.final[1:]) < 1e-4 and apart(two.final[1:], run.final[1:]) < 1e-4
     assert apart(two.final[:1], run.final[:1]) > 1e-3
+    listed, _ = painters.record(pipe, ["a red house"], seeds=SEEDS, **how)
+    assert torch.equal(listed.final, run.final)
     assert painters.Trajectory.load(run.save(tmp_path / "run.safetensors")).meta == run.meta
 
 
@@ -154,6 +156,39 @@ def test_what_cannot_be_recorded_is_said_and_the_scheduler_is_put_back():
     with pytest.raises(RuntimeError):
         painters.record(pipe, start=(1, torch.zeros(1, 3, 8, 8)), options=options)
     assert pipe.scheduler is own and "prepare_latents" not in vars(pipe) and not pipe.unet._forward_hooks
+
+
+def test_prompts_and_embeddings_are_one_for_all_seeds_or_as_many(tmp_path):
+    pipe, options = embedded("sd15")
+    options |= {"guidance_scale": 1.0}
+    one = options["prompt_embeds"]
+    both = options | {"prompt_embeds": torch.cat([one, -one])}
+    run, _ = painters.record(pipe, steps=2, seeds=SEEDS, options=both)
+    for i, sign in enumerate((1, -1)):
+        alone, _ = painters.record(
+            pipe, steps=2, seeds=SEEDS[i : i + 1], options=options | {"prompt_embeds": sign * one}
+        )
+        assert apart(run.final[i : i + 1], alone.final) < 1e-5
+    for seeds in ((0,), (0, 1, 2)):
+        with pytest.raises(ValueError, match=rf"prompt_embeds has 2 rows for {len(seeds)} seeds: give one for all"):
+            painters.record(pipe, steps=2, seeds=seeds, options=both)
+    texts, more = stable_diffusion(tmp_path), {"output_type": "latent"}
+    for prompt, options in ((["a", "b"], {}), ([], {}), ("a", {"negative_prompt": ["b", "c"]})):
+        with pytest.raises(ValueError, match=r"prompt has [02] rows for 3 seeds: give one for all"):
+            painters.record(texts, prompt, steps=2, seeds=range(3), options=more | options)
+
+
+def test_one_prompt_is_one_whatever_it_is(tmp_path):
+    pipe = stable_diffusion(tmp_path)
+    how: dict[str, Any] = {"steps": 2, "rank": 2, "options": {"height": 16, "width": 16}}
+    found = painters.moments_of(pipe, "red", 4, **how)
+    assert list(found) == ["red"] and torch.equal(
+        found["red"].mu, painters.moments_of(pipe, ["red"], 4, **how)["red"].mu
+    )
+    bare, options = embedded("sd15")
+    assert list(painters.moments_of(bare, None, 4, steps=2, options=options)) == [None]
+    dit, _ = embedded("dit")
+    assert list(painters.moments_of(dit, 7, 4, steps=2)) == [7]
 
 
 def test_moments_are_those_of_the_images_of_a_prompt_and_a_folder_goes_on(tmp_path):
