@@ -173,6 +173,6 @@ def _call(pipe: Any, prompt: Any, n: int, options: Mapping[str, Any]) -> dict[st
             times, left = divmod(n, len(value) or n + 1)
             if left:
                 raise ValueError(f"{key} has {len(value)} rows for {n} seeds: give one for all, or one for each")
-            repeated = [v for v in value for _ in range(times)]
-            found[key] = torch.stack(repeated) if isinstance(value, Tensor) else repeated
+            rows = torch.arange(n) // times
+            found[key] = value[rows] if isinstance(value, Tensor) else [value[i] for i in rows]
     return found
