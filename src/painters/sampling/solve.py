@@ -67,7 +67,8 @@ def solve(
     ``eta``, ``"expint"`` with its ``surrogate``, or a function with their signature. ``save`` says which frames are
     kept. ``seeds`` are recorded, and drive a stochastic solver. ``on_step(i, level, x, x0)`` is called after each step;
     if it returns something true the run stops there, and the trajectory ends at the level that was reached. Runs where
-    the denoiser lives. NFE counts network calls per sample (two per call under guidance).
+    the denoiser lives, under ``torch.no_grad``: no gradient passes through a run, and a denoiser that takes one inside
+    itself does so under ``torch.enable_grad``. NFE counts network calls per sample (two per call under guidance).
 
     Raises ``ValueError`` for what is none of these, or unit noise at a level of other size, and ``FloatingPointError``
     naming the step and level at which a value stopped being finite.

@@ -144,18 +144,20 @@ def _log_ratio(level: Level) -> float:
 
 
 def drive(solver: Solver, denoise: Denoiser, x: Tensor, levels: Levels, seeds: Sequence[int] | None) -> Iterator[Step]:
-    """Yield each step of a solver, answering its questions; one sentence where it asks or steps otherwise."""
+    """Yield each step of a solver, answering its questions without a graph; one sentence where it does otherwise."""
     steps, done = solver(x, levels, seeds), 0
     answer: Any = None
     says = f"a solver yields Ask(x, level) and {levels.steps} times Step(x0_hat, x), and {name_of(solver)}"
     while isinstance(steps, Generator):
-        try:
-            said = steps.send(answer)
-        except StopIteration:
-            break
-        if isinstance(said, Ask):
-            answer = denoise(said.x, *said.level)
-        elif isinstance(said, Step) and done < levels.steps and said.x.shape == said.x0.shape == x.shape:
+        with torch.no_grad():  # never across a yield: whoever goes on from there has a mode of their own
+            try:
+                said = steps.send(answer)
+            except StopIteration:
+                break
+            if isinstance(said, Ask):
+                answer = denoise(said.x, *said.level)
+                continue
+        if isinstance(said, Step) and done < levels.steps and said.x.shape == said.x0.shape == x.shape:
             done, answer = done + 1, said.x
             yield said
         else:

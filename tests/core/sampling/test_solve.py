@@ -9,9 +9,12 @@ import torch
 from partners import gaussian, randn, rel
 
 from painters import Frames, Gaussian, Levels, noise, solve
+from painters.denoiser import Scalar
+from painters.levels import Level
 from painters.models.adapters import NetworkDenoiser
 from painters.sampling import SOLVERS, Step, ancestral, ddim
 from painters.sampling.noise import draw, streams
+from painters.sampling.solvers import drive
 from painters.schedules import edm, flow, vp_linear
 
 
@@ -173,6 +176,48 @@ def test_a_callback_sees_every_step_and_may_stop_the_run() -> None:
     assert [step[0] for step in seen] == [2, 3, 4, 5, 6, 7] and [step[1] for step in seen] == list(levels)[2:-1]
     assert torch.equal(torch.stack([step[2] for step in seen]), whole.x[:-1])
     assert torch.equal(torch.stack([step[3] for step in seen]), whole.x0)
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_no_gradient_passes_through_a_run_and_no_graph_is_kept(solver: str) -> None:
+    """One of every step would be held until the end: neither network nor surrogate, state nor callback makes one."""
+    levels, modes, seen = Levels.of(vp_linear(), 4, spacing="even"), [], []
+    learned = torch.tensor([4.0, 1.0, 0.1], requires_grad=True)
+    g = Gaussian(torch.zeros(3), torch.eye(3), learned)
+
+    def denoise(x: torch.Tensor, alpha: Scalar, sigma: Scalar) -> torch.Tensor:
+        modes.append(torch.is_grad_enabled())
+        return g(x, alpha, sigma)
+
+    def on_step(i: int, level: Level, x: torch.Tensor, x0: torch.Tensor) -> None:
+        seen.append((torch.is_grad_enabled(), x0.requires_grad, x.grad_fn))
+
+    options = {"surrogate": lambda x, alpha, sigma: learned * x} if solver == "expint" else {}
+    x = noise([1, 2], (3,)).requires_grad_()
+    run = solve(denoise, x, levels, solver=solver, on_step=on_step, progress=False, **options)
+    assert len(modes) >= 4 and not any(modes) and seen == [(True, False, None)] * 4
+    assert torch.is_grad_enabled() and not run.final.requires_grad
+    with torch.no_grad():
+        assert torch.equal(run.x, solve(g, x, levels, solver=solver, progress=False, **options).x)
+    steps = drive(SOLVERS[solver], g, x, levels, None)
+    for _ in range(3):
+        assert torch.is_grad_enabled() and next(steps).x.grad_fn is None
+    steps.close()  # type: ignore[attr-defined]
+    assert torch.is_grad_enabled()
+
+
+def test_a_denoiser_may_take_a_gradient_of_its_own() -> None:
+    """The score of a density by automatic differentiation, as guidance by a classifier takes it, is Tweedie's."""
+    g, levels, x = small(), Levels.of(vp_linear(), 5, spacing="even"), randn(2, 3)
+
+    def denoise(x: torch.Tensor, alpha: Scalar, sigma: Scalar) -> torch.Tensor:
+        with torch.enable_grad():
+            x = x.detach().requires_grad_()
+            (score,) = torch.autograd.grad(g.log_prob(x, alpha, sigma).sum(), x)
+        return (x + sigma**2 * score) / alpha
+
+    runs = [solve(d, x, levels, solver="heun", progress=False).final for d in (denoise, g)]
+    assert rel(*runs) < 1e-10
 
 
 @pytest.mark.parametrize(("every", "kept"), [(1, [0, 1, 2, 3, 4]), (2, [0, 2, 4]), (3, [0, 3, 4]), (None, [0, 4])])
