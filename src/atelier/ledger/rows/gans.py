@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from math import hypot, sqrt
+from typing import Any
 
 from atelier.ledger.claim import Reading, Records
 from atelier.ledger.rows.reading import interval
@@ -22,10 +24,9 @@ def _generators(r: Records, key: str) -> dict[str, float]:
     }
 
 
-def _kin(r: Records, other: str) -> Interval:
-    """Overlap of the map with another over the most that their own allow; relative errors add in squares."""
-    found = r["kinship"]["overlap"]
-    both, *own = (interval(found[pair]) for pair in (f"map {other}", "map map", f"{other} {other}"))
+def kin(overlap: Mapping[str, Any], other: str) -> Interval:
+    """Return the overlap of the map with another over the most that their own allow; relative errors add in squares."""
+    both, *own = (interval(overlap[pair]) for pair in (f"map {other}", "map map", f"{other} {other}"))
     share = both.value / sqrt(own[0].value * own[1].value)
     error = hypot(both.high / both.value - 1, *(0.5 * (one.high / one.value - 1) for one in own))
     return Interval(share, share * (1 - error), share * (1 + error), both.n)
@@ -39,10 +40,10 @@ READINGS = {
     ),
     "k-homogeneous": Reading(lambda r: _map(r, "log"), predict=lambda r: 1.0, nulls=lambda r: _generators(r, "log")),
     "k-shared": Reading(
-        lambda r: _kin(r, "trained"),
+        lambda r: kin(r["kinship"]["overlap"], "trained"),
         nulls=lambda r: {
-            "differences of pictures": _kin(r, "pictures").value,
-            "untrained GAN": _kin(r, "untrained").value,
+            "differences of pictures": kin(r["kinship"]["overlap"], "pictures").value,
+            "untrained GAN": kin(r["kinship"]["overlap"], "untrained").value,
         },
     ),
 }
