@@ -87,9 +87,10 @@ class Levels:
     def from_scheduler(cls, scheduler: object, n: int) -> Levels:
         """Return the levels that a diffusers scheduler would visit in ``n`` steps; the scheduler is only read.
 
-        Raises ``ValueError`` as :meth:`visited_by` does.
+        Of a :class:`~painters.models.scheduler.PaintersScheduler` they are those of the scheduler in whose place it is,
+        among which its ``start`` counts. Raises ``ValueError`` as :meth:`visited_by` does.
         """
-        scheduler = copy.deepcopy(scheduler)
+        scheduler = copy.deepcopy(getattr(scheduler, "base", scheduler))
         if not hasattr(scheduler, "set_timesteps"):
             raise ValueError(f"{type(scheduler).__name__} is not a diffusers scheduler: it has no set_timesteps")
         scheduler.set_timesteps(_whole(n))  # type: ignore[attr-defined]
@@ -102,6 +103,7 @@ class Levels:
         They are variance-preserving, or those of flow matching where the scheduler's sigmas are. Repeated levels (Heun,
         PNDM) are listed once. Raises ``ValueError`` for a scheduler that has neither ``sigmas`` nor ``alphas_cumprod``.
         """
+        scheduler = getattr(scheduler, "base", scheduler)
         name, config = type(scheduler).__name__, getattr(scheduler, "config", {})
         sigmas = getattr(scheduler, "sigmas", None)
         if sigmas is not None and len(sigmas) > len(scheduler.timesteps):  # type: ignore[attr-defined]

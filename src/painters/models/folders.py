@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -140,7 +140,9 @@ def training_of(scheduler: Any) -> Training:
     if config.get("timestep_spacing", "trailing") != "trailing":
         unfollowed["timestep_spacing"] = config["timestep_spacing"]
     if "FlowMatch" in kind or config.get("use_flow_sigmas"):
-        shift = config["shift"] if "FlowMatch" in kind else config["flow_shift"]
+        shift = config.get("shift" if "FlowMatch" in kind else "flow_shift")
+        if shift is None:
+            return Training(problem=f"has a {kind}, whose levels are not read here,")
         schedule = flow(shift=float(shift), time_scale=float(config["num_train_timesteps"]))
         return Training(schedule, "flow_prediction", unfollowed)
     if not hasattr(scheduler, "alphas_cumprod"):
@@ -151,7 +153,10 @@ def training_of(scheduler: Any) -> Training:
     prediction = config.get("prediction_type")
     if config.get("predict_epsilon") is not None:  # how it was said before diffusers 0.10, and it took precedence
         prediction = "epsilon" if config["predict_epsilon"] else "sample"
-    return Training(discrete(squares, name=str(config.get("beta_schedule"))), prediction, unfollowed)
+    schedule = discrete(squares, name=str(config.get("beta_schedule")))
+    if config.get("timestep_type") == "continuous" and prediction == "v_prediction":  # as EDM, of Euler's alone
+        schedule = replace(schedule, clock=lambda alpha, sigma: torch.log(sigma / alpha) / 4)
+    return Training(schedule, prediction, unfollowed)
 
 
 def weight_files(names: Iterable[str], *, half: bool = False, pickled: bool = False) -> tuple[list[str], str | None]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from diffusers.configuration_utils import ConfigMixin, FrozenDict, register_to_config
@@ -26,12 +26,32 @@ from painters.models.moments import load_moments, save_moments
 from painters.sampling.noise import STEPS
 from painters.sampling.solve import chosen
 from painters.sampling.solvers import Ask, Step
+from painters.schedules import Schedule
 from painters.theory.gaussian import Gaussian
 
 MOMENTS = "moments.safetensors"
 
 Watch = Callable[[int, Tensor, Step], Tensor]
 """``watch(i, x, step)``: the state at level i and the step made from it; returns the state to go on from."""
+ROUNDED = 1.5
+"""Schedulers round their times to whole ones, or down, by less than this."""
+
+
+def times_of(levels: Levels, listed: Tensor, schedule: Schedule, kind: str) -> Tensor:
+    """Return the time (N + 1,) at which the network is asked about each level, of those that its scheduler lists.
+
+    That is where training saw the level: the others repeat a time (Heun, PNDM) or lie between two levels (KDPM2).
+    Raises ``ValueError`` if none is near. About the last level, after which none is listed, it is asked there itself.
+    """
+    trained = cast(Any, schedule.clock)(levels.alpha, levels.sigma)
+    off, nearest = (listed.double().cpu() - trained[:-1, None]).abs().min(1)
+    worst = int(off.argmax())
+    if float(off[worst]) > ROUNDED:
+        raise ValueError(
+            f"a {kind} lists no time near {float(trained[worst]):.6g}, where training saw level {worst} of this run: "
+            "its times and levels do not belong together, so give it sigmas alone, or take another scheduler"
+        )
+    return torch.cat([listed[nearest.to(listed.device)], trained[-1:].to(listed)])
 
 
 class PaintersScheduler(SchedulerMixin, ConfigMixin):
@@ -122,15 +142,15 @@ class PaintersScheduler(SchedulerMixin, ConfigMixin):
         given = {"sigmas": sigmas, "mu": mu, "timesteps": timesteps}
         given = {key: value for key, value in given.items() if value is not None}
         self.base.set_timesteps(None if {"sigmas", "timesteps"} & given.keys() else num_inference_steps, **given)
-        every, times = Levels.visited_by(self.base), self.base.timesteps
-        times = times if len(times) == every.steps else torch.unique_consecutive(times)  # of Heun, PNDM
-        if not 0 <= self.start < every.steps <= len(times):
-            raise ValueError(f"a run of {every.steps} steps at {len(times)} times cannot start at level {self.start}")
+        every, schedule = Levels.visited_by(self.base), cast(Schedule, training_of(self.base).schedule)
+        if not 0 <= self.start < every.steps:
+            raise ValueError(f"a run of {every.steps} steps cannot start at level {self.start}")
+        times = times_of(every, self.base.timesteps, schedule, type(self.base).__name__)
         self.levels, n = every[self.start :], every.steps - self.start
         listed = [i for i in range(n) for _ in range(self.order)][self.order - 1 :]  # of Heun: 0, 1, 1, 2, 2, ...
-        # Heun's last step asks twice unless it is into sigma = 0; what else a run ends at was trained at time 0.
+        # Heun's last step asks twice unless it is into sigma = 0.
         self.listed = [*listed, n] if self.order == 2 and self.levels.sigma[-1] > 0 else listed
-        self.timesteps = torch.cat([times[self.start :], times.new_zeros(1)])[self.listed].to(device)
+        self.timesteps = times[self.start :][self.listed].to(device)
         self.begin, self.call, self.run = None, None, None
 
     def set_begin_index(self, begin_index: int = 0) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import diffusers
@@ -178,6 +179,72 @@ def test_inpainting_keeps_what_it_is_told_to_keep():
     assert apart(run.final[..., :4], images[..., :4]) < 1e-5  # the other half is the image, put back after the run
 
 
+@pytest.mark.parametrize("name", ["KDPM2DiscreteScheduler", "KDPM2AncestralDiscreteScheduler"])
+@pytest.mark.parametrize("how", [{}, {"timestep_spacing": "leading"}, {"use_karras_sigmas": True}])
+def test_of_times_between_the_levels_none_is_asked(name, how):
+    """KDPM2 lists a time between any two of its levels, at which its own steps ask and ours do not."""
+    scheduler = PaintersScheduler.like(getattr(diffusers, name)(**SCALED, **how))
+    scheduler.set_timesteps(6)
+    theirs = scheduler.base.timesteps  # those between are at odd places; the ancestral one's come close to the next
+    assert scheduler.levels.steps == 6 and torch.allclose(scheduler.timesteps, theirs[::2], atol=0.6)
+    euler = EulerDiscreteScheduler(**SCALED, **how)
+    euler.set_timesteps(6)
+    assert torch.allclose(scheduler.timesteps.double(), euler.timesteps.double(), atol=0.6)
+    assert torch.allclose(scheduler.levels.ratio, euler.sigmas.double(), rtol=1e-5)
+
+
+def test_levels_that_go_down_by_less_than_a_time_share_it():
+    """Of 999 levels in the spacing of Karras many lie between two times, and a scheduler that rounds repeats these."""
+    base = diffusers.DPMSolverMultistepScheduler(**SCALED, use_karras_sigmas=True)
+    scheduler = PaintersScheduler.like(base)
+    scheduler.set_timesteps(999)
+    exact = training_of(base).schedule.time(*(part[:-1] for part in (scheduler.levels.alpha, scheduler.levels.sigma)))
+    assert len(scheduler.timesteps) == 999 and float((scheduler.timesteps - exact).abs().max()) < 0.6
+
+
+def test_times_that_are_not_those_of_the_levels_are_refused():
+    """Flow matching shifts the levels of given times, and asks at the times as given."""
+    scheduler = PaintersScheduler.like(FlowMatchEulerDiscreteScheduler(shift=3.0))
+    with pytest.raises(ValueError, match="lists no time near 500, where training saw level 1") as error:
+        scheduler.set_timesteps(timesteps=[1000.0, 250.0])
+    assert "\n" not in str(error.value)
+    scheduler.set_timesteps(sigmas=[1.0, 0.25])
+    assert scheduler.timesteps.tolist() == pytest.approx([1000.0, 500.0])
+    scheduler = PaintersScheduler.like(FlowMatchEulerDiscreteScheduler())
+    scheduler.set_timesteps(timesteps=[1000.0, 250.0])
+    assert scheduler.timesteps.tolist() == [1000.0, 250.0] and scheduler.levels.sigma.tolist() == [1.0, 0.25, 0.0]
+
+
+def test_euler_trained_on_the_logarithm_of_the_noise_is_asked_there():
+    """As of Stable Video Diffusion: its times are ln(sigma) / 4 and no index of training."""
+    how: dict[str, Any] = {"prediction_type": "v_prediction", "timestep_type": "continuous", "use_karras_sigmas": True}
+    base = EulerDiscreteScheduler(**SCALED, **how)
+    scheduler = PaintersScheduler.like(base, solver="heun")
+    scheduler.set_timesteps(sigmas=[12.0, 3.0, 0.5, 0.2])
+    assert scheduler.timesteps.tolist() == pytest.approx([math.log(s) / 4 for s in (12, 3, 3, 0.5, 0.5, 0.2)])
+    schedule = training_of(base).schedule
+    assert float(schedule.time(*(torch.tensor([v]) for v in (1.0, 3.0)))) == pytest.approx(math.log(3) / 4)
+    indexed = PaintersScheduler.like(EulerDiscreteScheduler(**SCALED), solver="heun")
+    indexed.set_timesteps(sigmas=[12.0, 3.0, 0.5, 0.2])
+    alpha, sigma = indexed.levels.alpha, indexed.levels.sigma
+    asked = indexed.timesteps[[0, 1, 3, 5]].double()
+    assert torch.allclose(asked, training_of(indexed.base).schedule.time(alpha, sigma), atol=0.01) and asked[-1] > 40
+
+
+def test_its_levels_are_those_of_the_scheduler_it_replaces():
+    base = FlowMatchEulerDiscreteScheduler(shift=3.0)
+    want = Levels.from_scheduler(base, 5)
+    for how in ({}, {"solver": "heun"}, {"start": 3}):
+        scheduler = PaintersScheduler.like(base, **how)
+        for _ in range(2):
+            found = Levels.from_scheduler(scheduler, 5)
+            assert torch.equal(found.sigma, want.sigma) and torch.equal(found.alpha, want.alpha)
+            scheduler.set_timesteps(4)
+            x = torch.randn(1, *SHAPE)
+            scheduler.step(x, scheduler.timesteps[0], x)
+        assert torch.equal(Levels.visited_by(scheduler).sigma, Levels.from_scheduler(base, 4).sigma)
+
+
 def test_noise_is_added_at_the_level_of_a_time():
     scheduler = PaintersScheduler.like(EulerDiscreteScheduler(**SCALED), solver="heun")
     scheduler.set_timesteps(10)
@@ -293,6 +360,7 @@ def test_a_pipeline_is_saved_and_loaded_with_it(tmp_path):
     ("scheduler", "how", "message"),
     [
         (diffusers.EDMEulerScheduler(), {}, "levels of a EDMEulerScheduler are not known"),
+        (diffusers.HeliosScheduler(), {}, "levels of a HeliosScheduler are not known"),
         (FlowMatchEulerDiscreteScheduler(invert_sigmas=True), {}, "are not known here"),
         (DDIMScheduler(), {"solver": "unipc"}, "there is no solver 'unipc'"),
         (DDIMScheduler(), {"moments": gaussian()}, "surrogate = .* is an option of the expint solver"),
