@@ -15,6 +15,7 @@ import torch
 from diffusers.configuration_utils import ConfigMixin, FrozenDict, register_to_config
 from diffusers.schedulers.scheduling_ddim import DDIMSchedulerOutput
 from diffusers.schedulers.scheduling_utils import SchedulerMixin
+from huggingface_hub import hf_hub_download
 from torch import Tensor
 
 from painters.denoiser import Prediction, column, endpoint
@@ -30,11 +31,25 @@ from painters.schedules import Schedule
 from painters.theory.gaussian import Gaussian
 
 MOMENTS = "moments.safetensors"
+OURS = ("base", "solver", "start", "moments_file")
+"""Its own settings; all others in its configuration are those of the scheduler in whose place it is."""
+OF_HUB = ("cache_dir", "force_download", "local_dir", "local_files_only", "revision", "token")
 
 Watch = Callable[[int, Tensor, Step], Tensor]
 """``watch(i, x, step)``: the state at level i and the step made from it; returns the state to go on from."""
 ROUNDED = 1.5
 """Schedulers round their times to whole ones, or down, by less than this."""
+
+
+def unwatched(i: int, x: Tensor, step: Step) -> Tensor:
+    """The watch of nobody: a run goes on from what its step made."""
+    return step.x
+
+
+def named(config: Mapping[str, Any], kind: str) -> dict[str, Any]:
+    """The configuration of a scheduler with its class, less what it may have taken over from one of ours."""
+    theirs = {key: value for key, value in config.items() if key not in OURS}
+    return theirs | {"_class_name": kind, "_use_default_values": sorted(theirs.get("_use_default_values", ()))}
 
 
 def times_of(levels: Levels, listed: Tensor, schedule: Schedule, kind: str) -> Tensor:
@@ -80,22 +95,37 @@ class PaintersScheduler(SchedulerMixin, ConfigMixin):
     init_noise_sigma = 1.0
 
     @register_to_config
-    def __init__(self, base: Mapping[str, Any], solver: str = "ddim", start: int = 0) -> None:
+    def __init__(self, base: Mapping[str, Any], solver: str = "ddim", start: int = 0, moments_file: Any = None) -> None:
         self.base, kind = scheduler_from(base, "the configuration"), base["_class_name"]
         known = training_of(self.base)
         if known.schedule is None or self.base.config.get("invert_sigmas"):
             raise ValueError(f"the levels of a {kind} are not known here: a pipeline that needs it cannot be recorded")
         self.prediction: Prediction = settled(known, None, None, kind)[1]
-        self.solver, self.order, self.start = chosen(solver), 2 if solver == "heun" else 1, start
+        self.order, self.start, self.floor = 2 if solver == "heun" else 1, start, known.schedule.ends[1]
+        self.solver, self.watch = chosen(solver, floor=self.floor), unwatched
         self.moments: Gaussian | None = None
-        self.watch: Watch = lambda i, x, step: step.x
         self.seeds: Sequence[int] | None = None
         self.listed, self.begin = [0], None
 
     @property
     def config(self) -> FrozenDict:
-        """Its own settings, and those of the pipeline's own scheduler, which pipelines read, such as shifts."""
-        return FrozenDict({**self.base.config, **self._internal_dict})
+        """Its own settings, and those of the pipeline's own scheduler, which pipelines read, such as shifts.
+
+        Schedulers of diffusers are made of it as of the configuration of the pipeline's own.
+        """
+        ours = {key: self._internal_dict[key] for key in OURS}
+        return FrozenDict({**named(self.base.config, type(self).__name__), **ours})
+
+    @classmethod
+    def from_config(cls, config: Any = None, return_unused_kwargs: bool = False, **options: Any) -> Any:
+        """Make one of a :attr:`config`, or of that of a scheduler of diffusers where it names its class.
+
+        It holds no moments: where it names a file of them, a run raises ``ValueError``.
+        """
+        if (kind := config.get("_class_name")) != cls.__name__:
+            config = {"base": named(config, kind)}
+        ours = {key: config[key] for key in OURS if key in config}
+        return super().from_config(ours, return_unused_kwargs, **options)
 
     @classmethod
     def like(
@@ -103,26 +133,35 @@ class PaintersScheduler(SchedulerMixin, ConfigMixin):
     ) -> PaintersScheduler:
         """Return a scheduler of ours to take the place of one of diffusers, which is left as it is."""
         base = scheduler.base if isinstance(scheduler, cls) else scheduler
-        made = cls({**base.config, "_class_name": type(base).__name__}, solver, start)
+        config, file = named(base.config, type(base).__name__), None if moments is None else MOMENTS
+        made = cls(base=config, solver=solver, start=start, moments_file=file)
         made.base = copy.deepcopy(base)  # with what was set on it since, such as a shift
-        trained = training_of(made.base).schedule
-        made.moments, floor = moments, 0.0 if trained is None else trained.ends[1]
-        made.solver = chosen(solver, floor=floor, surrogate=moments)
+        made.moments, made.solver = moments, chosen(solver, floor=made.floor, surrogate=moments)
         return made
 
     @classmethod
     def from_pretrained(cls, path: Any = None, subfolder: str | None = None, **options: Any) -> Any:
         """Read what :meth:`save_pretrained` wrote, moments included. The options are those of diffusers."""
         made: Any = super().from_pretrained(path, subfolder, **options)
+        if made.config["moments_file"] is None:
+            return made
         file = Path(path, subfolder or "", MOMENTS)
-        moments = load_moments(file)[0] if file.is_file() else None
-        return cls.like(made, solver=made.config["solver"], moments=moments, start=made.start)
+        if not Path(path).is_dir():
+            access = {key: options[key] for key in OF_HUB if key in options}
+            file = hf_hub_download(str(path), MOMENTS, subfolder=subfolder, **access)
+        return cls.like(made, solver=made.config["solver"], moments=load_moments(file)[0], start=made.start)
 
     def save_pretrained(self, save_directory: Any, push_to_hub: bool = False, **options: Any) -> None:
         """Write the configuration, and moments beside it as :func:`painters.models.moments.save_moments` does."""
-        super().save_pretrained(save_directory, push_to_hub, **options)
-        if self.moments is not None:
+        if self.moments is None:
+            Path(save_directory, MOMENTS).unlink(missing_ok=True)  # of another scheduler
+        else:
             save_moments(self.moments, Path(save_directory, MOMENTS))
+        super().save_pretrained(save_directory, push_to_hub, **options)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Of a run under way, whose solver is a generator, a copy has the levels and no step; nobody watches it.
+        return self.__dict__ | {"watch": unwatched, "call": None, "run": None, "said": None, "state": None}
 
     def __getattr__(self, name: str) -> Any:
         # What else pipelines read, such as sigmas and alphas_cumprod, is that of their own scheduler.
@@ -139,6 +178,8 @@ class PaintersScheduler(SchedulerMixin, ConfigMixin):
         timesteps: Any = None,
     ) -> None:
         """Set the levels of a run and list the times of its calls. Raises what the pipeline's own scheduler does."""
+        if self.moments is None and self.config["moments_file"] and self.config["solver"] == "expint":
+            raise ValueError("the moments of this scheduler are missing: give them to PaintersScheduler.like again")
         given = {"sigmas": sigmas, "mu": mu, "timesteps": timesteps}
         given = {key: value for key, value in given.items() if value is not None}
         self.base.set_timesteps(None if {"sigmas", "timesteps"} & given.keys() else num_inference_steps, **given)

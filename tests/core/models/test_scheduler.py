@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import copy
+import inspect
 import math
+import os
+import pickle
+from types import SimpleNamespace
 from typing import Any
 
 import diffusers
@@ -342,6 +347,114 @@ def test_its_configuration_is_saved_and_loaded_with_its_moments(base, tmp_path):
     for one in (scheduler, again):
         one.set_timesteps(4)
     assert torch.equal(again.timesteps, scheduler.timesteps) and len(again.timesteps) == 3
+
+
+def test_moments_are_found_on_the_hub_or_asked_for(tmp_path):
+    """A cache of the hub, as its client lays it out: what is not in it cannot be fetched here."""
+    kept = tmp_path / "models--me--painter"
+    (kept / "refs").mkdir(parents=True)
+    (kept / "refs" / "main").write_text("abc")
+    scheduler = PaintersScheduler.like(DDIMScheduler(clip_sample=False), solver="expint", moments=gaussian(), start=1)
+    scheduler.save_pretrained(kept / "snapshots" / "abc" / "scheduler")
+    where: dict[str, Any] = {"subfolder": "scheduler", "cache_dir": tmp_path, "local_files_only": True}
+    again = PaintersScheduler.from_pretrained("me/painter", **where)
+    assert apart(again.moments.mu, gaussian().mu) < 1e-6 and (again.config.solver, again.start) == ("expint", 1)
+    made = []
+    for one in (scheduler, again):
+        one.set_timesteps(4)
+        x = torch.linspace(-1, 1, 256).reshape(1, *SHAPE)
+        for t in one.timesteps:
+            x = one.step(torch.tanh(x), t, x).prev_sample
+        made.append(x)
+    assert apart(*made) < 1e-3
+    (kept / "snapshots" / "abc" / "scheduler" / "moments.safetensors").unlink()
+    with pytest.raises(FileNotFoundError):
+        PaintersScheduler.from_pretrained("me/painter", **where)
+    with pytest.raises(FileNotFoundError, match="no moments file"):
+        PaintersScheduler.from_pretrained(kept / "snapshots" / "abc", subfolder="scheduler")
+    left = PaintersScheduler.from_config(scheduler.config)
+    with pytest.raises(ValueError, match="moments of this scheduler are missing"):
+        left.set_timesteps(4)
+    PaintersScheduler.like(left, solver="expint", moments=gaussian()).set_timesteps(4)
+    PaintersScheduler.from_config(scheduler.config, solver="ddim").set_timesteps(4)
+
+
+def test_a_scheduler_without_moments_leaves_none_behind(tmp_path):
+    base = DDIMScheduler(clip_sample=False)
+    for moments in (gaussian(), None):
+        PaintersScheduler.like(base, solver="expint", moments=moments).save_pretrained(tmp_path)
+        again = PaintersScheduler.from_pretrained(tmp_path)
+        assert (again.moments is None) == (moments is None)
+        assert (tmp_path / "moments.safetensors").is_file() == (moments is not None)
+    again.set_timesteps(3)
+    assert again.solver.keywords == PaintersScheduler.like(base, solver="expint").solver.keywords != {}
+
+
+def test_what_is_sent_to_the_hub_has_its_moments(tmp_path, monkeypatch):
+    sent = []
+    monkeypatch.setattr("diffusers.configuration_utils.create_repo", lambda name, **how: SimpleNamespace(repo_id=name))
+    monkeypatch.setattr(PaintersScheduler, "_upload_folder", lambda self, at, *a, **how: sent.extend(os.listdir(at)))
+    scheduler = PaintersScheduler.like(DDIMScheduler(clip_sample=False), solver="expint", moments=gaussian())
+    scheduler.save_pretrained(str(tmp_path / "sent"), push_to_hub=True, repo_id="me/painter")
+    assert sorted(sent) == ["moments.safetensors", "scheduler_config.json"]
+
+
+def test_schedulers_are_made_of_its_configuration_as_of_its_base():
+    """What was never said is not handed on: another class has defaults of its own."""
+    base = PNDMScheduler(**SCALED, skip_prk_steps=True)
+    scheduler = PaintersScheduler.like(base, solver="heun", start=2)
+    again = PaintersScheduler.from_config(scheduler.config)
+    assert type(again.base) is PNDMScheduler and dict(again.config) == dict(scheduler.config)
+    assert (again.order, again.start, again.config.solver) == (2, 2, "heun")
+    other = PaintersScheduler.from_config(scheduler.config, solver="dpmpp2m", start=0)
+    assert (other.order, other.start, other.config.solver) == (1, 0, "dpmpp2m")
+    for cls in (diffusers.DPMSolverMultistepScheduler, DDIMScheduler, EulerDiscreteScheduler, PNDMScheduler):
+        want = cls.from_config(base.config)
+        for ours in (scheduler, again, PaintersScheduler.like(scheduler)):
+            found = cls.from_config(ours.config)
+            names = set(inspect.signature(cls.__init__).parameters) - {"self"}
+            assert {name: found.config[name] for name in names} == {name: want.config[name] for name in names}
+    assert want.config.skip_prk_steps and cls is PNDMScheduler
+    # what came of ours, and goes back: the settings are those of the scheduler that it was
+    euler = EulerDiscreteScheduler.from_config(scheduler.config, timestep_spacing="trailing")
+    for back in (PaintersScheduler.from_config(euler.config), PaintersScheduler.like(euler)):
+        assert type(back.base) is EulerDiscreteScheduler and back.config.timestep_spacing == "trailing"
+        assert back.config.solver == "ddim" and not set(back.config.base) & {"base", "solver", "start"}
+    with pytest.raises(ValueError, match="None, which diffusers does not know"):
+        PaintersScheduler.from_config(base.config)
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_a_copy_has_the_settings_and_begins_a_run_of_its_own(solver):
+    """Pipelines that paint sound beside pictures copy their scheduler, before its times are set or after."""
+    moments = gaussian() if solver == "expint" else None
+    scheduler = PaintersScheduler.like(FlowMatchEulerDiscreteScheduler(shift=3.0), solver=solver, moments=moments)
+    scheduler.base.set_shift(5.0)
+    scheduler.seeds, seen = SEEDS, []
+
+    def run(one: PaintersScheduler, stop: int | None = None) -> Tensor:
+        x = painters.noise(SEEDS, SHAPE)
+        for t in one.timesteps[:stop]:
+            x = one.step(torch.tanh(x), t, x).prev_sample
+        return x
+
+    fresh = [copy.deepcopy(scheduler), pickle.loads(pickle.dumps(scheduler))]
+    scheduler.set_timesteps(4)
+    want = run(scheduler)
+    scheduler.watch = lambda i, x, step: (seen.append(i), step.x)[1]
+    for one in fresh:
+        one.set_timesteps(4)
+    half = copy.deepcopy(scheduler)
+    scheduler.set_timesteps(4)
+    run(scheduler, 3)
+    assert seen
+    made = [*fresh, half, copy.deepcopy(scheduler), copy.copy(scheduler), pickle.loads(pickle.dumps(scheduler))]
+    before = list(seen)
+    for one in made:
+        assert dict(one.config) == dict(scheduler.config) and torch.equal(one.timesteps, scheduler.timesteps)
+        assert torch.equal(run(one), want)
+    assert seen == before, "a copy is not watched"
+    assert len({id(one.base) for one in made}) == len(made)
 
 
 def test_a_pipeline_is_saved_and_loaded_with_it(tmp_path):
