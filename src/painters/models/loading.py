@@ -51,21 +51,24 @@ def load(
     - a bundled name, a local diffusers folder, or a hub id "owner/name" (``revision``, ``token``), which hold a
       ``DDPMPipeline`` or ``DDIMPipeline``, a ``StableDiffusionPipeline`` (1.x or 2.x), or a bare UNet;
     - a published name, whose weights another package holds, see :mod:`painters.models.galaxies`;
-    - such a pipeline as an object of diffusers, whose parts are taken and not copied;
+    - such a pipeline as an object of diffusers, whose parts are taken and not copied, compiled ones too. These change:
+      UNet, VAE and text encoder are set to evaluation mode and moved to one device, UNet and text encoder are cast to
+      one dtype, those of the UNet unless told, and the VAE's weights no longer ask for gradients;
     - a module or function, called as network(x, t), or network(x, t, labels) with ``classes``: x in the coordinates of
       ``schedule``, t (B,) the time it gives (training indices, sigma, a process's own t). A module is set to evaluation
-      mode; both are called once or twice on zeros, so that what does not fit is said now;
+      mode, moved and cast in place if told; both are called once or twice on zeros, so that what does not fit is said
+      now;
     - a single .safetensors file, with the ``network`` its weights belong to: a module, which is filled, or a function
       (a class) that makes one.
 
     ``device="auto"`` takes CUDA, else MPS, else the CPU. ``dtype="auto"`` is float32, but half precision on a GPU for
-    networks above 100 M parameters (bfloat16 from compute capability 8.0, else float16); a VAE stays in float32. What
-    is at hand stays where and as it is. ``prediction`` and ``schedule`` are read from a scheduler; without one both are
-    needed, and for a module also its ``shape`` (C, H, W). ``classes`` names the classes of a class-conditional network
-    and ``null_label`` its label for "no class", where no card says so. ``moments``: the Gaussian of its data's states,
-    where none comes with it. ``pickled`` allows .bin weights, read by torch's
-    restricted loader. Raises ``FileNotFoundError`` or ``ValueError`` with one sentence saying what is wrong and what to
-    do; warns where a scheduler clips, which a run here does not.
+    networks above 100 M parameters (bfloat16 from compute capability 8.0, else float16); a VAE stays in float32. A
+    network at hand stays where and as it is. ``prediction`` and ``schedule`` are read from a scheduler; without one
+    both are needed, and for a module also its ``shape`` (C, H, W). ``classes`` names the classes of a class-conditional
+    network and ``null_label`` its label for "no class", where no card says so. ``moments``: the Gaussian of its data's
+    states, where none comes with it. ``pickled`` allows .bin weights, read by torch's restricted loader. Raises
+    ``FileNotFoundError`` or ``ValueError`` with one sentence saying what is wrong and what to do; warns where a
+    scheduler clips, which a run here does not.
     """
     file = isinstance(source, (str, Path)) and Path(source).is_file()
     stored = isinstance(source, (str, Path)) and not file
@@ -161,7 +164,7 @@ def _at_hand(source: Any, network: torch.nn.Module | Callable[[], torch.nn.Modul
     """The parts of a file of weights, pipeline, module or function, and its name. Raises one sentence for others."""
     if isinstance(source, (str, Path)):
         source = _filled(Path(source), network)
-    name = getattr(source, "__name__", type(source).__name__)
+    name = getattr(source, "__name__", type(_uncompiled(source)).__name__)
     pipelines = sys.modules.get("diffusers.pipelines.pipeline_utils")  # what was not imported cannot be at hand
     if pipelines is not None and isinstance(source, pipelines.DiffusionPipeline):
         parts = {part: value for part, value in source.components.items() if value is not None}
@@ -169,7 +172,7 @@ def _at_hand(source: Any, network: torch.nn.Module | Callable[[], torch.nn.Modul
         for part in {"unet", "text_encoder", "vae"} & parts.keys():
             config = parts[part].config  # a dict in diffusers, an object in transformers
             config = config.to_dict() if hasattr(config, "to_dict") else config
-            configs[part] = {**config, "_class_name": type(parts[part]).__name__}
+            configs[part] = {**config, "_class_name": type(_uncompiled(parts[part])).__name__}
         folders.kind_of(f"the {name}", name, set(parts), configs)
         return parts | {"training": folders.training_of(parts.get("scheduler"))}, name
     if name == "UNet2DConditionModel":
@@ -199,12 +202,18 @@ def _filled(path: Path, network: torch.nn.Module | Callable[[], torch.nn.Module]
             "network= (the module, or the class, that they belong to), or give the whole diffusers folder instead"
         )
     module = network if isinstance(network, torch.nn.Module) else network()
-    own = module.state_dict()
+    plain, weights = _uncompiled(module), {k.removeprefix("_orig_mod."): v for k, v in weights.items()}
+    own = plain.state_dict()
     wrong = own.keys() ^ weights.keys() | {k for k in own.keys() & weights.keys() if own[k].shape != weights[k].shape}
     if wrong:
         raise ValueError(
-            f"the weights in {path} do not fit a {type(module).__name__}: {len(wrong)} are missing, left over or of "
+            f"the weights in {path} do not fit a {type(plain).__name__}: {len(wrong)} are missing, left over or of "
             f"another shape, such as {min(wrong)!r}"
         )
-    module.load_state_dict(weights)
+    plain.load_state_dict(weights)
     return module
+
+
+def _uncompiled(part: Any) -> Any:
+    """What torch.compile wrapped, or the part itself: a wrapper has another class, and other names of its weights."""
+    return getattr(part, "_orig_mod", part)

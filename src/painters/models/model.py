@@ -91,11 +91,11 @@ class Model:
     ) -> NetworkDenoiser:
         """Return D(x, alpha, sigma), unconditional, for a class, or for a text.
 
-        ``prompt``: a class index or name, or a text; one, or one per image. ``None`` is the unconditional denoiser: no
-        class, or the empty text. ``guidance`` w gives out_u + w (out_c - out_u), both halves in one batch; at 1 the
-        unconditional half is not computed. ``negative``: a text to guide away from, in the place of the empty one.
-        ``grad=True`` keeps the graph, for Jacobians. Raises ``ValueError`` for an unknown class, a text that is too
-        long, or a prompt or guidance that this model cannot take.
+        ``prompt``: a class index (NumPy's or torch's too) or name, or a text; one, or one per image. ``None`` is the
+        unconditional denoiser: no class, or the empty text. ``guidance`` w gives out_u + w (out_c - out_u), both halves
+        in one batch; at 1 the unconditional half is not computed. ``negative``: a text to guide away from, in the place
+        of the empty one. ``grad=True`` keeps the graph, for Jacobians. Raises ``ValueError`` for an unknown class, a
+        text that is too long, or a prompt or guidance that this model cannot take.
         """
         guided = guidance != 1.0
         if negative is not None and self.text is None:
@@ -171,14 +171,16 @@ class Model:
 
     def _labels(self, prompt: Prompt) -> Tensor:
         several = isinstance(prompt, Sequence) and not isinstance(prompt, str)
+        several = several or getattr(prompt, "ndim", 0) == 1  # labels as data sets have them
         return torch.tensor([self._label(p) for p in (prompt if several else [prompt])])  # type: ignore[union-attr]
 
-    def _label(self, prompt: int | str) -> int:
+    def _label(self, prompt: Any) -> int:
         names = [name.lower() for name in self.classes]
+        prompt = prompt.tolist() if hasattr(prompt, "tolist") else prompt  # a number of Python's for one of NumPy's
         if isinstance(prompt, str) and prompt.lower() in names:
             return names.index(prompt.lower())
-        index = int(prompt) if isinstance(prompt, str) and prompt.isdigit() else prompt
-        if isinstance(index, int) and 0 <= index < len(names):
+        index = int(prompt) if isinstance(prompt, str) and prompt.isdecimal() else prompt
+        if isinstance(index, int) and not isinstance(index, bool) and 0 <= index < len(names):
             return index
         raise ValueError(
             f"there is no class {prompt!r}: give 0 to {len(names) - 1}, or one of {', '.join(self.classes)}"

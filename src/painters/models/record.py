@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from hashlib import sha256
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -168,7 +169,7 @@ def _call(pipe: Any, prompt: Any, n: int, options: Mapping[str, Any]) -> dict[st
     found = {**options, first: n if first == "batch_size" else prompt}
     for key, value in found.items():
         said = "prompt" in key or key == first != "batch_size"
-        value = [value] if said and isinstance(value, (str, int)) else value
+        value = [value] if said and isinstance(value, (str, Integral)) else value
         if (isinstance(value, Tensor) and "prompt" in key) or (isinstance(value, (list, tuple)) and said):
             times, left = divmod(n, len(value) or n + 1)
             if left:

@@ -413,6 +413,64 @@ def test_a_stable_diffusion_pipeline_is_taken_as_it_is(tmp_path):
     assert "float16" in half.card["unfollowed"]["vae"]
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:diffusers")
+def test_what_a_pipeline_at_hand_is_changed_in_is_what_the_page_says(tmp_path):
+    pipe = pipelines.stable_diffusion(tmp_path)
+    parts = {name: getattr(pipe, name) for name in ("unet", "vae", "text_encoder")}
+    for part in parts.values():
+        part.train()
+    parts["unet"].to(torch.bfloat16)
+    painters.load(pipe)
+    assert [p.training for p in parts.values()] == [False] * 3
+    kinds = [torch.bfloat16, torch.float32, torch.bfloat16]
+    assert [next(p.parameters()).dtype for p in parts.values()] == kinds
+    asks = [all(v.requires_grad for v in p.parameters()) for p in parts.values()]
+    assert asks == [True, False, True] and not any(v.requires_grad for v in parts["vae"].parameters())
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:diffusers")
+def test_compiled_parts_are_taken_for_what_they_are(tmp_path):
+    pipe = pipelines.stable_diffusion(tmp_path)
+    plain = painters.load(pipe)
+    x, level, weights = painters.noise([0], plain.shape), plain.levels(4)[1], plain.weights
+    want, image = plain.denoiser("a red house", guidance=3.0)(x, *level), plain.decode(x)
+    for name in ("unet", "vae", "text_encoder"):
+        setattr(pipe, name, torch.compile(getattr(pipe, name).train(), backend="eager"))
+    model = painters.load(pipe)
+    assert model.network is pipe.unet and not pipe.unet._orig_mod.training and model.weights == weights
+    assert rel(model.denoiser("a red house", guidance=3.0)(x, *level), want) < 1e-5
+    assert rel(model.decode(x), image) < 1e-6
+    with pytest.raises(ValueError, match="a UNet2DConditionModel needs its text encoder"):
+        painters.load(pipe.unet)
+
+
+def test_a_compiled_module_and_the_file_of_one_are_those_of_the_module(tmp_path):
+    def network() -> nn.Module:
+        return nn.Sequential(nn.Conv2d(2, 2, 3, padding=1), nn.SiLU(), nn.Conv2d(2, 2, 3, padding=1))
+
+    class Timeless(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.body = network()
+
+        def forward(self, x: Tensor, t: Tensor) -> Tensor:
+            return self.body(x)
+
+    kept = Timeless()
+    options: dict[str, Any] = {"schedule": vp_linear(), "prediction": "epsilon", "shape": (2, 4, 4)}
+    model = painters.load(kept, **options)
+    x, level = painters.noise([0], model.shape), model.levels(4)[1]
+    want = model.denoiser()(x, *level)
+    compiled = torch.compile(kept, backend="eager")
+    found = painters.load(compiled, **options)
+    assert found.card == model.card and rel(found.denoiser()(x, *level), want) < 1e-5
+    for i, (state, empty) in enumerate(itertools.product((kept.state_dict(), compiled.state_dict()), (False, True))):
+        save_file(state, tmp_path / f"{i}.safetensors")
+        other = torch.compile(Timeless(), backend="eager") if empty else Timeless
+        filled = painters.load(tmp_path / f"{i}.safetensors", network=other, **options)
+        assert rel(filled.denoiser()(x, *level), want) < 1e-5
+
+
 def test_a_pipeline_that_does_not_fit_is_one_sentence(tmp_path):
     pipe = pipelines.stable_diffusion(tmp_path / "make")
     other = diffusers.UNet1DModel(

@@ -3,6 +3,7 @@
 import json
 import shutil
 
+import numpy as np
 import pipelines
 import pytest
 import torch
@@ -306,6 +307,18 @@ def test_classes_by_name_index_and_list():
         model.denoiser("hat")
     with pytest.raises(ValueError, match="prompt"):
         model.denoiser(guidance=3.0)
+
+
+def test_labels_are_whole_numbers_of_any_make_and_no_bools():
+    """A bool is a mask that was meant for something else, though Python counts it as 0 or 1."""
+    model = painters.load("fashion-ddpm", device="cpu")
+    for three in (3, "3", np.int64(3), np.uint8(3), np.array(3), torch.tensor(3)):
+        assert model.denoiser(three).condition.tolist() == [3]
+    for several in (np.array([3, 8]), torch.tensor([3, 8]), [np.int64(3), torch.tensor(8)], (3, np.str_("Bag"))):
+        assert model.denoiser(several).condition.tolist() == [3, 8]
+    for wrong in (True, np.True_, [False], torch.tensor([True]), 3.0, np.float64(3), -1, 10, "²", np.array([[3]])):
+        with pytest.raises(ValueError, match=r"there is no class .*: give 0 to 9, or one of T-shirt/top"):
+            model.denoiser(wrong)
 
 
 def test_an_unconditional_model_takes_no_prompt(pipeline):

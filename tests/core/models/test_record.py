@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from diffusers import DDIMPipeline, DDIMScheduler, DDPMPipeline
@@ -176,6 +177,21 @@ def test_prompts_and_embeddings_are_one_for_all_seeds_or_as_many(tmp_path):
     for prompt, options in ((["a", "b"], {}), ([], {}), ("a", {"negative_prompt": ["b", "c"]})):
         with pytest.raises(ValueError, match=r"prompt has [02] rows for 3 seeds: give one for all"):
             painters.record(texts, prompt, steps=2, seeds=range(3), options=more | options)
+
+
+def test_a_class_out_of_a_data_set_is_a_class():
+    run, _, _ = record("dit", steps=2)
+    assert torch.equal(record("dit", steps=2, prompt=np.int64(7))[0].final, run.final)
+    assert apart(record("dit", steps=2, prompt=np.int64(6))[0].final, run.final) > 1e-3
+
+
+def test_a_compiled_network_is_counted_as_it_is(tmp_path):
+    pipe = stable_diffusion(tmp_path)
+    how: dict[str, Any] = {"steps": 2, "options": {"output_type": "latent", "height": 16, "width": 16}}
+    run, _ = painters.record(pipe, "a red house", **how)
+    pipe.unet = torch.compile(pipe.unet, backend="eager")
+    compiled, _ = painters.record(pipe, "a red house", **how)
+    assert compiled.nfe == run.nfe == 4 and apart(compiled.final, run.final) < 1e-5
 
 
 def test_one_prompt_is_one_whatever_it_is(tmp_path):
