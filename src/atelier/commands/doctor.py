@@ -111,9 +111,8 @@ def command(options: argparse.Namespace) -> int:
     if not any(one.problem and one.needed for one in found):
         found += models()
     print(*(f"{one.what:16}  {one.found}" for one in found), sep="\n", end="\n\n")
-    print(
-        *(f"{'NEEDED' if one.needed else 'optional'}: {one.problem}\n" for one in found if one.problem), sep="", end=""
-    )
+    for one in filter(lambda one: one.problem, found):
+        print(f"{'NEEDED' if one.needed else 'optional'}: {one.problem}")
     lacking = any(one.problem and one.needed for one in found)
     print("something that is needed is missing" if lacking else "all that is needed is here")
     return int(lacking)

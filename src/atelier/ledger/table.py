@@ -102,13 +102,8 @@ def _full(found: Column, width: int) -> str:
         notes[cell.note].append(cell.claim.id)
     counts = (f"{sum(c.verdict == v for c in found.cells)} {v}" for v in VERDICTS)
     told = [LEGEND, ", ".join(counts), *(f"({note}): {', '.join(ids)}" for note, ids in notes.items() if note)]
-    return "\n".join(
-        [
-            found.title,
-            *_aligned(rows),
-            *(textwrap.fill(part, width, subsequent_indent="  ", break_on_hyphens=False) for part in told),
-        ]
-    )
+    filled = (textwrap.fill(part, width, subsequent_indent="  ", break_on_hyphens=False) for part in told)
+    return "\n".join([found.title, *_aligned(rows), *filled])
 
 
 def records(columns: Sequence[Column]) -> list[dict[str, Any]]:
@@ -146,9 +141,7 @@ def markdown(columns: Sequence[Column]) -> str:
         if claim.part != part:
             part = claim.part
             lines.append(_row([f"**{PARTS[part]}**", *[""] * (len(columns) + 1)]))
-        lines.append(
-            _row([f"`{claim.id}` {claim.statement}", *(_cell(cell) for cell in cells), reported(claim) or "-"])
-        )
+        lines.append(_row([f"`{claim.id}` {claim.statement}", *map(_cell, cells), reported(claim) or "-"]))
     return "\n".join([*lines, "", *(f"{c.title}: {c.made}" for c in columns)])
 
 
