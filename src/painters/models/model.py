@@ -170,8 +170,7 @@ class Model:
         return nothing if prompt is None else self._labels(prompt), nothing
 
     def _labels(self, prompt: Prompt) -> Tensor:
-        several = isinstance(prompt, Sequence) and not isinstance(prompt, str)
-        several = several or getattr(prompt, "ndim", 0) == 1  # labels as data sets have them
+        several = getattr(prompt, "ndim", 0) or (isinstance(prompt, Sequence) and not isinstance(prompt, str))
         return torch.tensor([self._label(p) for p in (prompt if several else [prompt])])  # type: ignore[union-attr]
 
     def _label(self, prompt: Any) -> int:

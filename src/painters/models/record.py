@@ -147,8 +147,7 @@ def moments_of(
     if folder is not None:
         parts = [part for part in pipe.components.values() if isinstance(part, torch.nn.Module)]
         made_of["weights"] = fingerprint(value for part in parts for value in part.state_dict().values())
-    one = isinstance(prompts, str) or not isinstance(prompts, Iterable)
-    for prompt in [prompts] if one else prompts:
+    for prompt in [prompts] if isinstance(prompts, str) or not isinstance(prompts, Iterable) else prompts:
 
         def make(seeds: Sequence[int], prompt: Any = prompt) -> tuple[Sequence[int], Tensor]:
             run, _ = record(pipe, prompt, solver=solver, steps=steps, seeds=seeds, save=Frames(None), options=options)
@@ -174,6 +173,6 @@ def _call(pipe: Any, prompt: Any, n: int, options: Mapping[str, Any]) -> dict[st
             times, left = divmod(n, len(value) or n + 1)
             if left:
                 raise ValueError(f"{key} has {len(value)} rows for {n} seeds: give one for all, or one for each")
-            rows = torch.arange(n) // times
+            rows = [i // times for i in range(n)]
             found[key] = value[rows] if isinstance(value, Tensor) else [value[i] for i in rows]
     return found
