@@ -115,9 +115,7 @@ class Levels:
             alpha_bar = torch.as_tensor(scheduler.alphas_cumprod, dtype=torch.float64)  # type: ignore[attr-defined]
             index = torch.unique_consecutive(torch.as_tensor(scheduler.timesteps).cpu().long())  # type: ignore[attr-defined]
             last = torch.as_tensor(getattr(scheduler, "final_alpha_cumprod", 1.0), dtype=torch.float64)
-            squares = torch.cat([alpha_bar[index], last.reshape(1)])
-            if squares[-1] == squares[-2]:
-                squares = squares[:-1]
+            squares = torch.unique_consecutive(torch.cat([alpha_bar[index], last.reshape(1)]))
             alpha, sigma = squares.sqrt(), (1 - squares).sqrt()
         else:
             raise ValueError(f"cannot read the noise levels of {name}: it has neither sigmas nor alphas_cumprod")
@@ -234,6 +232,5 @@ def _between_ends(schedule: Schedule, n: int, spacing: Spacing) -> tuple[Tensor,
         ratio = (high ** (1 / 7) + t * (low ** (1 / 7) - high ** (1 / 7))) ** 7
     else:
         ratio = torch.exp(math.log(high) + t * math.log(low / high))
-    one = torch.ones_like(ratio)
-    c = rescale(one, ratio, schedule.coordinates)
+    c = rescale(torch.ones_like(ratio), ratio, schedule.coordinates)
     return c, c * ratio

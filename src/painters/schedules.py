@@ -92,8 +92,7 @@ def discrete(alphas_cumprod: Tensor, *, name: str = "discrete") -> Schedule:
         return alpha[index], sigma[index]
 
     def logs(a: Tensor, s: Tensor) -> np.ndarray:
-        tiny = 1e-12
-        return torch.log(s.clamp(min=tiny) / a.clamp(min=tiny)).numpy()
+        return torch.log(s.clamp(min=1e-12) / a.clamp(min=1e-12)).numpy()
 
     table = logs(alpha, sigma)
 

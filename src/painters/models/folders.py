@@ -110,9 +110,7 @@ class Training:
 def scheduler_of(folder: Path, name: object) -> Any:
     """Return a folder's scheduler, ``None`` if it has none. ``ValueError`` for one that diffusers does not know."""
     path = next((p for p in (folder / "scheduler", folder) if (p / "scheduler_config.json").is_file()), None)
-    if path is None:
-        return None
-    return scheduler_from(read_json(path / "scheduler_config.json"), name)
+    return None if path is None else scheduler_from(read_json(path / "scheduler_config.json"), name)
 
 
 def scheduler_from(config: Mapping[str, Any], name: object) -> Any:
@@ -139,10 +137,8 @@ def training_of(scheduler: Any) -> Training:
     unfollowed = {key: config[key] for key in _UNFOLLOWED if config.get(key)}
     if config.get("timestep_spacing", "trailing") != "trailing":
         unfollowed["timestep_spacing"] = config["timestep_spacing"]
-    if "FlowMatch" in kind or config.get("use_flow_sigmas"):
-        shift = config.get("shift" if "FlowMatch" in kind else "flow_shift")
-        if shift is None:
-            return Training(problem=f"has a {kind}, whose levels are not read here,")
+    shift = config.get("shift" if "FlowMatch" in kind else "flow_shift")
+    if ("FlowMatch" in kind or config.get("use_flow_sigmas")) and shift is not None:
         schedule = flow(shift=float(shift), time_scale=float(config["num_train_timesteps"]))
         return Training(schedule, "flow_prediction", unfollowed)
     if not hasattr(scheduler, "alphas_cumprod"):
