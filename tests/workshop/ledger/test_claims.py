@@ -675,6 +675,16 @@ def test_committed_results_are_of_the_bundled_weights_moments_and_readers(name):
         assert {file.made(record).settings for record in file.measurements} == {made.settings}
 
 
+def test_the_longer_run_is_measured_as_the_bundled_one_was():
+    """With other weights, on the same moments and by the same reader, with the same seeds and steps."""
+    longer = results.read(results.RESULTS.parent / "longer" / "fashion-ddpm.json")
+    short = results.read(results.results_file("fashion-ddpm"))
+    assert longer.measurements.keys() == short.measurements.keys()
+    for name in short.measurements:
+        a, b = short.made(name), longer.made(name)
+        assert a.settings == b.settings and a.subject[1:] == b.subject[1:] and a.weights != b.weights, name
+
+
 @pytest.mark.skipif(not COMMITTED, reason="nothing was measured yet")
 def test_a_sample_of_rows_recomputed_in_small_agrees_with_the_committed():
     """Geometry of the exact Gaussian of Fashion on four other seeds: within four standard errors of a mean of four.
