@@ -1,4 +1,4 @@
-"""One scheduler for any pipeline of diffusers: it carries our solvers, and whoever watches them, into its own call.
+"""One scheduler for pipelines of diffusers: it carries our solvers, and whoever watches them, into its own call.
 
 A pipeline asks its scheduler for the times at which to call its network, and for the state to go on from. So whatever
 the network is, the scheduler sees every state and every output, after guidance, and no code here knows an architecture.
@@ -60,7 +60,7 @@ def times_of(levels: Levels, scheduler: Any, schedule: Any) -> Tensor:
 
 
 class PaintersScheduler(SchedulerMixin, ConfigMixin):
-    """A scheduler for any pipeline: ``pipe.scheduler = PaintersScheduler.like(pipe.scheduler, solver="dpmpp2m")``.
+    """A scheduler for pipelines: ``pipe.scheduler = PaintersScheduler.like(pipe.scheduler, solver="dpmpp2m")``.
 
     The pipeline's own scheduler says what its network predicts, and computes times and levels from whatever the
     pipeline passes (steps, ``sigmas``, ``mu``, ``timesteps``); it is never stepped. The steps between these levels are
@@ -78,8 +78,8 @@ class PaintersScheduler(SchedulerMixin, ConfigMixin):
     torch's global one is drawn from.
 
     With ``"ddim"`` it equals ``FlowMatchEulerDiscreteScheduler``, and ``DDIMScheduler`` where the number of steps
-    divides that of training: that one steps to t - T // n, and not to the next of its times. A copy begins a run of its own
-    at the levels that were set. Raises ``ValueError`` for a scheduler whose levels are not known here.
+    divides that of training: that one steps to t - T // n, and not to the next of its times. A copy has the levels that
+    were set, and begins a run of its own. Raises ``ValueError`` for a scheduler whose levels are not known here.
 
     Not for pipelines that put stored states of their scheduler back into it (panoramas) or change its ``sigmas`` once
     they are set (Cosmos 2), and with Heun not for a run that two pipelines share (``denoising_end``), because they part
