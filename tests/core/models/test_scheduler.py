@@ -110,9 +110,11 @@ def test_heun_asks_where_the_last_level_is_not_clean():
     assert levels.sigma[-1] > 0 and run.nfe == exact.nfe == 8 and apart(run.final, exact.final) < 1e-5
 
 
-@pytest.mark.parametrize("cls", [EulerDiscreteScheduler, HeunDiscreteScheduler, PNDMScheduler])
+@pytest.mark.parametrize(
+    "cls", [EulerDiscreteScheduler, HeunDiscreteScheduler, diffusers.KDPM2DiscreteScheduler, PNDMScheduler]
+)
 def test_states_mean_the_same_whichever_scheduler_was_there(cls):
-    """Euler and Heun hold states in other units, with another size of their noise, and list other times."""
+    """Euler, Heun and KDPM2 hold states in other units, with another size of their noise, and list other times."""
     pipe, options = embedded("sd15")
     options = both(options)
     leading = {"timestep_spacing": "leading"}
@@ -458,6 +460,8 @@ def test_schedulers_are_made_of_its_configuration_as_of_its_base():
     again = PaintersScheduler.from_config(scheduler.config)
     assert type(again.base) is PNDMScheduler and dict(again.config) == dict(scheduler.config)
     assert (again.order, again.start, again.config.solver) == (2, 2, "heun")
+    unsaid = scheduler.config["base"]["_use_default_values"]
+    assert unsaid == sorted(unsaid) != [], "what a scheduler says of itself is the same in every process"
     other = PaintersScheduler.from_config(scheduler.config, solver="dpmpp2m", start=0)
     assert (other.order, other.start, other.config.solver) == (1, 0, "dpmpp2m")
     for cls in (diffusers.DPMSolverMultistepScheduler, DDIMScheduler, EulerDiscreteScheduler, PNDMScheduler):
