@@ -1,4 +1,4 @@
-"""A browser for the tests that look at pages; their conftest.py imports it."""
+"""A browser for the tests that look at pages; conftest.py imports it."""
 
 import sys
 from contextlib import ExitStack

@@ -11,9 +11,11 @@ import numpy as np
 import partners
 import pytest
 import torch
+from browsing import browser
 
 from painters import Gaussian
 
+__all__ = ["browser"]  # here and nowhere else: a process has one Playwright
 DATA = Path(__file__).parent / "data"
 
 if "OMP_NUM_THREADS" not in os.environ:

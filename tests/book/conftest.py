@@ -3,7 +3,4 @@
 import sys
 from pathlib import Path
 
-from browsing import browser
-
-__all__ = ["browser"]
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tools"))

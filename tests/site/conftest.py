@@ -4,11 +4,9 @@ import functools
 from pathlib import Path
 
 import pytest
-from browsing import browser
 from bs4 import BeautifulSoup
 from chromium import served  # browsing has said where the tools are
 
-__all__ = ["browser"]
 ROOT = Path(__file__).resolve().parents[2]
 HTML = ROOT / "_build" / "html"
 
