@@ -211,7 +211,7 @@ def subject(
 def pipeline(
     source: str, prompt: str, *, device: str = "auto", gaussian: Gaussian | None = None, moments: Any = None
 ) -> Subject:
-    """Load any pipeline of diffusers, a folder or a hub id, for the experiments that need only its trajectories.
+    """Load a pipeline of diffusers, a folder or a hub id, for the experiments that need only its trajectories.
 
     ``prompt``: a text, or the number of a class; guidance is the pipeline's own. Without a ``gaussian`` of the states
     that the prompt describes it is that of :data:`SAMPLES` images of its own, and marked as circular. A pipeline that

@@ -1,4 +1,4 @@
-"""Trajectories out of any pipeline of diffusers, and the Gaussian of what it paints for a prompt."""
+"""Trajectories out of pipelines of diffusers, and the Gaussian of what it paints for a prompt."""
 
 from __future__ import annotations
 

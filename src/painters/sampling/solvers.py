@@ -3,7 +3,7 @@
 A solver is ``solver(x, levels, seeds)``. It never calls a network: it yields ``Ask(x, level)`` and is sent the endpoint
 estimate x0_hat made there, and it yields ``Step(x0_hat, x)`` for every step, the estimate made at level i and the state
 at level i + 1, and is sent the state to go on from: the same, unless somebody kicked it. So one solver runs in
-:func:`painters.solve`, which asks a denoiser, and in any pipeline of diffusers, which asks its own network. All are
+:func:`painters.solve`, which asks a denoiser, and in a pipeline of diffusers, which asks its own network. All are
 written in terms of (x0_hat, eps_hat),
 
     eps_hat = (x - alpha x0_hat) / sigma,
