@@ -86,10 +86,10 @@ class NetworkDenoiser:
 
         Raises ``ValueError`` outside the training range, and for states of another shape or not in floating point.
         """
-        if tuple(floating(x, "a state").shape[1:]) != self.shape and self.shape is not None:
+        shape = tuple(floating(x, "a state").shape[1:])
+        if self.shape not in (None, shape):
             raise ValueError(
-                f"a state of this model has shape {self.shape}, got {tuple(x.shape[1:])}: model.encode makes states of "
-                "images"
+                f"a state of this model has shape {self.shape}, got {shape}: model.encode makes states of images"
             )
         x = x if self.grad else x.detach()  # else x_0 = alpha x - sigma v would keep half of its graph
         a, s = column(alpha, x).cpu(), column(sigma, x).cpu()

@@ -27,29 +27,27 @@ def _number(key: str, level: int, sampler: str, kick: str) -> Callable[[Records]
     return lambda r: float(_series(r, sampler, kick)[key][level])
 
 
-def _fall(r: Records, key: str, sampler: str = "ode", unit: str = "length") -> Interval:
-    """What the first kicked level has more than the last, along the axis of the primary measure."""
+def fall(r: Records, key: str, sampler: str = "ode", unit: str = "length", *, first: int = 0) -> Interval:
+    """Return what kicked level ``first`` has more than the last, along the axis of the primary measure."""
     found = _series(r, sampler, None, unit=unit, often=True)[key]
-    return difference(interval(found[0]), interval(found[-1]))
+    return difference(interval(found[first]), interval(found[-1]))
 
 
 READINGS = {
-    "iii-often": Reading(
-        lambda r: _fall(r, "flips"), nulls=lambda r: {"exact Gaussian": _fall(r, "exact_flips").value}
-    ),
+    "iii-often": Reading(lambda r: fall(r, "flips"), nulls=lambda r: {"exact Gaussian": fall(r, "exact_flips").value}),
     "iii-often-std": Reading(
-        lambda r: _fall(r, "flips", unit="std"),
+        lambda r: fall(r, "flips", unit="std"),
         predict=lambda r: 0.0,
         nulls=lambda r: {
-            "equal lengths": _fall(r, "flips").value,
-            "exact Gaussian": _fall(r, "exact_flips", unit="std").value,
+            "equal lengths": fall(r, "flips").value,
+            "exact Gaussian": fall(r, "exact_flips", unit="std").value,
         },
     ),
     "iii-often-sde": Reading(
-        lambda r: _fall(r, "flips", "sde"),
+        lambda r: fall(r, "flips", "sde"),
         nulls=lambda r: {
-            "same kicks, ODE": _fall(r, "flips").value,
-            "exact Gaussian": _fall(r, "exact_flips", "sde").value,
+            "same kicks, ODE": fall(r, "flips").value,
+            "exact Gaussian": fall(r, "exact_flips", "sde").value,
         },
     ),
     "iii-gain-early": Reading(
